@@ -1,0 +1,3 @@
+//! rackbench: the bench tools of farmhand.
+
+fn main() {}

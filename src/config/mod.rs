@@ -1,0 +1,175 @@
+//! `farmhand.toml`: what its keys mean once they are read, checked and completed with defaults.
+//!
+//! Without a configuration farmhand only observes: every section that lets it act is absent by default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::rack::ids::{Endpoint, HubName, HubPort, PackageName, SlotName};
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The rack's name: MQTT topics, mDNS instance, page title. The host's name by default.
+    pub rack_name: String,
+    /// `[[slot]]`.
+    pub slots: Vec<Slot>,
+    /// `[[hub]]`.
+    pub hubs: Vec<Hub>,
+    /// `[agent]`; off by default.
+    pub agent: Option<Agent>,
+    /// `[central]`; off by default.
+    pub central: Option<Central>,
+    /// `[mqtt]`; off by default.
+    pub mqtt: Option<Mqtt>,
+    /// `[web]`.
+    pub web: Option<Web>,
+    /// `[recovery]`.
+    pub recovery: Recovery,
+    /// `[rollout]`.
+    pub rollout: Rollout,
+    /// `[usb]`: whether handsets on the host's USB are looked for at all.
+    pub usb: Usb,
+}
+
+/// A place in the rack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The owner's name for it.
+    pub name: SlotName,
+    /// Where its phone is reached: `path = "1-2.3"` or `endpoint = "tcp:…"`.
+    pub endpoint: Endpoint,
+    /// The power hub's port that feeds it.
+    pub power: Option<(HubName, HubPort)>,
+}
+
+/// A power hub on a serial port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hub {
+    /// The owner's name for it.
+    pub name: HubName,
+    /// The serial device, best by `/dev/serial/by-id/…`.
+    pub device: PathBuf,
+}
+
+/// The agent app that every phone shall have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// The APK on the rack's host.
+    pub apk: Option<PathBuf>,
+    /// Its package.
+    pub package: PackageName,
+    /// SHA-256 of each certificate (64 hex digits, lower case) that may have signed it; empty means any, as said at start.
+    pub signers: Vec<String>,
+}
+
+/// The central server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Central {
+    /// `host:port`.
+    pub server: String,
+    /// Between heartbeats; 60 s by default.
+    pub heartbeat: Duration,
+    /// The longest frame that is taken, in bytes; 16 MiB by default.
+    pub max_frame: usize,
+    /// A line stays open while the last answered probe is younger; 90 s by default.
+    pub grace: Duration,
+    /// What a phone registers as.
+    pub credential: Credential,
+}
+
+/// What a phone registers with the central server as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// Its first IMEI.
+    Imei,
+    /// Its serial.
+    Serial,
+    /// By slot or serial, from a table of the configuration.
+    Map(std::collections::BTreeMap<String, String>),
+}
+
+/// The MQTT broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mqtt {
+    /// `host:port`.
+    pub broker: String,
+    /// User name, with the password in a file that only the daemon reads.
+    pub user: Option<(String, PathBuf)>,
+    /// Home Assistant's discovery prefix; `None` switches discovery off. `homeassistant` by default.
+    pub discovery_prefix: Option<String>,
+    /// Between two `health` messages; 10 s by default.
+    pub health_interval: Duration,
+}
+
+/// The page, the API and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Web {
+    /// Where it listens; `127.0.0.1:8420` by default.
+    pub listen: SocketAddr,
+    /// Whether the page is announced as `_farmhand._tcp` by mDNS.
+    pub announce: Announce,
+}
+
+/// Whether the page is announced on the local network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announce {
+    /// It is, when it listens on more than loopback.
+    Mdns,
+    /// It is not.
+    Off,
+}
+
+/// How far recovery may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The highest rung that may be climbed; `Reopen` by default.
+    pub max_rung: Rung,
+}
+
+/// A rung of the recovery ladder, from mild to harsh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rung {
+    /// Open the interface again.
+    Reopen,
+    /// Reset the USB device.
+    ResetUsb,
+    /// Restart Android over ADB.
+    Reboot,
+    /// Switch the port's power off and on.
+    CyclePower,
+}
+
+/// How rollouts are carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// The sizes of the waves; the last one repeats. `[1, 10, 50]` by default.
+    pub waves: Vec<usize>,
+    /// Whether the owner must approve each rollout; yes by default.
+    pub approval: Approval,
+    /// How long notices of one package are gathered into one rollout; 5 s by default.
+    pub gather: Duration,
+    /// The longest that one install may take; 5 min by default.
+    pub install_timeout: Duration,
+    /// Hosts from which APKs may be fetched; empty means any, as said at start.
+    pub sources: Vec<String>,
+}
+
+/// Whether the owner must approve each rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// Each waits for `farmhand rollout approve`.
+    Required,
+    /// Each begins by itself.
+    Automatic,
+}
+
+/// Whether handsets are looked for on USB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usb {
+    /// They are.
+    Scan,
+    /// Only TCP endpoints of slots are used.
+    Off,
+}

@@ -1,0 +1,27 @@
+//! farmhand runs a rack of USB-tethered Android handsets.
+//!
+//! One process on the rack's host finds the phones, keeps the agent app on each of them at the wanted version, speaks the
+//! central protocol for each of them, watches their power, and tells everyone how the rack is doing.
+//!
+//! ```text
+//!     sources                      model                     sinks
+//!     usb hotplug  ──┐                                    ┌─ mqtt
+//!     serial boards ─┤  Event   ┌───────────────────┐     ├─ web dashboard and JSON API
+//!     host sensors  ─┼────────▶ │ rack: the one      │ ───┤
+//!     central server ┤          │ owner of state     │     └─ tracing log
+//!     operator ──────┘          └───────┬───────────┘
+//!                                       │ Command
+//!                                       ▼
+//!            actors: one task per phone, line, board, rollout ──▶ store: promises, fsynced before they count
+//! ```
+//!
+//! Whoever adds a feature finds its place by asking: is it a source, the model, an actor or a sink? What has many states,
+//! timers or a peer that may lie is a *core*: it takes inputs and the time, gives back outputs and its next [`clock::Deadline`],
+//! and does no I/O. Without the feature `daemon` the library is these cores and the parsers, and builds without tokio.
+//!
+//! Read [`rack`] first: everything else feeds it or serves it.
+
+pub mod clock;
+pub mod config;
+pub mod phone;
+pub mod rack;

@@ -1,0 +1,162 @@
+//! A handset's life: what the model wants of it, and what its actor reports.
+//!
+//! The model owns one [`life`] for each endpoint and sends [`Command`]s; the actor owns the ADB connection, carries them out one
+//! by one and reports with [`Event`]s. Nobody else touches the handset.
+
+use std::path::PathBuf;
+
+use crate::rack::ids::{PackageName, Serial, VersionCode};
+use crate::rack::snapshot::{Battery, InstalledAgent};
+
+/// What the actor of a phone is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Open the interface (or the TCP connection), speak CNXN and authenticate.
+    Open,
+    /// Read the profile: properties, identity, battery, whether Android has started, the agent.
+    ReadProfile,
+    /// Install the configured agent and read its version back.
+    Provision,
+    /// Open a new stream and see whether it answers.
+    Probe,
+    /// Install the APK of a rollout.
+    Install {
+        /// What.
+        order: crate::rack::event::InstallOrder,
+    },
+    /// End the connection.
+    Close,
+    /// Reset the USB device.
+    ResetUsb,
+    /// Restart Android over ADB.
+    Reboot,
+}
+
+/// What the actor of a phone reports.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The phone wants its user to allow this host's key; the connection stays open for it.
+    AuthorisationWanted,
+    /// ADB works. The texts come from the banner of CNXN.
+    Opened {
+        /// `ro.product.model` of the banner.
+        model: Option<String>,
+        /// The features that it offers.
+        features: Vec<String>,
+    },
+    /// It could not be opened.
+    OpenFailed {
+        /// What kind of failure, to act on.
+        fault: OpenFault,
+        /// What was seen, as a sentence.
+        why: String,
+    },
+    /// The connection ended by itself.
+    Lost {
+        /// What was seen, as a sentence.
+        why: String,
+    },
+    /// The profile was read.
+    Profile(Profile),
+    /// The profile could not be read.
+    ProfileFailed {
+        /// What was seen, as a sentence.
+        why: String,
+    },
+    /// The probe was answered.
+    ProbeAnswered,
+    /// The probe was not answered in time.
+    ProbeFailed {
+        /// What was seen, as a sentence.
+        why: String,
+    },
+    /// The configured agent is installed; this is what the phone reports.
+    Provisioned(InstalledAgent),
+    /// The agent could not be installed.
+    ProvisionFailed(InstallFailure),
+    /// What became of a rollout's install.
+    Installed {
+        /// The rollout.
+        rollout: crate::rack::ids::RolloutId,
+        /// What the phone reports afterwards, or what went wrong.
+        result: Result<InstalledAgent, InstallFailure>,
+    },
+    /// A command that has no other answer was carried out, or not.
+    Acted {
+        /// `Ok`, or what was seen, as a sentence.
+        result: Result<(), String>,
+    },
+}
+
+/// Why a phone could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OpenFault {
+    /// The host does not let this user open the device node (yet).
+    NoPermission,
+    /// Another program holds the interface.
+    Busy,
+    /// The device is not there any more.
+    Gone,
+    /// It refused every key.
+    Unauthorised,
+    /// It did not answer, or answered with nonsense.
+    Protocol,
+}
+
+/// What is known of a phone that is online.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profile {
+    /// `ro.serialno`.
+    pub serial: Option<Serial>,
+    /// `ro.product.brand`.
+    pub brand: String,
+    /// `ro.product.model`.
+    pub model: String,
+    /// `ro.build.version.sdk`.
+    pub sdk: u32,
+    /// The first IMEI, where the phone tells it to its shell.
+    pub imei: Option<String>,
+    /// `settings get secure android_id`.
+    pub android_id: Option<String>,
+    /// `sys.boot_completed` is 1 and the package service answers.
+    pub booted: bool,
+    /// `dumpsys battery`.
+    pub battery: Option<Battery>,
+    /// The agent's package as installed.
+    pub agent: Option<InstalledAgent>,
+    /// `wifi`, `mobile` or `none`.
+    pub network: String,
+}
+
+/// Why an install failed, by what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallFailure {
+    /// What to do about it.
+    pub class: InstallFailureClass,
+    /// The phone's own reason, such as `INSTALL_FAILED_VERSION_DOWNGRADE`, where it gave one.
+    pub reason: Option<String>,
+    /// A sentence for a person.
+    pub why: String,
+}
+
+/// What to do about a failed install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InstallFailureClass {
+    /// It may work the next time.
+    Transient,
+    /// It will not work with this APK on this phone.
+    Permanent,
+    /// Somebody must tap on the phone's screen.
+    NeedsHand,
+}
+
+/// The agent that every phone shall have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedAgent {
+    /// The checked APK on the host.
+    pub apk: PathBuf,
+    /// Its package.
+    pub package: PackageName,
+    /// Its version.
+    pub version_code: VersionCode,
+}

@@ -1,0 +1,316 @@
+//! What flows into the model and out of it: events from sources and actors, commands to actors.
+
+use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
+use super::snapshot::{HostHealth, LineState, MqttView, PortMode, RolloutView};
+use crate::clock::UnixMillis;
+use crate::phone;
+
+/// Something that happened outside the model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A handset can be reached at `endpoint`: it enumerated on USB, or its TCP address answers.
+    Appeared {
+        /// Where.
+        endpoint: Endpoint,
+        /// The serial of its USB descriptor, where there is one.
+        serial: Option<Serial>,
+    },
+    /// Nothing can be reached at `endpoint` any more.
+    Gone {
+        /// Where.
+        endpoint: Endpoint,
+        /// What was seen, as a sentence.
+        why: String,
+    },
+    /// The actor of the phone at `endpoint` reports.
+    Phone {
+        /// Where.
+        endpoint: Endpoint,
+        /// What.
+        event: phone::Event,
+    },
+    /// The central line of `phone` reports.
+    Line {
+        /// Whose line.
+        phone: PhoneId,
+        /// What.
+        event: LineEvent,
+    },
+    /// The driver of a power hub reports.
+    Hub {
+        /// Which hub.
+        hub: HubName,
+        /// What.
+        event: HubEvent,
+    },
+    /// The host was measured.
+    Host(HostHealth),
+    /// The connection to the MQTT broker changed.
+    Mqtt(MqttView),
+    /// The rollout actor wants something, or shows a new state.
+    Rollout(RolloutEvent),
+    /// The operator asks for a port's mode.
+    SetPort {
+        /// The hub.
+        hub: HubName,
+        /// Its port.
+        port: HubPort,
+        /// The mode.
+        mode: PortMode,
+    },
+    /// The wall clock was set: moments are counted from this wall time on.
+    ClockSet(UnixMillis),
+}
+
+/// What a central line reports.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LineEvent {
+    /// The line is in a new state.
+    State {
+        /// The state.
+        state: LineState,
+        /// Why, as a sentence.
+        why: String,
+    },
+    /// A heartbeat is due: it is sent once [`LineCommand::Presence`] says that the phone is really there.
+    HeartbeatDue,
+    /// The server acknowledged a heartbeat.
+    HeartbeatAcknowledged,
+    /// The server asks for an upgrade of an app on this phone.
+    UpgradeNotice(UpgradeNotice),
+}
+
+/// `UpgradeDeviceAppNotice`, for one phone and one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeNotice {
+    /// The `Id` of the message: a failure is answered with it as `RefMessageId`.
+    pub message_id: i64,
+    /// The package.
+    pub package: PackageName,
+    /// The version that is wanted.
+    pub version_code: VersionCode,
+    /// Its name.
+    pub version_name: String,
+    /// Where the APK is.
+    pub url: String,
+}
+
+/// What a central line is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LineCommand {
+    /// Register the phone and keep its heartbeat.
+    Open {
+        /// What it is registered as (`Credential` of `DeviceAuthReq`, AuthType DeviceCode).
+        credential: String,
+        /// What `PostDeviceInfoNotice` says of it.
+        device: DeviceInfo,
+    },
+    /// End the line.
+    Close {
+        /// Why, as a sentence.
+        why: String,
+    },
+    /// The phone's versions changed: tell the server.
+    Device(DeviceInfo),
+    /// The answer to [`LineEvent::HeartbeatDue`].
+    Presence(Presence),
+    /// A task or notice of the server failed.
+    TaskFailed {
+        /// The `Id` of the server's message.
+        message_id: i64,
+        /// The code of the server's message ([`crate::central::catalogue`]).
+        task_type: i32,
+        /// What happened, as a sentence.
+        why: String,
+    },
+}
+
+/// Whether a phone is really there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It answered the end-to-end probe just now.
+    Answered,
+    /// It did not.
+    Silent,
+}
+
+/// What the server is told of a phone (`PostDeviceInfoNotice`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// `ro.product.brand`.
+    pub brand: String,
+    /// `ro.product.model`.
+    pub model: String,
+    /// `ro.build.version.sdk`.
+    pub sdk: u32,
+    /// The credential that the phone registered with.
+    pub imei: String,
+    /// The agent, where it is installed.
+    pub apps: Vec<AppVersion>,
+    /// `wifi`, `mobile` or `none`.
+    pub network: String,
+}
+
+/// One installed app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppVersion {
+    /// Its package.
+    pub package: PackageName,
+    /// `versionCode`.
+    pub version_code: VersionCode,
+    /// `versionName`.
+    pub version_name: String,
+}
+
+/// What the driver of a hub reports.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HubEvent {
+    /// The hub answered with a whole set of readings.
+    Reading(HubReading),
+    /// The hub does not answer, or answers with nonsense.
+    Stale {
+        /// What was seen, as a sentence.
+        why: String,
+    },
+    /// A mode was set, and the hub confirmed it.
+    PortSet {
+        /// Its port.
+        port: HubPort,
+        /// The mode.
+        mode: PortMode,
+    },
+    /// A mode could not be set.
+    PortRefused {
+        /// Its port.
+        port: HubPort,
+        /// Why, as a sentence.
+        why: String,
+    },
+}
+
+/// One whole set of readings of a hub.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HubReading {
+    /// What the hub says of itself.
+    pub identity: String,
+    /// In degrees Celsius.
+    pub temperature_celsius: Option<f32>,
+    /// The 5 V rail.
+    pub supply_volts: Option<f32>,
+    /// Each port, in order.
+    pub ports: Vec<PortReading>,
+}
+
+/// One port's reading.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortReading {
+    /// Its number.
+    pub port: HubPort,
+    /// What it feeds.
+    pub current_milliamps: u32,
+    /// What it does.
+    pub mode: PortMode,
+    /// Whether something is plugged in.
+    pub attached: bool,
+}
+
+/// What the rollout actor reports to the model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RolloutEvent {
+    /// All rollouts as they stand, the newest first.
+    Views(Vec<RolloutView>),
+    /// Install this on a phone; the promise is in the store.
+    Install {
+        /// The phone.
+        phone: PhoneId,
+        /// What.
+        order: InstallOrder,
+    },
+    /// Tell the server that its notice failed for this phone.
+    ReportFailure {
+        /// The phone.
+        phone: PhoneId,
+        /// The `Id` of the server's notice.
+        message_id: i64,
+        /// What happened, as a sentence.
+        why: String,
+    },
+}
+
+/// One install of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallOrder {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The file of the checked APK.
+    pub apk: std::path::PathBuf,
+    /// What must be installed afterwards.
+    pub package: PackageName,
+    /// What must be installed afterwards.
+    pub version_code: VersionCode,
+}
+
+/// What the rollout actor is told by the model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RolloutCommand {
+    /// The server's notice for one phone.
+    Offered {
+        /// The phone.
+        phone: PhoneId,
+        /// The notice.
+        notice: UpgradeNotice,
+    },
+    /// A phone can be installed on now; its agent has this version (`None`: not installed).
+    Available {
+        /// The phone.
+        phone: PhoneId,
+        /// The version of the agent.
+        version_code: Option<VersionCode>,
+    },
+    /// A phone cannot be installed on now.
+    Unavailable {
+        /// The phone.
+        phone: PhoneId,
+        /// Why, as a sentence.
+        why: String,
+    },
+    /// What became of an install.
+    Installed {
+        /// The phone.
+        phone: PhoneId,
+        /// The rollout.
+        rollout: RolloutId,
+        /// The version read back from the phone, or what went wrong.
+        result: Result<VersionCode, phone::InstallFailure>,
+    },
+}
+
+/// What the model wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// To the actor of the phone at `endpoint`.
+    Phone {
+        /// Where.
+        endpoint: Endpoint,
+        /// What.
+        command: phone::Command,
+    },
+    /// To the central line of `phone`.
+    Line {
+        /// Whose line.
+        phone: PhoneId,
+        /// What.
+        command: LineCommand,
+    },
+    /// To the driver of a hub.
+    SetPort {
+        /// The hub.
+        hub: HubName,
+        /// Its port.
+        port: HubPort,
+        /// The mode.
+        mode: PortMode,
+    },
+    /// To the rollout actor.
+    Rollout(RolloutCommand),
+}

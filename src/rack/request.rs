@@ -1,0 +1,66 @@
+//! What an operator may ask of a running daemon, by command line, page or API, and what is answered.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{HubName, HubPort, PackageName, PhoneId, RolloutId};
+use super::snapshot::PortMode;
+
+/// A request of an operator. Reading is no request: everyone reads the [`super::Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Request {
+    /// Switch a port of a power hub.
+    SetPort {
+        /// The hub.
+        hub: HubName,
+        /// Its port.
+        port: HubPort,
+        /// The mode.
+        mode: PortMode,
+    },
+    /// Begin a rollout of an APK on the rack's host.
+    RolloutStart {
+        /// The APK's file on the host, absolute.
+        apk: std::path::PathBuf,
+        /// Its package, as a check against mistakes; the configured agent's if absent.
+        package: Option<PackageName>,
+        /// The phones; all that are ready if empty.
+        phones: Vec<PhoneId>,
+    },
+    /// Let a rollout that waits for approval begin.
+    RolloutApprove {
+        /// Which.
+        rollout: RolloutId,
+    },
+    /// Start no further install.
+    RolloutPause {
+        /// Which.
+        rollout: RolloutId,
+    },
+    /// Go on, trying again what failed.
+    RolloutResume {
+        /// Which.
+        rollout: RolloutId,
+    },
+}
+
+/// What was done, as a sentence; `rollout` names the rollout that was begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What was done.
+    pub what: String,
+    /// The rollout it was done to.
+    pub rollout: Option<RolloutId>,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what}")]
+pub struct Refusal {
+    /// A stable code for programs: `rollout.unknown`.
+    pub code: String,
+    /// What was wrong: the thing, what was expected, what was seen.
+    pub what: String,
+    /// What the operator can do.
+    pub help: Option<String>,
+}

@@ -1,0 +1,424 @@
+//! What everyone outside the model sees of the rack: one value, made anew after each change, and the shape of the JSON API.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, SlotName, VersionCode};
+use crate::clock::UnixMillis;
+
+/// The whole rack at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Rises by one with each change; a page that has missed some sees it here.
+    pub revision: u64,
+    /// When the snapshot was made.
+    pub at: UnixMillis,
+    /// The daemon itself.
+    pub daemon: DaemonView,
+    /// The host's health, once measured.
+    pub host: Option<HostHealth>,
+    /// Every phone that is here or that the configuration expects, in the order of slots, then ids.
+    pub phones: Vec<PhoneView>,
+    /// Every configured hub.
+    pub hubs: Vec<HubView>,
+    /// Rollouts, the newest first.
+    pub rollouts: Vec<RolloutView>,
+    /// The connection to the MQTT broker.
+    pub mqtt: MqttView,
+    /// What the owner has not switched on, and how to.
+    pub switched_off: Vec<SwitchedOff>,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DaemonView {
+    /// The rack's name (`[rack] name`), also its MQTT topic and mDNS instance.
+    pub rack: String,
+    /// farmhand's version.
+    pub version: String,
+    /// When the daemon started.
+    pub started: UnixMillis,
+}
+
+/// What a capability that is off is called, and the line of configuration that would switch it on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchedOff {
+    /// What does not happen: `installing the agent`.
+    pub what: String,
+    /// What the owner would write: `[agent] apk = "…"`.
+    pub how: String,
+}
+
+/// Host readings, each absent where the host cannot measure it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostHealth {
+    /// When they were taken.
+    pub at: UnixMillis,
+    /// Share of all processors that was busy since the reading before, 0 to 100.
+    pub cpu_percent: Option<f32>,
+    /// Memory in use.
+    pub memory_used_bytes: u64,
+    /// Memory there is.
+    pub memory_total_bytes: u64,
+    /// Room left on the file system of the state directory.
+    pub disk_free_bytes: Option<u64>,
+    /// Size of that file system.
+    pub disk_total_bytes: Option<u64>,
+    /// The hottest of the host's sensors, in degrees Celsius.
+    pub temperature_celsius: Option<f32>,
+}
+
+/// Where a phone is in its life. The order is the order of a good life; see [`crate::phone::life`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneState {
+    /// Known, not here.
+    #[default]
+    Absent,
+    /// Seen on USB or answering on its TCP address; nothing was said yet.
+    Detected,
+    /// Its ADB interface is being opened.
+    Claiming,
+    /// It wants its user to allow this host's key.
+    Authorising,
+    /// ADB works; its profile is being read and Android may still be starting.
+    Online,
+    /// The agent is being installed or verified.
+    Provisioning,
+    /// Everything that was configured for it is done.
+    Ready,
+    /// Something failed; the recovery ladder is at work.
+    Recovering,
+    /// The ladder is at its end; a person is needed.
+    Quarantined,
+}
+
+impl PhoneState {
+    /// All states, in the order of the enum.
+    pub const ALL: [Self; 9] = [
+        Self::Absent,
+        Self::Detected,
+        Self::Claiming,
+        Self::Authorising,
+        Self::Online,
+        Self::Provisioning,
+        Self::Ready,
+        Self::Recovering,
+        Self::Quarantined,
+    ];
+
+    /// The word for it in JSON, topics and tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Detected => "detected",
+            Self::Claiming => "claiming",
+            Self::Authorising => "authorising",
+            Self::Online => "online",
+            Self::Provisioning => "provisioning",
+            Self::Ready => "ready",
+            Self::Recovering => "recovering",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// One phone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhoneView {
+    /// Its stable name.
+    pub id: PhoneId,
+    /// The slot in which it sits, or in which it was last seen.
+    pub slot: Option<SlotName>,
+    /// Where it is reached now; absent while it is not here.
+    pub endpoint: Option<Endpoint>,
+    /// The serial that it gives of itself; two phones may give the same one.
+    pub serial: Option<Serial>,
+    /// Where it is in its life.
+    pub state: PhoneState,
+    /// Why it is in that state, as a sentence for a person.
+    pub why: String,
+    /// Since when it is in that state.
+    pub since: UnixMillis,
+    /// What is being waited for, and until when.
+    pub deadline: Option<DeadlineView>,
+    /// `ro.product.brand`.
+    pub brand: Option<String>,
+    /// `ro.product.model`.
+    pub model: Option<String>,
+    /// `ro.build.version.sdk`.
+    pub sdk: Option<u32>,
+    /// Its battery, as last read.
+    pub battery: Option<Battery>,
+    /// The agent that is installed on it.
+    pub agent: Option<InstalledAgent>,
+    /// Its line to the central server.
+    pub line: LineView,
+    /// When the end-to-end probe was last answered.
+    pub last_alive: Option<UnixMillis>,
+    /// The power hub's port that feeds it.
+    pub power: Option<PowerPort>,
+}
+
+/// A wait, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadlineView {
+    /// When the wait ends.
+    pub at: UnixMillis,
+    /// What is waited for.
+    pub why: String,
+}
+
+/// A battery as Android reports it (`dumpsys battery`).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Battery {
+    /// 0 to 100.
+    pub level_percent: u8,
+    /// In degrees Celsius; Android gives tenths.
+    pub temperature_celsius: Option<f32>,
+    /// In millivolt.
+    pub voltage_millivolts: Option<u32>,
+    /// Whether it is being charged or full.
+    pub charging: bool,
+}
+
+/// The agent's package as the phone's package manager reports it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledAgent {
+    /// Its package.
+    pub package: PackageName,
+    /// `versionCode`.
+    pub version_code: VersionCode,
+    /// `versionName`.
+    pub version_name: String,
+}
+
+/// The state of a phone's line to the central server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineState {
+    /// Nothing is to be connected: the phone is not here, or no server is configured.
+    #[default]
+    Closed,
+    /// The phone has no credential under the configured kind of identity.
+    NeedsIdentity,
+    /// A connection is being made or authenticated.
+    Connecting,
+    /// The server knows the phone and its heartbeat is kept.
+    Registered,
+    /// The attempt failed; the next one is scheduled.
+    Waiting,
+}
+
+/// A phone's line to the central server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LineView {
+    /// Its state.
+    pub state: LineState,
+    /// Why, as a sentence.
+    pub why: String,
+    /// Since when.
+    pub since: UnixMillis,
+    /// When the server last acknowledged a heartbeat.
+    pub last_heartbeat: Option<UnixMillis>,
+    /// What is being waited for.
+    pub deadline: Option<DeadlineView>,
+}
+
+/// A port of a power hub, by names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PowerPort {
+    /// The hub.
+    pub hub: HubName,
+    /// Its port.
+    pub port: HubPort,
+}
+
+/// One power hub.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HubView {
+    /// The owner's name for it.
+    pub name: HubName,
+    /// The serial device.
+    pub device: String,
+    /// What it says of itself (`id`), once it has answered.
+    pub identity: Option<String>,
+    /// Whether the readings below can be believed.
+    pub state: HubState,
+    /// Why, as a sentence.
+    pub why: String,
+    /// When it last answered.
+    pub last_reading: Option<UnixMillis>,
+    /// In degrees Celsius.
+    pub temperature_celsius: Option<f32>,
+    /// The 5 V rail.
+    pub supply_volts: Option<f32>,
+    /// Its ports, in order.
+    pub ports: Vec<HubPortView>,
+}
+
+/// Whether a hub's readings can be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HubState {
+    /// It answers.
+    Live,
+    /// It has not answered for a while; its readings are old.
+    #[default]
+    Stale,
+}
+
+/// One port of a power hub.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HubPortView {
+    /// Its number.
+    pub port: HubPort,
+    /// What it feeds, as measured.
+    pub current_milliamps: u32,
+    /// What it does.
+    pub mode: PortMode,
+    /// Whether something is plugged in.
+    pub attached: bool,
+    /// The slot that hangs on it, by configuration.
+    pub slot: Option<SlotName>,
+}
+
+/// What a hub's port does. Cambrionix-style hubs know more while they charge; see [`crate::power`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortMode {
+    /// No power, no data.
+    Off,
+    /// Power and data.
+    Sync,
+    /// Power without data.
+    Charge,
+    /// Power only to detect a device.
+    Biased,
+}
+
+impl PortMode {
+    /// The word for it in JSON, in tables and on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Sync => "sync",
+            Self::Charge => "charge",
+            Self::Biased => "biased",
+        }
+    }
+}
+
+/// The connection to the MQTT broker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MqttView {
+    /// Whether there is a broker to talk to.
+    pub state: MqttState,
+    /// Why, as a sentence.
+    pub why: String,
+}
+
+/// Whether there is a broker to talk to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MqttState {
+    /// No broker is configured.
+    #[default]
+    Off,
+    /// Connected.
+    Connected,
+    /// The broker is away; the next attempt is scheduled.
+    Away,
+}
+
+/// A rollout's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutState {
+    /// Notices of the same package are still being gathered.
+    Gathering,
+    /// The APK is being fetched and checked.
+    Fetching,
+    /// It waits for the owner's approval.
+    WaitingApproval,
+    /// A wave is under way.
+    Running,
+    /// It stopped; the owner must look.
+    Paused,
+    /// Every phone has its result.
+    Finished,
+    /// It was given up: the APK was refused, or the owner said so.
+    Aborted,
+}
+
+impl RolloutState {
+    /// The word for it in JSON and in tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gathering => "gathering",
+            Self::Fetching => "fetching",
+            Self::WaitingApproval => "waiting_approval",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Finished => "finished",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+/// One rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutView {
+    /// Its name.
+    pub id: RolloutId,
+    /// Its state.
+    pub state: RolloutState,
+    /// Why, as a sentence.
+    pub why: String,
+    /// The package that is rolled out.
+    pub package: PackageName,
+    /// The version that is rolled out.
+    pub version_code: VersionCode,
+    /// Its name.
+    pub version_name: String,
+    /// When it began.
+    pub created: UnixMillis,
+    /// The waves, in order.
+    pub waves: Vec<WaveView>,
+}
+
+/// One wave of a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WaveView {
+    /// Its phones, each with what became of it.
+    pub phones: Vec<RolloutPhoneView>,
+}
+
+/// One phone in a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutPhoneView {
+    /// The phone.
+    pub phone: PhoneId,
+    /// How far it is.
+    pub state: RolloutPhoneState,
+    /// Why it failed or waits.
+    pub why: Option<String>,
+    /// How often the install was tried.
+    pub attempts: u32,
+}
+
+/// How far one phone is in a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutPhoneState {
+    /// Its turn has not come.
+    Waiting,
+    /// Its install was promised in the store and may be under way.
+    Installing,
+    /// The phone reports the new version.
+    Done,
+    /// The install failed.
+    Failed,
+}
