@@ -21,6 +21,7 @@
 //!
 //! Read [`rack`] first: everything else feeds it or serves it.
 
+pub mod adb;
 pub mod clock;
 pub mod config;
 pub mod phone;

@@ -1,0 +1,4 @@
+//! The Android Debug Bridge, host side, spoken by farmhand itself.
+
+#[cfg(feature = "daemon")]
+pub mod transport;
