@@ -1,0 +1,12 @@
+//! The bench tools of farmhand: a virtual rack, a reference central server and the driver that checks the real daemon on them.
+//!
+//! ```text
+//!     rack file (TOML) ──▶ rack ──┬─ phone     handsets over TCP
+//!                                 ├─ hub       power hubs on a pty, whose ports carry those handsets
+//!                                 ├─ central   the reference central server
+//!                                 ├─ broker    an MQTT broker
+//!                                 └─ files     an HTTP server for APKs
+//! ```
+//!
+//! Nothing here is a product. The daemon under test is the one that ships; it meets this rack only over real boundaries (TCP, a
+//! pty, MQTT, HTTP), so tests of the main package start one in their own process and still test the real thing.
