@@ -26,3 +26,5 @@ pub mod clock;
 pub mod config;
 pub mod phone;
 pub mod rack;
+#[cfg(feature = "daemon")]
+pub mod spelling;

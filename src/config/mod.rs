@@ -1,12 +1,54 @@
 //! `farmhand.toml`: what its keys mean once they are read, checked and completed with defaults.
 //!
 //! Without a configuration farmhand only observes: every section that lets it act is absent by default.
+//!
+//! ```text
+//! farmhand.toml ─▶ section (keys, places in the text) ─▶ value (what one may be) ─▶ read, places ─▶ Config
+//!                       └──────────── problem: each with line, code and help ◀────────┘
+//! ```
+//!
+//! Invariant: a file with several problems shows all of them, in the order of its lines; only text that is not TOML hides the
+//! rest (`tests::every_problem_is_shown_at_once`).
+//! Invariant: no key is ignored: what no reader asked for is a problem.
+
+#[cfg(feature = "daemon")]
+mod places;
+#[cfg(feature = "daemon")]
+mod problem;
+#[cfg(feature = "daemon")]
+mod read;
+#[cfg(feature = "daemon")]
+mod section;
+#[cfg(feature = "daemon")]
+mod show;
+#[cfg(test)]
+#[cfg(feature = "daemon")]
+mod tests;
+#[cfg(feature = "daemon")]
+mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::rack::ids::{Endpoint, HubName, HubPort, PackageName, SlotName};
+
+#[cfg(feature = "daemon")]
+pub use problem::{ConfigError, Invalid, Problem};
+#[cfg(feature = "daemon")]
+pub use read::{observing, parse, read};
+
+/// A commented file to begin with. As it stands it switches nothing on.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// A configuration, and which of its keys were typed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// What it means.
+    pub config: Config,
+    /// The keys that were typed, as `section.key`; all others have their defaults.
+    pub given: std::collections::BTreeSet<String>,
+}
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +65,7 @@ pub struct Config {
     pub central: Option<Central>,
     /// `[mqtt]`; off by default.
     pub mqtt: Option<Mqtt>,
-    /// `[web]`.
+    /// `[web]`; `None` after `listen = "off"`.
     pub web: Option<Web>,
     /// `[recovery]`.
     pub recovery: Recovery,
@@ -139,6 +181,22 @@ pub enum Rung {
     Reboot,
     /// Switch the port's power off and on.
     CyclePower,
+}
+
+impl Rung {
+    /// All rungs, from mild to harsh.
+    pub const ALL: [Self; 4] = [Self::Reopen, Self::ResetUsb, Self::Reboot, Self::CyclePower];
+
+    /// The word for it in the configuration and in messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reopen => "reopen",
+            Self::ResetUsb => "reset-usb",
+            Self::Reboot => "reboot",
+            Self::CyclePower => "cycle-power",
+        }
+    }
 }
 
 /// How rollouts are carried out.

@@ -1,0 +1,289 @@
+//! From the text of `farmhand.toml` to what it means, or to everything that is wrong with it.
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use miette::NamedSource;
+use toml::de::DeTable;
+
+use super::places;
+use super::problem::{ConfigError, Invalid, Problem};
+use super::section::{Notes, Section, Typed};
+use super::value::{file, host_and_port, list, made, name, seconds, sha256, switch, text, whole_as, word};
+use super::{Agent, Announce, Approval, Central, Config, Credential, Loaded, Mqtt, Recovery, Rollout, Rung, Usb, Web};
+use crate::rack::ids::PackageName;
+
+const DAY_S: u32 = 86_400;
+const HOUR_S: u32 = 3_600;
+/// A frame must hold at least the largest message that farmhand itself makes, and a phone's memory bounds it above.
+const FRAME_BYTES: std::ops::RangeInclusive<i64> = 4_096..=268_435_456;
+/// More phones than any host can carry: a larger wave is a slip of the keyboard.
+const WAVE_MAX: i64 = 10_000;
+
+/// Reads the file at `path`.
+///
+/// # Errors
+/// When the file cannot be read, or with everything in it that is not allowed.
+pub fn read(path: &Path) -> Result<Loaded, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
+    let base = std::path::absolute(path).ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default();
+    Ok(parse(&path.display().to_string(), &text, &base, &host_name())?)
+}
+
+/// What farmhand does without a configuration: it looks at what is there and changes nothing.
+#[must_use]
+pub fn observing() -> Config {
+    Config {
+        rack_name: host_name(),
+        slots: Vec::new(),
+        hubs: Vec::new(),
+        agent: None,
+        central: None,
+        mqtt: None,
+        web: Some(WEB),
+        recovery: RECOVERY,
+        rollout: rollout(None),
+        usb: Usb::Scan,
+    }
+}
+
+/// Reads `text` as the configuration called `file_name`; relative paths in it start at `base`; the rack is called `host` if it
+/// does not say otherwise.
+///
+/// # Errors
+/// With everything in it that is not allowed, in the order of its lines.
+pub fn parse(file_name: &str, text: &str, base: &Path, host: &str) -> Result<Loaded, Invalid> {
+    let notes = RefCell::new(Notes::default());
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let at = error.span().unwrap_or(0..0);
+        let what = format!("this is not TOML: {}", error.message());
+        notes.borrow_mut().problems.push(Problem::new(
+            "config::syntax",
+            at,
+            what,
+            "see https://toml.io for the format",
+        ));
+    }
+    let config =
+        if notes.borrow().problems.is_empty() { whole_file(Section::root(&table, &notes), base, host) } else { None };
+    let Notes { mut problems, given } = notes.into_inner();
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded { config, given }),
+        _ => {
+            problems.sort_by_key(Problem::at);
+            let text = NamedSource::new(file_name, text.to_owned()).with_language("toml");
+            Err(Invalid { name: file_name.to_owned(), text, problems })
+        }
+    }
+}
+
+fn whole_file(mut root: Section<'_, '_>, base: &Path, host: &str) -> Option<Config> {
+    let rack_name = root.child("rack").and_then(|mut rack| {
+        let typed = rack.optional("name", name);
+        rack.finish();
+        typed
+    });
+    let hubs = places::hubs(&mut root, base);
+    let slots = places::slots(&mut root, &hubs);
+    let agent = root.child("agent").map(|table| agent(table, base));
+    let central = root.child("central").map(central);
+    let mqtt = root.child("mqtt").map(|table| mqtt(table, base));
+    let web = root.child("web").map_or(Some(WEB), web);
+    let recovery = root.child("recovery").map_or(RECOVERY, recovery);
+    let rollout = rollout(root.child("rollout"));
+    let usb = root.child("usb").map_or(Usb::Scan, usb);
+    root.finish();
+    Some(Config {
+        rack_name: rack_name.map_or_else(|| host.to_owned(), |name| name.value),
+        slots,
+        hubs,
+        agent: all_or_none(agent)?,
+        central: all_or_none(central)?,
+        mqtt: all_or_none(mqtt)?,
+        web,
+        recovery,
+        rollout,
+        usb,
+    })
+}
+
+/// A section that was typed must have been read; its problem was noted otherwise.
+fn all_or_none<T>(section: Option<Option<T>>) -> Option<Option<T>> {
+    match section {
+        Some(None) => None,
+        read => Some(read.flatten()),
+    }
+}
+
+fn agent(mut table: Section<'_, '_>, base: &Path) -> Option<Agent> {
+    let apk = table.optional("apk", file(base));
+    let package_expected = "an Android package name in quotes such as \"org.example.agent\"";
+    let package = table.required("package", "\"org.example.agent\"", made(package_expected, package_name));
+    let signers = table.optional("signers", list(sha256));
+    table.finish();
+    Some(Agent { apk: value(apk), package: value(package)?, signers: values(signers).unwrap_or_default() })
+}
+
+/// Android wants at least two parts, each beginning with a letter.
+fn package_name(text: &str) -> Option<PackageName> {
+    let part_fits = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    (text.contains('.') && text.split('.').all(part_fits)).then(|| PackageName::new(text))
+}
+
+fn central(mut table: Section<'_, '_>) -> Option<Central> {
+    let server = table.required("server", "\"centre.example:9200\"", host_and_port);
+    let heartbeat = table.optional("heartbeat_s", seconds(1..=DAY_S));
+    let max_frame = table.optional("max_frame", whole_as::<usize>(FRAME_BYTES));
+    let grace = table.optional("grace_s", seconds(1..=HOUR_S));
+    let credential = table.child("identity").map_or(Some(Credential::Imei), credential);
+    table.finish();
+    Some(Central {
+        server: value(server)?,
+        heartbeat: value(heartbeat).unwrap_or(Duration::from_secs(60)),
+        max_frame: value(max_frame).unwrap_or(16 << 20),
+        grace: value(grace).unwrap_or(Duration::from_secs(90)),
+        credential: credential?,
+    })
+}
+
+fn credential(mut table: Section<'_, '_>) -> Option<Credential> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Imei,
+        Serial,
+        Map,
+    }
+    let words = [("imei", Kind::Imei), ("serial", Kind::Serial), ("map", Kind::Map)];
+    let kind = table.optional("credential", word(&words));
+    let map = table.child("map").map(|map| (map.at(), map.texts()));
+    let kind = kind.map_or(Kind::Imei, |kind| kind.value);
+    let credential = match (kind, map) {
+        (Kind::Imei, None) => Some(Credential::Imei),
+        (Kind::Serial, None) => Some(Credential::Serial),
+        (Kind::Map, Some((_, map))) => Some(Credential::Map(map)),
+        (Kind::Map, None) => {
+            let help = "write [central.identity.map], below it A1 = \"490154203237518\" for each slot or serial";
+            table.missing("[central.identity] has credential = \"map\" and no map", help);
+            None
+        }
+        (Kind::Imei | Kind::Serial, Some((at, _))) => {
+            let what = "[central.identity.map] would not be used";
+            let help = "write credential = \"map\" in [central.identity], or leave the map out";
+            table.complain(Problem::new("config::contradiction", at, what, help));
+            None
+        }
+    };
+    table.finish();
+    credential
+}
+
+fn mqtt(mut table: Section<'_, '_>, base: &Path) -> Option<Mqtt> {
+    let broker = table.required("broker", "\"127.0.0.1:1883\"", host_and_port);
+    let typed = (table.typed("user"), table.typed("password_file"));
+    let user = table.optional("user", text);
+    let password = table.optional("password_file", file(base));
+    if let (Some(at), None) | (None, Some(at)) = typed {
+        let what = "[mqtt] names only half of how to log in";
+        table.complain(Problem::new("config::contradiction", at, what, "`user` and `password_file` stand together"));
+    }
+    let prefix = table.optional("discovery_prefix", made("a topic prefix in quotes, or \"off\"", discovery_prefix));
+    let health = table.optional("health_s", seconds(1..=HOUR_S));
+    table.finish();
+    Some(Mqtt {
+        broker: value(broker)?,
+        user: value(user).zip(value(password)),
+        discovery_prefix: value(prefix).unwrap_or_else(|| Some("homeassistant".to_owned())),
+        health_interval: value(health).unwrap_or(Duration::from_secs(10)),
+    })
+}
+
+fn discovery_prefix(text: &str) -> Option<Option<String>> {
+    let fits = !text.is_empty() && !text.starts_with('/') && !text.ends_with('/') && !text.contains(['+', '#', '\0']);
+    fits.then(|| (text != "off").then(|| text.to_owned()))
+}
+
+const WEB: Web =
+    Web { listen: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8420), announce: Announce::Mdns };
+
+fn web(mut table: Section<'_, '_>) -> Option<Web> {
+    let expected = "an address and port in quotes such as \"127.0.0.1:8420\", or \"off\"";
+    let listen = table.optional(
+        "listen",
+        made(expected, |text| if text == "off" { Some(None) } else { text.parse::<SocketAddr>().ok().map(Some) }),
+    );
+    let announce = table.optional("announce", word(&[("mdns", Announce::Mdns), ("off", Announce::Off)]));
+    table.finish();
+    let listen = value(listen).unwrap_or(Some(WEB.listen))?;
+    Some(Web { listen, announce: value(announce).unwrap_or(WEB.announce) })
+}
+
+const RECOVERY: Recovery = Recovery { max_rung: Rung::Reopen };
+
+fn recovery(mut table: Section<'_, '_>) -> Recovery {
+    let words = Rung::ALL.map(|rung| (rung.as_str(), rung));
+    let max_rung = table.optional("max_rung", word(&words));
+    table.finish();
+    value(max_rung).map_or(RECOVERY, |max_rung| Recovery { max_rung })
+}
+
+fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
+    let mut rollout = Rollout {
+        waves: vec![1, 10, 50],
+        approval: Approval::Required,
+        gather: Duration::from_secs(5),
+        install_timeout: Duration::from_secs(300),
+        sources: Vec::new(),
+    };
+    let Some(mut table) = table else { return rollout };
+    let waves = table.optional("waves", list(whole_as::<usize>(1..=WAVE_MAX)));
+    if let Some(waves) = &waves
+        && waves.value.is_empty()
+    {
+        let what = "`waves` in [rollout] must name at least one wave";
+        table.complain(Problem::new("config::bad_value", waves.at.clone(), what, "write waves = [1, 10, 50]"));
+    }
+    let words = [("required", Approval::Required), ("automatic", Approval::Automatic)];
+    let approval = table.optional("approval", word(&words));
+    let gather = table.optional("gather_s", seconds(0..=HOUR_S));
+    let install_timeout = table.optional("install_timeout_s", seconds(1..=HOUR_S));
+    let host = made("a host's name in quotes such as \"apk.example\"", |text| {
+        (!text.is_empty() && !text.contains(['/', ' '])).then(|| text.to_lowercase())
+    });
+    let sources = table.optional("sources", list(host));
+    table.finish();
+    rollout.waves = values(waves).unwrap_or(rollout.waves);
+    rollout.approval = value(approval).unwrap_or(rollout.approval);
+    rollout.gather = value(gather).unwrap_or(rollout.gather);
+    rollout.install_timeout = value(install_timeout).unwrap_or(rollout.install_timeout);
+    rollout.sources = values(sources).unwrap_or(rollout.sources);
+    rollout
+}
+
+fn usb(mut table: Section<'_, '_>) -> Usb {
+    let scan = table.optional("scan", switch(Usb::Scan, Usb::Off));
+    table.finish();
+    value(scan).unwrap_or(Usb::Scan)
+}
+
+fn value<T>(typed: Option<Typed<T>>) -> Option<T> {
+    typed.map(|typed| typed.value)
+}
+
+fn values<T>(typed: Option<Typed<Vec<Typed<T>>>>) -> Option<Vec<T>> {
+    typed.map(|typed| typed.value.into_iter().map(|item| item.value).collect())
+}
+
+/// The host's name as the kernel has it, made fit for a name of ours; `rack` where it has none.
+fn host_name() -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let fit: String =
+        kernel.trim().chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    if fit.is_empty() { "rack".to_owned() } else { fit.chars().take(63).collect() }
+}

@@ -1,0 +1,144 @@
+//! The configuration in force, written as the file that would say all of it: each key that the owner left out is marked.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::{Announce, Approval, Config, Credential, Loaded, Usb};
+
+impl Loaded {
+    /// The effective configuration as TOML; what was not typed ends in `# default`, sections that are off are comments.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let mut page = Page { text: String::new(), given: &self.given };
+        page.section("rack");
+        page.key("name", &quoted(&self.config.rack_name));
+        page.places(&self.config);
+        page.agent(&self.config);
+        page.central(&self.config);
+        page.mqtt(&self.config);
+        page.rest(&self.config);
+        page.text
+    }
+}
+
+struct Page<'g> {
+    text: String,
+    given: &'g BTreeSet<String>,
+}
+
+impl Page<'_> {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    /// Opens `[name]`; the keys that follow are its.
+    fn section(&mut self, name: &str) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        let _ = writeln!(self.text, "[{name}]");
+    }
+
+    fn off(&mut self, name: &str, example: &str) {
+        let _ = writeln!(self.text, "\n# [{name}] is off; to switch it on: {example}");
+    }
+
+    /// A key of the section that was opened last.
+    fn key(&mut self, key: &str, value: &str) {
+        let section = self.text.lines().rev().find_map(|line| line.strip_prefix('[')?.strip_suffix(']'));
+        let path = format!("{}.{key}", section.unwrap_or_default());
+        let mark = if self.given.contains(&path) { "" } else { "  # default" };
+        let _ = writeln!(self.text, "{key} = {value}{mark}");
+    }
+
+    fn places(&mut self, config: &Config) {
+        for hub in &config.hubs {
+            let (name, device) = (quoted(hub.name.as_str()), quoted(&hub.device.display().to_string()));
+            self.line(&format!("\n[[hub]]\nname = {name}\ndevice = {device}"));
+        }
+        for slot in &config.slots {
+            let (name, endpoint) = (quoted(slot.name.as_str()), quoted(&slot.endpoint.to_string()));
+            self.line(&format!("\n[[slot]]\nname = {name}\nendpoint = {endpoint}"));
+            if let Some((hub, port)) = &slot.power {
+                self.line(&format!("hub = {}\nport = {port}", quoted(hub.as_str())));
+            }
+        }
+    }
+
+    fn agent(&mut self, config: &Config) {
+        let Some(agent) = &config.agent else {
+            return self.off("agent", "package = \"org.example.agent\", apk = \"/etc/farmhand/agent.apk\"");
+        };
+        self.section("agent");
+        if let Some(apk) = &agent.apk {
+            self.key("apk", &quoted(&apk.display().to_string()));
+        }
+        self.key("package", &quoted(agent.package.as_str()));
+        self.key("signers", &list(agent.signers.iter().map(|signer| quoted(signer))));
+    }
+
+    fn central(&mut self, config: &Config) {
+        let Some(central) = &config.central else { return self.off("central", "server = \"centre.example:9200\"") };
+        self.section("central");
+        self.key("server", &quoted(&central.server));
+        self.key("heartbeat_s", &central.heartbeat.as_secs().to_string());
+        self.key("max_frame", &central.max_frame.to_string());
+        self.key("grace_s", &central.grace.as_secs().to_string());
+        self.section("central.identity");
+        let word = match &central.credential {
+            Credential::Imei => "imei",
+            Credential::Serial => "serial",
+            Credential::Map(_) => "map",
+        };
+        self.key("credential", &quoted(word));
+        if let Credential::Map(map) = &central.credential {
+            self.line("\n[central.identity.map]");
+            for (key, credential) in map {
+                self.line(&format!("{} = {}", quoted(key), quoted(credential)));
+            }
+        }
+    }
+
+    fn mqtt(&mut self, config: &Config) {
+        let Some(mqtt) = &config.mqtt else { return self.off("mqtt", "broker = \"127.0.0.1:1883\"") };
+        self.section("mqtt");
+        self.key("broker", &quoted(&mqtt.broker));
+        if let Some((user, password_file)) = &mqtt.user {
+            self.key("user", &quoted(user));
+            self.key("password_file", &quoted(&password_file.display().to_string()));
+        }
+        self.key("discovery_prefix", &quoted(mqtt.discovery_prefix.as_deref().unwrap_or("off")));
+        self.key("health_s", &mqtt.health_interval.as_secs().to_string());
+    }
+
+    fn rest(&mut self, config: &Config) {
+        self.section("web");
+        match &config.web {
+            Some(web) => {
+                self.key("listen", &quoted(&web.listen.to_string()));
+                self.key("announce", if web.announce == Announce::Mdns { "\"mdns\"" } else { "\"off\"" });
+            }
+            None => self.key("listen", "\"off\""),
+        }
+        self.section("recovery");
+        self.key("max_rung", &quoted(config.recovery.max_rung.as_str()));
+        self.section("rollout");
+        let rollout = &config.rollout;
+        self.key("waves", &list(rollout.waves.iter().map(ToString::to_string)));
+        self.key("approval", if rollout.approval == Approval::Required { "\"required\"" } else { "\"automatic\"" });
+        self.key("gather_s", &rollout.gather.as_secs().to_string());
+        self.key("install_timeout_s", &rollout.install_timeout.as_secs().to_string());
+        self.key("sources", &list(rollout.sources.iter().map(|source| quoted(source))));
+        self.section("usb");
+        self.key("scan", if config.usb == Usb::Scan { "true" } else { "false" });
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
