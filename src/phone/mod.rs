@@ -3,6 +3,9 @@
 //! The model owns one [`life`] for each endpoint and sends [`Command`]s; the actor owns the ADB connection, carries them out one
 //! by one and reports with [`Event`]s. Nobody else touches the handset.
 
+pub mod ladder;
+pub mod life;
+
 use std::path::PathBuf;
 
 use crate::rack::ids::{PackageName, Serial, VersionCode};
@@ -137,6 +140,21 @@ pub struct InstallFailure {
     pub reason: Option<String>,
     /// A sentence for a person.
     pub why: String,
+}
+
+impl InstallFailure {
+    /// The phone is in no place of the rack.
+    #[must_use]
+    pub fn not_here() -> Self {
+        Self { class: InstallFailureClass::Transient, reason: None, why: "the phone is not here".to_owned() }
+    }
+
+    /// The phone left, or its connection failed, in the middle.
+    #[must_use]
+    pub fn interrupted(why: &str) -> Self {
+        let why = format!("the connection ended in the middle of the install: {why}");
+        Self { class: InstallFailureClass::Transient, reason: None, why }
+    }
 }
 
 /// What to do about a failed install.

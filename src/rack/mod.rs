@@ -3,11 +3,354 @@
 //! Sources and actors tell it what happened ([`Event`]); it says what must be done ([`Command`]) and shows the whole as a
 //! [`Snapshot`]. It takes the time as an argument, does no I/O and never waits, so that a whole rack runs in a test, and a
 //! failing run replays exactly.
+//!
+//! ```text
+//!     Event ──▶ apply ──▶ Place (a life at an endpoint) ──▶ settle ──▶ Command, Change
+//!                  └────▶ Phone (an identity: profile, line, what rollouts were told)
+//! ```
+//!
+//! A [`Place`](place::Place) is an endpoint with the life of whatever handset is there; a [`Phone`](place::Phone) is an identity that
+//! stays when the handset moves or leaves. After each event the touched place is *settled*: the line is opened or closed, rollouts
+//! are told, changes are noted.
+//!
+//! Invariant: a phone is bound to at most one place (`tests/sim`).
+//! Invariant: every place that waits has a deadline with a reason (`tests/sim`).
 
 pub mod event;
+mod hubs;
 pub mod ids;
+mod line;
+mod place;
 pub mod request;
+pub mod settings;
 pub mod snapshot;
+mod view;
+
+use std::collections::BTreeMap;
 
 pub use event::{Command, Event};
+pub use hubs::{CYCLES_MAX, CYCLES_WINDOW};
+pub use settings::Settings;
 pub use snapshot::Snapshot;
+
+use self::event::{LineCommand, LineEvent, Presence, RolloutCommand, RolloutEvent};
+use self::hubs::Hubs;
+use self::ids::{Endpoint, PhoneId, Serial};
+use self::line::Reaction;
+use self::place::{Phone, Place};
+use self::snapshot::{HostHealth, LineState, MqttView, PhoneState, RolloutView};
+use crate::clock::{Deadline, Moment, UnixMillis};
+use crate::phone::life::{Life, LifePolicy, Wish};
+use crate::phone::{self, InstallFailure};
+
+/// The code of `UpgradeDeviceAppNotice`: a failure report names it as the task's type.
+const UPGRADE_DEVICE_APP_NOTICE: i32 = 1094;
+
+/// The whole rack.
+#[derive(Debug)]
+pub struct Rack {
+    settings: Settings,
+    epoch: UnixMillis,
+    started: UnixMillis,
+    places: BTreeMap<Endpoint, Place>,
+    phones: BTreeMap<PhoneId, Phone>,
+    hubs: Hubs,
+    host: Option<HostHealth>,
+    mqtt: MqttView,
+    rollouts: Vec<RolloutView>,
+    revision: u64,
+}
+
+/// What came of an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// What must be done, in order.
+    pub commands: Vec<Command>,
+    /// What a person would want to know, in order.
+    pub changes: Vec<Change>,
+}
+
+/// Something that a person would want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A phone, or a place whose phone is not known yet, is in a new state.
+    Phone {
+        /// The slot or endpoint, and the phone's id where it is known.
+        name: String,
+        /// Before.
+        from: PhoneState,
+        /// Now.
+        to: PhoneState,
+        /// Why.
+        why: String,
+    },
+    /// A line is in a new state.
+    Line {
+        /// Whose.
+        phone: PhoneId,
+        /// Now.
+        state: LineState,
+        /// Why.
+        why: String,
+    },
+    /// A hub's readings became old, or current again.
+    Hub {
+        /// Which.
+        hub: ids::HubName,
+        /// Now.
+        state: snapshot::HubState,
+        /// Why.
+        why: String,
+    },
+    /// A port of a hub was asked to change its mode.
+    PortSwitched {
+        /// Which.
+        hub: ids::HubName,
+        /// Its port.
+        port: ids::HubPort,
+        /// The mode.
+        mode: snapshot::PortMode,
+        /// Who asked for it, and why.
+        why: String,
+    },
+}
+
+impl Rack {
+    /// A rack in which nothing was seen yet. Moments are counted from `started` in wall time.
+    #[must_use]
+    pub fn new(settings: Settings, started: UnixMillis, now: Moment) -> Self {
+        let hubs = Hubs::new(&settings);
+        let mut rack = Self {
+            settings,
+            epoch: started,
+            started,
+            places: BTreeMap::new(),
+            phones: BTreeMap::new(),
+            hubs,
+            host: None,
+            mqtt: MqttView::default(),
+            rollouts: Vec::new(),
+            revision: 0,
+        };
+        let endpoints: Vec<Endpoint> = rack.settings.slots.keys().cloned().collect();
+        for endpoint in endpoints {
+            rack.place(now, &endpoint);
+        }
+        rack
+    }
+
+    /// Takes in one event.
+    pub fn apply(&mut self, now: Moment, event: Event) -> Outcome {
+        let mut out = Outcome::default();
+        self.revision += 1;
+        match event {
+            Event::Appeared { endpoint, serial } => self.appeared(now, &endpoint, serial, &mut out),
+            Event::Gone { endpoint, why } => self.gone(now, &endpoint, &why, &mut out),
+            Event::Phone { endpoint, event } => self.phone_reports(now, &endpoint, event, &mut out),
+            Event::Line { phone, event } => self.line_reports(now, &phone, event, &mut out),
+            Event::Hub { hub, event } => self.hubs.report(now, &hub, event, &mut out),
+            Event::Host(host) => self.host = Some(host),
+            Event::Mqtt(view) => self.mqtt = view,
+            Event::Rollout(event) => self.rollout_reports(now, event, &mut out),
+            Event::SetPort { hub, port, mode } => self.hubs.set_port(hub, port, mode, "the operator", &mut out),
+            Event::ClockSet(epoch) => self.epoch = epoch,
+        }
+        out
+    }
+
+    /// Does what is due at `now`.
+    pub fn advance(&mut self, now: Moment) -> Outcome {
+        let mut out = Outcome::default();
+        let due: Vec<Endpoint> = self
+            .places
+            .iter()
+            .filter(|(_, place)| place.deadline().is_some_and(|deadline| deadline.at <= now))
+            .map(|(endpoint, _)| endpoint.clone())
+            .collect();
+        for endpoint in due {
+            self.on_place(now, &endpoint, &mut out, |life| life.advance(now));
+        }
+        self.advance_power_cycles(now, &mut out);
+        self.close_stale_lines(now, &mut out);
+        if !out.commands.is_empty() || !out.changes.is_empty() {
+            self.revision += 1;
+        }
+        out
+    }
+
+    /// When [`Rack::advance`] must be called next, and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        let places = self.places.values().map(Place::deadline);
+        let lines = self.phones.values().map(|phone| self.line_deadline(phone));
+        places.chain(lines).fold(None, Deadline::earlier)
+    }
+
+    fn appeared(&mut self, now: Moment, endpoint: &Endpoint, serial: Option<Serial>, out: &mut Outcome) {
+        let place = self.place(now, endpoint);
+        place.serial.clone_from(&serial);
+        if let Some(serial) = serial {
+            self.bind(now, endpoint, &serial, out);
+        }
+        self.on_place(now, endpoint, out, |life| life.appeared(now));
+    }
+
+    fn gone(&mut self, now: Moment, endpoint: &Endpoint, why: &str, out: &mut Outcome) {
+        self.on_place(now, endpoint, out, |life| life.gone(now, why));
+    }
+
+    fn phone_reports(&mut self, now: Moment, endpoint: &Endpoint, event: phone::Event, out: &mut Outcome) {
+        if let phone::Event::Profile(profile) = &event
+            && let Some(serial) = profile.serial.clone()
+            && self.places.get(endpoint).is_some_and(|place| place.life.is_connected())
+        {
+            self.bind(now, endpoint, &serial, out);
+        }
+        let presence = match &event {
+            phone::Event::ProbeAnswered => Some(Presence::Answered),
+            phone::Event::ProbeFailed { .. } | phone::Event::Lost { .. } => Some(Presence::Silent),
+            _ => None,
+        };
+        if let phone::Event::Installed { rollout, result } = &event {
+            self.tell_installed(endpoint, rollout, result, out);
+        }
+        self.on_place(now, endpoint, out, |life| life.report(now, event));
+        if let Some(presence) = presence {
+            self.probed(now, endpoint, presence, out);
+        }
+    }
+
+    /// Rollouts hear of the install before they hear that the phone is available again.
+    fn tell_installed(
+        &self,
+        endpoint: &Endpoint,
+        rollout: &ids::RolloutId,
+        result: &Result<snapshot::InstalledAgent, InstallFailure>,
+        out: &mut Outcome,
+    ) {
+        let awaited = self.places.get(endpoint).and_then(|place| place.life.installing());
+        if awaited.is_some_and(|order| order.rollout == *rollout)
+            && let Some(phone) = self.phone_at(endpoint)
+        {
+            let result = result.clone().map(|agent| agent.version_code);
+            let told = RolloutCommand::Installed { phone: phone.clone(), rollout: rollout.clone(), result };
+            out.commands.push(Command::Rollout(told));
+        }
+    }
+
+    fn line_reports(&mut self, now: Moment, id: &PhoneId, event: LineEvent, out: &mut Outcome) {
+        let Some(phone) = self.phones.get_mut(id) else { return };
+        match phone.line.report(now, id, event, &mut out.commands) {
+            Reaction::Nothing => {}
+            Reaction::Changed => out.changes.push(phone.line_change()),
+            Reaction::Offered(notice) => {
+                out.commands.push(Command::Rollout(RolloutCommand::Offered { phone: id.clone(), notice }));
+            }
+            Reaction::Probe => self.probe_for_heartbeat(now, id, out),
+        }
+    }
+
+    fn probe_for_heartbeat(&mut self, now: Moment, id: &PhoneId, out: &mut Outcome) {
+        let endpoint = self.phones.get(id).and_then(|phone| phone.place.clone());
+        let connected =
+            endpoint.as_ref().and_then(|at| self.places.get(at)).is_some_and(|place| place.life.is_connected());
+        match endpoint {
+            Some(endpoint) if connected => self.on_place(now, &endpoint, out, |life| life.probe_now(now)),
+            _ => self.close_line(now, id, "the phone cannot be reached, so no heartbeat is sent for it", out),
+        }
+    }
+
+    fn probed(&mut self, now: Moment, endpoint: &Endpoint, presence: Presence, out: &mut Outcome) {
+        let Some(id) = self.phone_at(endpoint).cloned() else { return };
+        let Some(phone) = self.phones.get_mut(&id) else { return };
+        match presence {
+            Presence::Answered => phone.line.probed(&id, presence, &mut out.commands),
+            Presence::Silent if phone.line.heartbeat_waits() => {
+                self.close_line(now, &id, "the phone did not answer the probe before its heartbeat", out);
+            }
+            Presence::Silent => {}
+        }
+    }
+
+    fn rollout_reports(&mut self, now: Moment, event: RolloutEvent, out: &mut Outcome) {
+        match event {
+            RolloutEvent::Views(views) => self.rollouts = views,
+            RolloutEvent::ReportFailure { phone, message_id, why } => {
+                let command = LineCommand::TaskFailed { message_id, task_type: UPGRADE_DEVICE_APP_NOTICE, why };
+                if let Some(known) = self.phones.get_mut(&phone) {
+                    known.line.report_failure(&phone, command, &mut out.commands);
+                }
+            }
+            RolloutEvent::Install { phone, order } => {
+                let rollout = order.rollout.clone();
+                let refused = |failure: InstallFailure| {
+                    Command::Rollout(RolloutCommand::Installed { phone: phone.clone(), rollout, result: Err(failure) })
+                };
+                match self.phones.get(&phone).and_then(|known| known.place.clone()) {
+                    None => out.commands.push(refused(InstallFailure::not_here())),
+                    Some(endpoint) => {
+                        let mut failure = None;
+                        self.on_place(now, &endpoint, out, |life| match life.install(now, order) {
+                            Ok(wishes) => wishes,
+                            Err(why) => {
+                                failure = Some(why);
+                                Vec::new()
+                            }
+                        });
+                        out.commands.extend(failure.map(refused));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets `act` move the life at `endpoint`, then carries its wishes out and settles the place.
+    fn on_place(
+        &mut self,
+        now: Moment,
+        endpoint: &Endpoint,
+        out: &mut Outcome,
+        act: impl FnOnce(&mut Life) -> Vec<Wish>,
+    ) {
+        let Some(place) = self.places.get_mut(endpoint) else { return };
+        let before = place.life.state();
+        let interrupted = place.life.installing().cloned();
+        let wishes = act(&mut place.life);
+        let after = place.life.state();
+        let abandoned =
+            interrupted.filter(|_| matches!(after, PhoneState::Absent | PhoneState::Recovering | PhoneState::Claiming));
+        if before != after {
+            let (to, why) = (after, place.life.why().to_owned());
+            out.changes.push(Change::Phone { name: place.name(), from: before, to, why });
+        }
+        for wish in wishes {
+            match wish {
+                Wish::Actor(command) => out.commands.push(Command::Phone { endpoint: endpoint.clone(), command }),
+                Wish::CyclePower => self.begin_power_cycle(now, endpoint, out),
+            }
+        }
+        if let (Some(order), Some(phone)) = (abandoned, self.phone_at(endpoint)) {
+            let result =
+                Err(InstallFailure::interrupted(self.places.get(endpoint).map_or("", |place| place.life.why())));
+            let told = RolloutCommand::Installed { phone: phone.clone(), rollout: order.rollout, result };
+            out.commands.push(Command::Rollout(told));
+        }
+        self.settle(now, endpoint, out);
+    }
+
+    fn place(&mut self, now: Moment, endpoint: &Endpoint) -> &mut Place {
+        let settings = &self.settings;
+        let seed = self.places.len() as u64;
+        self.places.entry(endpoint.clone()).or_insert_with(|| {
+            let policy = LifePolicy { agent: settings.agent, max_rung: settings.max_rung, jitter_seed: seed };
+            Place::new(endpoint.clone(), settings.slots.get(endpoint).cloned(), Life::new(policy, now))
+        })
+    }
+
+    fn phone_at(&self, endpoint: &Endpoint) -> Option<&PhoneId> {
+        self.places.get(endpoint).and_then(|place| place.phone.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ pub struct PhoneView {
     pub id: PhoneId,
     /// The slot in which it sits, or in which it was last seen.
     pub slot: Option<SlotName>,
-    /// Where it is reached now; absent while it is not here.
+    /// Where it is reached, or was reached last.
     pub endpoint: Option<Endpoint>,
     /// The serial that it gives of itself; two phones may give the same one.
     pub serial: Option<Serial>,

@@ -1,0 +1,155 @@
+//! The recovery ladder: reopen the interface, reset the USB device, restart Android, cycle the port's power, then give up.
+//!
+//! Each rung has a budget for the phone; the rack's own budget for power is in [`crate::rack`]. A phone that was ready again
+//! for a while starts at the bottom with full budgets; one that fails again and again climbs.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::config::Rung;
+
+/// How often each rung is tried before the next one, from the bottom.
+const TRIES: [(Rung, u32); 4] = [(Rung::Reopen, 4), (Rung::ResetUsb, 2), (Rung::Reboot, 1), (Rung::CyclePower, 1)];
+/// Before the second and each later try at opening; doubled each time.
+const BACKOFF: Duration = Duration::from_secs(1);
+/// A phone that failed no more often than this ago is still climbing.
+const FORGIVE_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// One step of recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Open the interface again.
+    Reopen,
+    /// Reset the USB device.
+    ResetUsb,
+    /// Restart Android.
+    Reboot,
+    /// Switch the port's power off and on.
+    CyclePower,
+    /// Wait until the phone is back after a harsher rung, then open it.
+    Settle {
+        /// The rung.
+        after: Rung,
+    },
+}
+
+impl Step {
+    /// What is waited for before this step, as a phrase.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Reopen => "the next try at opening it",
+            Self::ResetUsb => "the reset of its USB device",
+            Self::Reboot => "its restart",
+            Self::CyclePower => "its port's power to be cycled",
+            Self::Settle { .. } => "the phone to come back",
+        }
+    }
+
+    /// How long the phone has to come back after this step.
+    #[must_use]
+    pub const fn patience(self) -> Duration {
+        match self {
+            Self::Reopen | Self::Settle { .. } => Duration::ZERO,
+            Self::ResetUsb => Duration::from_secs(5),
+            Self::Reboot => Duration::from_secs(180),
+            Self::CyclePower => Duration::from_secs(60),
+        }
+    }
+
+    /// The rung that this step belongs to.
+    #[must_use]
+    pub const fn rung(self) -> Rung {
+        match self {
+            Self::Reopen => Rung::Reopen,
+            Self::ResetUsb => Rung::ResetUsb,
+            Self::Reboot => Rung::Reboot,
+            Self::CyclePower => Rung::CyclePower,
+            Self::Settle { after } => after,
+        }
+    }
+}
+
+/// How far a phone has climbed.
+#[derive(Clone, Debug)]
+pub struct Ladder {
+    max_rung: Rung,
+    tries: u32,
+    last_failure: Option<Moment>,
+    stood_since_failure: bool,
+    replug: Replug,
+}
+
+/// Whose doing the next plug is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replug {
+    BySomebody,
+    ByOurselves,
+}
+
+impl Ladder {
+    /// A ladder up to `max_rung`, nothing spent.
+    #[must_use]
+    pub fn new(max_rung: Rung) -> Self {
+        Self { max_rung, tries: 0, last_failure: None, stood_since_failure: false, replug: Replug::BySomebody }
+    }
+
+    /// The phone was ready again: forgiven once it has stood for a while.
+    pub fn succeeded(&mut self) {
+        self.stood_since_failure = true;
+    }
+
+    /// A rung makes the phone leave the bus: that it comes back is no new beginning.
+    pub fn expect_replug(&mut self) {
+        self.replug = Replug::ByOurselves;
+    }
+
+    /// It was plugged in again: a new beginning, unless a rung of ours was the cause.
+    pub fn replugged(&mut self) {
+        if self.replug == Replug::BySomebody {
+            self.tries = 0;
+            self.last_failure = None;
+        }
+        self.replug = Replug::BySomebody;
+    }
+
+    /// The step after a failure at `now`, and when to take it; `None` at the end of the ladder.
+    pub fn next(&mut self, now: Moment) -> Option<(Step, Moment)> {
+        let forgiven = self.last_failure.is_none_or(|at| now.since(at) >= FORGIVE_AFTER);
+        if forgiven && self.stood_since_failure {
+            self.tries = 0;
+        }
+        self.stood_since_failure = false;
+        self.last_failure = Some(now);
+        let mut spent = self.tries;
+        for (rung, budget) in TRIES {
+            if rung > self.max_rung {
+                return None;
+            }
+            if spent < budget {
+                self.tries += 1;
+                return Some((step_of(rung), now + delay(rung, spent)));
+            }
+            spent -= budget;
+        }
+        None
+    }
+}
+
+const fn step_of(rung: Rung) -> Step {
+    match rung {
+        Rung::Reopen => Step::Reopen,
+        Rung::ResetUsb => Step::ResetUsb,
+        Rung::Reboot => Step::Reboot,
+        Rung::CyclePower => Step::CyclePower,
+    }
+}
+
+/// The first try at opening comes at once: most losses are a cable that was touched.
+fn delay(rung: Rung, spent: u32) -> Duration {
+    match (rung, spent) {
+        (Rung::Reopen, 0) => Duration::ZERO,
+        (Rung::Reopen, n) => BACKOFF * 2u32.saturating_pow(n - 1),
+        _ => BACKOFF,
+    }
+}

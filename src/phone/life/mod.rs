@@ -1,0 +1,445 @@
+//! The life of the handset at one endpoint, from the first sight to the unplug.
+//!
+//! ```text
+//!     Detected → Claiming → Authorising → Online → Provisioning → Ready
+//!                   │            │           │          │           │
+//!                   └────────────┴───────────┴──────────┴───────────┴──▶ Recovering → Quarantined
+//! ```
+//!
+//! `Absent` is entered from every state by an unplug. The core says what the actor must do and waits for its report; every wait
+//! has a deadline, and a report that does not belong to what is awaited changes nothing.
+//!
+//! Invariant: a state that waits has a deadline with a reason (`tests/sim` asserts it after every step).
+//! Invariant: at most one command of a kind is on its way (`life_tests.rs`).
+
+mod reports;
+
+use std::time::Duration;
+
+use super::ladder::{Ladder, Step};
+use super::{Command, Event, InstallFailure, InstallFailureClass, Profile};
+use crate::clock::{Deadline, Moment};
+use crate::config::Rung;
+use crate::rack::event::InstallOrder;
+use crate::rack::snapshot::{InstalledAgent, PhoneState};
+
+/// The longest that claiming the interface and CNXN may take; the actor gives up earlier by itself.
+const CLAIM_MAX: Duration = Duration::from_secs(15);
+/// How long somebody has for the tap on the phone's screen: the dialog is dead once the connection is gone.
+const AUTHORISE_MAX: Duration = Duration::from_secs(5 * 60);
+/// The longest that reading a profile may take.
+const PROFILE_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at a phone whose Android is still starting.
+const BOOT_POLL: Duration = Duration::from_secs(2);
+/// The longest that Android may take to start.
+const BOOT_MAX: Duration = Duration::from_secs(5 * 60);
+/// The longest that installing the agent may take, its retries aside.
+const PROVISION_MAX: Duration = Duration::from_secs(6 * 60);
+/// Between two tries at installing the agent after a failure that may pass by itself.
+const PROVISION_RETRY: Duration = Duration::from_secs(60);
+/// How often the agent's install is tried for a failure that may pass by itself.
+const PROVISION_TRIES_MAX: u32 = 3;
+/// Between two probes of a phone that is ready, before jitter.
+const PROBE_EVERY: Duration = Duration::from_secs(30);
+/// The actor's own deadline for a probe is 5 s; past this the actor itself is stuck.
+const PROBE_MAX: Duration = Duration::from_secs(8);
+/// Between two readings of battery and versions of a phone that is ready.
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
+/// Between two tries at a phone that the ladder gave up.
+const QUARANTINE_RETRY: Duration = Duration::from_secs(10 * 60);
+
+/// What the owner allows and wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LifePolicy {
+    /// Whether the agent is installed where it is missing.
+    pub agent: AgentPolicy,
+    /// How far recovery may go.
+    pub max_rung: Rung,
+    /// Spreads the probes of a rack; any number, different for each phone.
+    pub jitter_seed: u64,
+}
+
+/// Whether the agent is installed where it is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentPolicy {
+    /// The owner has configured an APK.
+    InstallWhereMissing,
+    /// Only looked at.
+    Observe,
+}
+
+/// What a life wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// By the phone's actor.
+    Actor(Command),
+    /// By the hub that feeds it: power off and on again. The model answers with [`Life::power_cycled`].
+    CyclePower,
+}
+
+/// The life of the handset at one endpoint.
+#[derive(Clone, Debug)]
+pub struct Life {
+    policy: LifePolicy,
+    state: State,
+    since: Moment,
+    why: String,
+    profile: Option<Profile>,
+    ladder: Ladder,
+    last_alive: Option<Moment>,
+    probe: Probe,
+    refresh: Refresh,
+    jitter: u64,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Absent,
+    Detected,
+    Claiming { until: Moment },
+    Authorising { until: Moment },
+    Online { boot_until: Moment },
+    Provisioning { until: Moment, work: Work },
+    Ready,
+    Recovering { next: Step, at: Moment },
+    Quarantined { retry_at: Moment },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Work {
+    Agent { tries: u32 },
+    AgentLater { tries: u32, at: Moment },
+    Rollout(InstallOrder),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    Off,
+    At(Moment),
+    Asked { until: Moment },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refresh {
+    Off,
+    At(Moment),
+    Asked { until: Moment },
+}
+
+impl Life {
+    /// The life of an endpoint where nothing is yet.
+    #[must_use]
+    pub fn new(policy: LifePolicy, now: Moment) -> Self {
+        Self {
+            policy,
+            state: State::Absent,
+            since: now,
+            why: "not seen since farmhand started".to_owned(),
+            profile: None,
+            ladder: Ladder::new(policy.max_rung),
+            last_alive: None,
+            probe: Probe::Off,
+            refresh: Refresh::Off,
+            jitter: policy.jitter_seed,
+        }
+    }
+
+    /// Where in its life the handset is.
+    #[must_use]
+    pub fn state(&self) -> PhoneState {
+        match self.state {
+            State::Absent => PhoneState::Absent,
+            State::Detected => PhoneState::Detected,
+            State::Claiming { .. } => PhoneState::Claiming,
+            State::Authorising { .. } => PhoneState::Authorising,
+            State::Online { .. } => PhoneState::Online,
+            State::Provisioning { .. } => PhoneState::Provisioning,
+            State::Ready => PhoneState::Ready,
+            State::Recovering { .. } => PhoneState::Recovering,
+            State::Quarantined { .. } => PhoneState::Quarantined,
+        }
+    }
+
+    /// Why it is there, as a sentence.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// Since when it is there.
+    #[must_use]
+    pub fn since(&self) -> Moment {
+        self.since
+    }
+
+    /// What was read of the handset since it was last opened.
+    #[must_use]
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
+    }
+
+    /// When the handset last answered end to end.
+    #[must_use]
+    pub fn last_alive(&self) -> Option<Moment> {
+        self.last_alive
+    }
+
+    /// Whether commands can be sent over an ADB connection.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Online { .. } | State::Provisioning { .. } | State::Ready)
+    }
+
+    /// Whether a probe was asked for and not answered.
+    #[must_use]
+    pub fn is_being_probed(&self) -> bool {
+        matches!(self.probe, Probe::Asked { .. })
+    }
+
+    /// The rollout whose install is under way.
+    #[must_use]
+    pub fn installing(&self) -> Option<&InstallOrder> {
+        match &self.state {
+            State::Provisioning { work: Work::Rollout(order), .. } => Some(order),
+            _ => None,
+        }
+    }
+
+    /// When [`Life::advance`] must be called, and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        let state = match &self.state {
+            State::Absent | State::Ready => None,
+            State::Detected => Some(Deadline { at: self.since + CLAIM_MAX, why: "the order to open it" }),
+            State::Claiming { until } => Some(Deadline { at: *until, why: "its answer to CNXN" }),
+            State::Authorising { until } => {
+                Some(Deadline { at: *until, why: "somebody to allow this host on the phone's screen" })
+            }
+            State::Online { boot_until } => Some(Deadline { at: *boot_until, why: "Android to finish starting" }),
+            State::Provisioning { work: Work::AgentLater { at, .. }, .. } => {
+                Some(Deadline { at: *at, why: "the next try at installing the agent" })
+            }
+            State::Provisioning { until, .. } => Some(Deadline { at: *until, why: "an install to finish" }),
+            State::Recovering { at, next } => Some(Deadline { at: *at, why: next.why() }),
+            State::Quarantined { retry_at } => Some(Deadline { at: *retry_at, why: "the next try after quarantine" }),
+        };
+        let probe = match self.probe {
+            Probe::Off => None,
+            Probe::At(at) => Some(Deadline { at, why: "the next end-to-end probe" }),
+            Probe::Asked { until } => Some(Deadline { at: until, why: "the answer to the end-to-end probe" }),
+        };
+        let refresh = match self.refresh {
+            Refresh::Off => None,
+            Refresh::At(at) => Some(Deadline { at, why: "the next reading of its profile" }),
+            Refresh::Asked { until } => Some(Deadline { at: until, why: "the reading of its profile" }),
+        };
+        Deadline::earlier(state, Deadline::earlier(probe, refresh))
+    }
+
+    /// A handset can be reached at the endpoint.
+    pub fn appeared(&mut self, now: Moment) -> Vec<Wish> {
+        if !matches!(self.state, State::Absent) {
+            return Vec::new();
+        }
+        self.ladder.replugged();
+        self.enter(now, State::Detected, "seen; its interface is opened next");
+        self.claim(now)
+    }
+
+    /// Nothing can be reached at the endpoint any more.
+    pub fn gone(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        if let State::Recovering { next: Step::Settle { .. }, .. } = self.state {
+            self.ladder.expect_replug();
+        }
+        if !matches!(self.state, State::Absent) {
+            self.disconnect();
+            self.enter(now, State::Absent, why);
+        }
+        Vec::new()
+    }
+
+    /// The actor's report.
+    pub fn report(&mut self, now: Moment, event: Event) -> Vec<Wish> {
+        match event {
+            Event::AuthorisationWanted => self.authorisation_wanted(now),
+            Event::Opened { .. } => self.opened(now),
+            Event::OpenFailed { fault, why } => self.open_failed(now, fault, &why),
+            Event::Lost { why } => self.lost(now, &why),
+            Event::Profile(profile) => self.profiled(now, profile),
+            Event::ProfileFailed { why } => self.profile_failed(now, &why),
+            Event::ProbeAnswered => self.probe_answered(now),
+            Event::ProbeFailed { why } => self.probe_failed(now, &why),
+            Event::Provisioned(agent) => self.provisioned(now, agent),
+            Event::ProvisionFailed(failure) => self.provision_failed(now, &failure),
+            Event::Installed { rollout, result } => {
+                if self.installing().is_some_and(|order| order.rollout == rollout) {
+                    return self.installed(now, result);
+                }
+                Vec::new()
+            }
+            Event::Acted { result } => self.acted(now, result),
+        }
+    }
+
+    /// A rollout's install, if the phone can take it now.
+    ///
+    /// # Errors
+    /// Why it cannot, as a failure that may pass by itself.
+    pub fn install(&mut self, now: Moment, order: InstallOrder) -> Result<Vec<Wish>, InstallFailure> {
+        if !matches!(self.state, State::Ready) {
+            let why = format!("the phone is {}: {}", self.state().as_str(), self.why);
+            return Err(InstallFailure { class: InstallFailureClass::Transient, reason: None, why });
+        }
+        let why = format!("rollout {} installs version {}", order.rollout, order.version_code);
+        let work = Work::Rollout(order.clone());
+        self.enter(now, State::Provisioning { until: now + PROVISION_MAX, work }, &why);
+        Ok(vec![Wish::Actor(Command::Install { order })])
+    }
+
+    /// Probe now, unless a probe is under way; nothing if there is no connection.
+    pub fn probe_now(&mut self, now: Moment) -> Vec<Wish> {
+        if !self.is_connected() || self.is_being_probed() {
+            return Vec::new();
+        }
+        self.probe = Probe::Asked { until: now + PROBE_MAX };
+        vec![Wish::Actor(Command::Probe)]
+    }
+
+    /// The hub has switched the port's power off and on, or could not.
+    pub fn power_cycled(&mut self, now: Moment, result: Result<(), String>) -> Vec<Wish> {
+        self.acted(now, result)
+    }
+
+    /// What is due at `now`.
+    pub fn advance(&mut self, now: Moment) -> Vec<Wish> {
+        if self.deadline().is_none_or(|deadline| deadline.at > now) {
+            return Vec::new();
+        }
+        match self.probe {
+            Probe::At(at) if at <= now => return self.probe_now(now),
+            Probe::Asked { until } if until <= now => return self.probe_failed(now, "the probe got no answer"),
+            _ => {}
+        }
+        match self.refresh {
+            Refresh::At(at) if at <= now => return self.read_profile(now),
+            Refresh::Asked { until } if until <= now => {
+                return self.profile_failed(now, "its profile could not be read in 30 s");
+            }
+            _ => {}
+        }
+        self.advance_state(now)
+    }
+
+    fn advance_state(&mut self, now: Moment) -> Vec<Wish> {
+        match &self.state {
+            State::Absent | State::Ready => Vec::new(),
+            State::Detected => self.claim(now),
+            State::Claiming { .. } => self.fail(now, "no answer to CNXN"),
+            State::Authorising { .. } => self.fail(now, "nobody allowed this host on the phone's screen in 5 min"),
+            State::Online { .. } => self.fail(now, "Android did not finish starting in 5 min"),
+            State::Provisioning { work: Work::AgentLater { tries, .. }, .. } => {
+                let tries = *tries;
+                self.provision(now, tries)
+            }
+            State::Provisioning { work: Work::Rollout(_), .. } => {
+                let mut wishes = self.installed(now, Err(stuck_install()));
+                wishes.extend(self.fail(now, "an install did not end in 6 min"));
+                wishes
+            }
+            State::Provisioning { .. } => self.fail(now, "the agent's install did not end in 6 min"),
+            State::Recovering { next, .. } => {
+                let next = *next;
+                self.climb(now, next)
+            }
+            State::Quarantined { .. } => {
+                self.ladder = Ladder::new(self.policy.max_rung);
+                self.claim(now)
+            }
+        }
+    }
+
+    /// Ends the connection and takes the next step of the ladder.
+    fn fail(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        self.disconnect();
+        let mut wishes = vec![Wish::Actor(Command::Close)];
+        match self.ladder.next(now) {
+            Some((step, at)) => {
+                self.enter(now, State::Recovering { next: step, at }, why);
+                if at <= now {
+                    wishes.extend(self.climb(now, step));
+                }
+            }
+            None => self.quarantine(now, why),
+        }
+        wishes
+    }
+
+    fn climb(&mut self, now: Moment, step: Step) -> Vec<Wish> {
+        let why = self.why.clone();
+        match step {
+            Step::Reopen => {
+                self.enter(now, State::Claiming { until: now + CLAIM_MAX }, &format!("opened again after: {why}"));
+                vec![Wish::Actor(Command::Open)]
+            }
+            Step::ResetUsb | Step::Reboot | Step::CyclePower => {
+                let settle = Step::Settle { after: step.rung() };
+                self.enter(now, State::Recovering { next: settle, at: now + step.patience() }, &why);
+                match step {
+                    Step::ResetUsb => vec![Wish::Actor(Command::ResetUsb)],
+                    Step::Reboot => vec![Wish::Actor(Command::Reboot)],
+                    _ => vec![Wish::CyclePower],
+                }
+            }
+            Step::Settle { .. } => self.claim(now),
+        }
+    }
+
+    /// The answer to a rung of the ladder: carried out, it has its time to show; refused, the next rung follows.
+    fn acted(&mut self, now: Moment, result: Result<(), String>) -> Vec<Wish> {
+        match (&self.state, result) {
+            (State::Recovering { next: Step::Settle { .. }, .. }, Err(why)) => self.fail(now, &why),
+            _ => Vec::new(),
+        }
+    }
+
+    fn quarantine(&mut self, now: Moment, why: &str) {
+        self.disconnect();
+        self.enter(now, State::Quarantined { retry_at: now + QUARANTINE_RETRY }, why);
+    }
+
+    fn remember_agent(&mut self, agent: InstalledAgent) {
+        if let Some(profile) = &mut self.profile {
+            profile.agent = Some(agent);
+        }
+    }
+
+    fn alive(&mut self, now: Moment) {
+        self.last_alive = Some(now);
+    }
+
+    fn disconnect(&mut self) {
+        self.probe = Probe::Off;
+        self.refresh = Refresh::Off;
+    }
+
+    fn enter(&mut self, now: Moment, state: State, why: &str) {
+        self.state = state;
+        self.since = now;
+        why.clone_into(&mut self.why);
+    }
+
+    /// `base` ± 20 %, by a counter that only spreads: nothing secret, the same in every run with the same seed.
+    fn jittered(&mut self, base: Duration) -> Duration {
+        self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let permille = 800 + u32::try_from((self.jitter >> 33) % 401).unwrap_or(0);
+        base * permille / 1000
+    }
+}
+
+fn stuck_install() -> InstallFailure {
+    InstallFailure {
+        class: InstallFailureClass::Transient,
+        reason: None,
+        why: "the install did not end in 6 min".to_owned(),
+    }
+}

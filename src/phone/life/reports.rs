@@ -1,0 +1,166 @@
+//! What a life makes of the actor's reports: one method for each.
+
+use super::{
+    AUTHORISE_MAX, AgentPolicy, BOOT_MAX, BOOT_POLL, CLAIM_MAX, Life, PROBE_EVERY, PROFILE_MAX, PROVISION_MAX,
+    PROVISION_RETRY, PROVISION_TRIES_MAX, Probe, REFRESH_EVERY, Refresh, State, Wish, Work,
+};
+use crate::clock::Moment;
+use crate::phone::{Command, InstallFailure, InstallFailureClass, OpenFault, Profile};
+use crate::rack::snapshot::InstalledAgent;
+
+impl Life {
+    pub(super) fn claim(&mut self, now: Moment) -> Vec<Wish> {
+        self.enter(now, State::Claiming { until: now + CLAIM_MAX }, "its interface is being opened");
+        vec![Wish::Actor(Command::Open)]
+    }
+
+    pub(super) fn authorisation_wanted(&mut self, now: Moment) -> Vec<Wish> {
+        if matches!(self.state, State::Claiming { .. }) {
+            let why = "unlock the phone and allow USB debugging for this host";
+            self.enter(now, State::Authorising { until: now + AUTHORISE_MAX }, why);
+        }
+        Vec::new()
+    }
+
+    pub(super) fn opened(&mut self, now: Moment) -> Vec<Wish> {
+        if !matches!(self.state, State::Claiming { .. } | State::Authorising { .. }) {
+            return Vec::new();
+        }
+        self.enter(now, State::Online { boot_until: now + BOOT_MAX }, "ADB works; its profile is being read");
+        self.read_profile(now)
+    }
+
+    pub(super) fn open_failed(&mut self, now: Moment, fault: OpenFault, why: &str) -> Vec<Wish> {
+        match self.state {
+            State::Claiming { .. } | State::Authorising { .. } if fault == OpenFault::Gone => self.gone(now, why),
+            State::Claiming { .. } | State::Authorising { .. } => self.fail(now, why),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn lost(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        if !self.is_connected() {
+            return Vec::new();
+        }
+        self.fail(now, why)
+    }
+
+    pub(super) fn read_profile(&mut self, now: Moment) -> Vec<Wish> {
+        if matches!(self.refresh, Refresh::Asked { .. }) {
+            return Vec::new();
+        }
+        self.refresh = Refresh::Asked { until: now + PROFILE_MAX };
+        vec![Wish::Actor(Command::ReadProfile)]
+    }
+
+    pub(super) fn profiled(&mut self, now: Moment, profile: Profile) -> Vec<Wish> {
+        if !self.is_connected() || !matches!(self.refresh, Refresh::Asked { .. }) {
+            return Vec::new();
+        }
+        let booted = profile.booted;
+        let has_agent = profile.agent.is_some();
+        self.profile = Some(profile);
+        self.alive(now);
+        self.refresh = Refresh::At(now + if booted { self.jittered(REFRESH_EVERY) } else { BOOT_POLL });
+        match self.state {
+            State::Online { .. } if !booted => {
+                "ADB works; Android is still starting".clone_into(&mut self.why);
+                Vec::new()
+            }
+            State::Online { .. } if !has_agent && self.policy.agent == AgentPolicy::InstallWhereMissing => {
+                self.provision(now, 0)
+            }
+            State::Online { .. } => self.ready(now, "everything that was configured for it is done"),
+            State::Ready if booted && !has_agent && self.policy.agent == AgentPolicy::InstallWhereMissing => {
+                self.provision(now, 0)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn profile_failed(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        if !self.is_connected() || !matches!(self.refresh, Refresh::Asked { .. }) {
+            return Vec::new();
+        }
+        if self.installing().is_some() {
+            // An install keeps a slow phone busy; the install's own deadline judges it.
+            self.refresh = Refresh::At(now + self.jittered(REFRESH_EVERY));
+            return Vec::new();
+        }
+        self.fail(now, why)
+    }
+
+    pub(super) fn provision(&mut self, now: Moment, tries: u32) -> Vec<Wish> {
+        let work = Work::Agent { tries: tries + 1 };
+        self.enter(now, State::Provisioning { until: now + PROVISION_MAX, work }, "the agent is being installed");
+        vec![Wish::Actor(Command::Provision)]
+    }
+
+    pub(super) fn provisioned(&mut self, now: Moment, agent: InstalledAgent) -> Vec<Wish> {
+        if !matches!(self.state, State::Provisioning { work: Work::Agent { .. }, .. }) {
+            return Vec::new();
+        }
+        let why = format!("the agent's version {} was installed", agent.version_name);
+        self.remember_agent(agent);
+        self.alive(now);
+        self.ready(now, &why)
+    }
+
+    pub(super) fn provision_failed(&mut self, now: Moment, failure: &InstallFailure) -> Vec<Wish> {
+        let State::Provisioning { work: Work::Agent { tries }, .. } = self.state else {
+            return Vec::new();
+        };
+        match failure.class {
+            InstallFailureClass::Transient if tries < PROVISION_TRIES_MAX => {
+                let at = now + PROVISION_RETRY;
+                let work = Work::AgentLater { tries, at };
+                self.enter(now, State::Provisioning { until: at, work }, &failure.why);
+                Vec::new()
+            }
+            _ => {
+                self.quarantine(now, &format!("the agent could not be installed: {}", failure.why));
+                vec![Wish::Actor(Command::Close)]
+            }
+        }
+    }
+
+    pub(super) fn installed(&mut self, now: Moment, result: Result<InstalledAgent, InstallFailure>) -> Vec<Wish> {
+        match result {
+            Ok(agent) => {
+                let why = format!("a rollout installed version {}", agent.version_name);
+                self.remember_agent(agent);
+                self.alive(now);
+                self.ready(now, &why)
+            }
+            Err(failure) => self.ready(now, &format!("a rollout's install failed: {}", failure.why)),
+        }
+    }
+
+    pub(super) fn ready(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        self.ladder.succeeded();
+        self.enter(now, State::Ready, why);
+        if self.probe == Probe::Off {
+            self.probe = Probe::At(now + self.jittered(PROBE_EVERY));
+        }
+        Vec::new()
+    }
+
+    pub(super) fn probe_answered(&mut self, now: Moment) -> Vec<Wish> {
+        if self.is_being_probed() {
+            self.alive(now);
+            self.probe = Probe::At(now + self.jittered(PROBE_EVERY));
+        }
+        Vec::new()
+    }
+
+    pub(super) fn probe_failed(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        if !self.is_being_probed() {
+            return Vec::new();
+        }
+        if self.installing().is_some() {
+            self.probe = Probe::At(now + self.jittered(PROBE_EVERY));
+            return Vec::new();
+        }
+        self.fail(now, why)
+    }
+}

@@ -1,0 +1,215 @@
+//! What the model knows of a phone's line to the central server, and when the line may be open.
+//!
+//! Invariant: a line is open only for a phone that is there: its handset answered the end-to-end probe within the grace period
+//! (`tests/sim` asserts it after every step).
+
+use super::event::{AppVersion, Command, DeviceInfo, LineCommand, LineEvent, Presence};
+use super::ids::PhoneId;
+use super::snapshot::LineState;
+use crate::clock::Moment;
+use crate::config::Credential;
+use crate::phone::Profile;
+
+/// Failures that wait for the line to be registered again; more than this means that the oldest is given up.
+const UNSENT_MAX: usize = 16;
+
+/// One phone's line.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    open: Option<Open>,
+    pub(super) state: LineState,
+    pub(super) why: String,
+    pub(super) since: Moment,
+    pub(super) last_heartbeat: Option<Moment>,
+    heartbeat: Heartbeat,
+    unsent: Vec<LineCommand>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Open {
+    credential: String,
+    device: DeviceInfo,
+}
+
+/// Whether the line waits for a probe before it sends a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heartbeat {
+    Quiet,
+    WaitsForProbe,
+}
+
+/// What the model makes of an event of the line.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Reaction {
+    Nothing,
+    Changed,
+    Probe,
+    Offered(super::event::UpgradeNotice),
+}
+
+impl Line {
+    pub(super) fn new(now: Moment) -> Self {
+        Self {
+            open: None,
+            state: LineState::Closed,
+            why: "the phone is not here".to_owned(),
+            since: now,
+            last_heartbeat: None,
+            heartbeat: Heartbeat::Quiet,
+            unsent: Vec::new(),
+        }
+    }
+
+    /// Whether the line's actor was told to be open.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Opens the line, or tells it what changed.
+    pub(super) fn keep_open(
+        &mut self,
+        phone: &PhoneId,
+        credential: String,
+        device: DeviceInfo,
+        out: &mut Vec<Command>,
+    ) {
+        let command = match &self.open {
+            Some(open) if open.credential == credential && open.device == device => return,
+            Some(open) if open.credential == credential => LineCommand::Device(device.clone()),
+            Some(_) | None => LineCommand::Open { credential: credential.clone(), device: device.clone() },
+        };
+        self.open = Some(Open { credential, device });
+        out.push(Command::Line { phone: phone.clone(), command });
+    }
+
+    /// Closes the line, if it is open.
+    pub(super) fn close(
+        &mut self,
+        now: Moment,
+        phone: &PhoneId,
+        state: LineState,
+        why: &str,
+        out: &mut Vec<Command>,
+    ) -> bool {
+        let was_open = self.open.take().is_some();
+        if was_open {
+            self.heartbeat = Heartbeat::Quiet;
+            out.push(Command::Line { phone: phone.clone(), command: LineCommand::Close { why: why.to_owned() } });
+        }
+        let changed = self.state != state;
+        if changed || was_open {
+            self.enter(now, state, why);
+        }
+        changed || was_open
+    }
+
+    /// The actor's report. What it says of a line that was closed meanwhile is old news.
+    pub(super) fn report(
+        &mut self,
+        now: Moment,
+        phone: &PhoneId,
+        event: LineEvent,
+        out: &mut Vec<Command>,
+    ) -> Reaction {
+        if let LineEvent::UpgradeNotice(notice) = event {
+            return Reaction::Offered(notice);
+        }
+        if self.open.is_none() {
+            return Reaction::Nothing;
+        }
+        match event {
+            LineEvent::State { state, why } => {
+                self.enter(now, state, &why);
+                if state == LineState::Registered {
+                    out.extend(self.unsent.drain(..).map(|command| Command::Line { phone: phone.clone(), command }));
+                }
+                Reaction::Changed
+            }
+            LineEvent::HeartbeatDue => {
+                self.heartbeat = Heartbeat::WaitsForProbe;
+                Reaction::Probe
+            }
+            LineEvent::HeartbeatAcknowledged => {
+                self.last_heartbeat = Some(now);
+                Reaction::Changed
+            }
+            LineEvent::UpgradeNotice(_) => Reaction::Nothing,
+        }
+    }
+
+    /// The result of a probe, for a heartbeat that waits for it.
+    pub(super) fn probed(&mut self, phone: &PhoneId, presence: Presence, out: &mut Vec<Command>) {
+        if self.heartbeat == Heartbeat::WaitsForProbe {
+            self.heartbeat = Heartbeat::Quiet;
+            out.push(Command::Line { phone: phone.clone(), command: LineCommand::Presence(presence) });
+        }
+    }
+
+    /// Whether a heartbeat waits for a probe.
+    pub(super) fn heartbeat_waits(&self) -> bool {
+        self.heartbeat == Heartbeat::WaitsForProbe
+    }
+
+    /// Tells the server of a failure, now or once the line is registered.
+    pub(super) fn report_failure(&mut self, phone: &PhoneId, command: LineCommand, out: &mut Vec<Command>) {
+        if self.open.is_some() && self.state == LineState::Registered {
+            out.push(Command::Line { phone: phone.clone(), command });
+            return;
+        }
+        if self.unsent.len() >= UNSENT_MAX {
+            self.unsent.remove(0);
+        }
+        self.unsent.push(command);
+    }
+
+    fn enter(&mut self, now: Moment, state: LineState, why: &str) {
+        if self.state != state {
+            self.since = now;
+        }
+        self.state = state;
+        why.clone_into(&mut self.why);
+    }
+}
+
+/// What the phone registers as, or why it cannot.
+pub(super) fn credential_of(
+    kind: &Credential,
+    profile: &Profile,
+    slot: Option<&super::ids::SlotName>,
+) -> Result<String, String> {
+    match kind {
+        Credential::Imei => {
+            profile.imei.clone().ok_or_else(|| "the phone does not tell its IMEI to its shell".to_owned())
+        }
+        Credential::Serial => {
+            profile.serial.as_ref().map(ToString::to_string).ok_or_else(|| "the phone has no serial".to_owned())
+        }
+        Credential::Map(map) => profile
+            .serial
+            .as_ref()
+            .and_then(|serial| map.get(serial.as_str()))
+            .or_else(|| slot.and_then(|slot| map.get(slot.as_str())))
+            .cloned()
+            .ok_or_else(|| "neither its serial nor its slot is in [central.identity.map]".to_owned()),
+    }
+}
+
+/// What the server is told of a phone.
+pub(super) fn device_info(profile: &Profile, credential: &str) -> DeviceInfo {
+    DeviceInfo {
+        brand: profile.brand.clone(),
+        model: profile.model.clone(),
+        sdk: profile.sdk,
+        imei: credential.to_owned(),
+        apps: profile
+            .agent
+            .iter()
+            .map(|agent| AppVersion {
+                package: agent.package.clone(),
+                version_code: agent.version_code,
+                version_name: agent.version_name.clone(),
+            })
+            .collect(),
+        network: profile.network.clone(),
+    }
+}

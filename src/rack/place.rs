@@ -1,0 +1,247 @@
+//! Places and phones: which identity sits where, and what follows from it for lines, rollouts and power.
+
+use std::time::Duration;
+
+use super::event::{Command, RolloutCommand};
+use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
+use super::line::{Line, credential_of, device_info};
+use super::snapshot::{LineState, PhoneState, PortMode};
+use super::{Change, Outcome, Rack};
+use crate::clock::{Deadline, Moment};
+use crate::phone::Profile;
+use crate::phone::life::Life;
+
+/// Serials that makers leave in place of a real one.
+const NO_SERIALS: [&str; 6] = ["", "unknown", "0123456789abcdef", "1234567890abcdef", "123456789012", "0"];
+/// How long a port stays off when its power is cycled: long enough for a phone to see VBUS go.
+const POWER_OFF: Duration = Duration::from_secs(5);
+
+/// An endpoint, with the life of whatever handset is there.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) endpoint: Endpoint,
+    pub(super) slot: Option<SlotName>,
+    pub(super) life: Life,
+    /// The serial of its USB descriptor.
+    pub(super) serial: Option<Serial>,
+    /// The phone that is here, or was here last.
+    pub(super) phone: Option<PhoneId>,
+    /// When the port that was switched off by recovery is switched on again.
+    pub(super) power_back: Option<Moment>,
+}
+
+impl Place {
+    pub(super) fn new(endpoint: Endpoint, slot: Option<SlotName>, life: Life) -> Self {
+        Self { endpoint, slot, life, serial: None, phone: None, power_back: None }
+    }
+
+    /// What a person calls it.
+    pub(super) fn name(&self) -> String {
+        let place = self.slot.as_ref().map_or_else(|| self.endpoint.to_string(), ToString::to_string);
+        match &self.phone {
+            Some(phone) => format!("{place} ({phone})"),
+            None => place,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        let power = self.power_back.map(|at| Deadline { at, why: "its port's power to be switched on again" });
+        Deadline::earlier(self.life.deadline(), power)
+    }
+}
+
+/// An identity that stays when its handset moves or leaves.
+#[derive(Debug)]
+pub(super) struct Phone {
+    pub(super) id: PhoneId,
+    pub(super) serial: Serial,
+    /// Where it is, or was last.
+    pub(super) place: Option<Endpoint>,
+    /// As last read, kept while the phone is away.
+    pub(super) profile: Option<Profile>,
+    pub(super) last_alive: Option<Moment>,
+    pub(super) line: Line,
+    told: Told,
+}
+
+/// What rollouts were told last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Available(Option<VersionCode>),
+    Unavailable,
+}
+
+impl Phone {
+    pub(super) fn line_change(&self) -> Change {
+        Change::Line { phone: self.id.clone(), state: self.line.state, why: self.line.why.clone() }
+    }
+}
+
+impl Rack {
+    /// Says that the handset at `endpoint` gave `serial` of itself.
+    pub(super) fn bind(&mut self, now: Moment, endpoint: &Endpoint, serial: &Serial, out: &mut Outcome) {
+        let id = self.identity(endpoint, serial);
+        let Some(place) = self.places.get_mut(endpoint) else { return };
+        let before = place.phone.replace(id.clone());
+        if before.as_ref() == Some(&id) {
+            return;
+        }
+        if let Some(before) = before {
+            self.close_line(now, &before, "another phone is in its place", out);
+            if let Some(phone) = self.phones.get_mut(&before) {
+                phone.place = None;
+            }
+        }
+        let phone = self.phones.entry(id.clone()).or_insert_with(|| Phone {
+            id: id.clone(),
+            serial: serial.clone(),
+            place: None,
+            profile: None,
+            last_alive: None,
+            line: Line::new(now),
+            told: Told::Nothing,
+        });
+        if let Some(old) = phone.place.replace(endpoint.clone())
+            && old != *endpoint
+            && let Some(old) = self.places.get_mut(&old)
+        {
+            old.phone = None;
+        }
+    }
+
+    /// The phone's stable name: its serial where that is unique and sane, else the serial with the place where it sits.
+    fn identity(&self, endpoint: &Endpoint, serial: &Serial) -> PhoneId {
+        let sane = !NO_SERIALS.contains(&serial.as_str().to_ascii_lowercase().as_str());
+        let plain = PhoneId::new(serial.as_str());
+        let taken = self.places.values().any(|place| {
+            place.endpoint != *endpoint
+                && place.phone.as_ref() == Some(&plain)
+                && place.life.state() != PhoneState::Absent
+        });
+        if sane && !taken {
+            return plain;
+        }
+        let slot = self.settings.slots.get(endpoint);
+        PhoneId::new(format!("{serial}@{}", slot.map_or_else(|| endpoint.to_string(), ToString::to_string)))
+    }
+
+    /// Draws the consequences of a place's state for its phone: profile, line, rollouts.
+    pub(super) fn settle(&mut self, now: Moment, endpoint: &Endpoint, out: &mut Outcome) {
+        let Some(place) = self.places.get(endpoint) else { return };
+        let Some(id) = place.phone.clone() else { return };
+        let state = place.life.state();
+        let why = place.life.why().to_owned();
+        let Some(phone) = self.phones.get_mut(&id) else { return };
+        if place.life.is_connected()
+            && let Some(profile) = place.life.profile()
+        {
+            phone.profile = Some(profile.clone());
+        }
+        phone.last_alive = phone.last_alive.max(place.life.last_alive());
+        let installing = place.life.installing().is_some();
+        let version = phone.profile.as_ref().and_then(|profile| profile.agent.as_ref()).map(|agent| agent.version_code);
+        let told = if state == PhoneState::Ready { Told::Available(version) } else { Told::Unavailable };
+        if !installing && phone.told != told {
+            phone.told = told;
+            let command = match told {
+                Told::Available(version_code) => RolloutCommand::Available { phone: id.clone(), version_code },
+                Told::Unavailable | Told::Nothing => RolloutCommand::Unavailable {
+                    phone: id.clone(),
+                    why: format!("the phone is {}: {why}", state.as_str()),
+                },
+            };
+            out.commands.push(Command::Rollout(command));
+        }
+        match state {
+            PhoneState::Absent => self.close_line(now, &id, &format!("the phone is not here: {why}"), out),
+            PhoneState::Quarantined => self.close_line(now, &id, &format!("the phone is quarantined: {why}"), out),
+            _ => self.open_line(now, endpoint, &id, out),
+        }
+    }
+
+    /// Opens the line of a phone that answers, or tells it what changed.
+    fn open_line(&mut self, now: Moment, endpoint: &Endpoint, id: &PhoneId, out: &mut Outcome) {
+        let Some(kind) = &self.settings.credential else { return };
+        let Some(place) = self.places.get(endpoint) else { return };
+        let (true, Some(profile)) = (place.life.is_connected(), place.life.profile()) else { return };
+        let fresh = place.life.last_alive().is_some_and(|at| now.since(at) < self.settings.grace);
+        let Some(phone) = self.phones.get_mut(id) else { return };
+        match credential_of(kind, profile, place.slot.as_ref()) {
+            Ok(credential) if fresh && profile.booted => {
+                let device = device_info(profile, &credential);
+                phone.line.keep_open(id, credential, device, &mut out.commands);
+            }
+            Ok(_) => {}
+            Err(why) => {
+                if phone.line.close(now, id, LineState::NeedsIdentity, &why, &mut out.commands) {
+                    out.changes.push(phone.line_change());
+                }
+            }
+        }
+    }
+
+    pub(super) fn close_line(&mut self, now: Moment, id: &PhoneId, why: &str, out: &mut Outcome) {
+        let Some(phone) = self.phones.get_mut(id) else { return };
+        if phone.line.close(now, id, LineState::Closed, why, &mut out.commands) {
+            out.changes.push(phone.line_change());
+        }
+    }
+
+    /// Until when an open line may stay open without an answered probe.
+    pub(super) fn line_deadline(&self, phone: &Phone) -> Option<Deadline> {
+        let alive = phone.last_alive.filter(|_| phone.line.is_open())?;
+        Some(Deadline { at: alive + self.settings.grace, why: "an answered probe, or the line is closed" })
+    }
+
+    pub(super) fn close_stale_lines(&mut self, now: Moment, out: &mut Outcome) {
+        let stale: Vec<PhoneId> = self
+            .phones
+            .values()
+            .filter(|phone| self.line_deadline(phone).is_some_and(|deadline| deadline.at <= now))
+            .map(|phone| phone.id.clone())
+            .collect();
+        for id in stale {
+            let why = format!("the phone has not answered for {} s", self.settings.grace.as_secs());
+            self.close_line(now, &id, &why, out);
+        }
+    }
+
+    pub(super) fn begin_power_cycle(&mut self, now: Moment, endpoint: &Endpoint, out: &mut Outcome) {
+        let power = self
+            .places
+            .get(endpoint)
+            .and_then(|place| place.slot.as_ref())
+            .and_then(|slot| self.settings.power.get(slot))
+            .cloned();
+        let begun = match power {
+            None => Err("no hub port is configured for its slot".to_owned()),
+            Some(power) => self.hubs.cycle(now, power, out),
+        };
+        let Some(place) = self.places.get_mut(endpoint) else { return };
+        match begun {
+            Ok(()) => place.power_back = Some(now + POWER_OFF),
+            Err(why) => {
+                // The next rung, or quarantine: what follows from a refusal needs no further settling here.
+                let wishes = place.life.power_cycled(now, Err(why));
+                out.commands.extend(wishes.into_iter().filter_map(|wish| match wish {
+                    crate::phone::life::Wish::Actor(command) => {
+                        Some(Command::Phone { endpoint: endpoint.clone(), command })
+                    }
+                    crate::phone::life::Wish::CyclePower => None,
+                }));
+            }
+        }
+    }
+
+    pub(super) fn advance_power_cycles(&mut self, now: Moment, out: &mut Outcome) {
+        for place in self.places.values_mut() {
+            if place.power_back.is_some_and(|at| at <= now) {
+                place.power_back = None;
+                if let Some(power) = place.slot.as_ref().and_then(|slot| self.settings.power.get(slot)).cloned() {
+                    self.hubs.set_port(power.hub, power.port, PortMode::Sync, "recovery: power back", out);
+                }
+            }
+        }
+    }
+}

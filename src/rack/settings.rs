@@ -1,0 +1,97 @@
+//! What the model needs to know of the configuration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::ids::{Endpoint, HubName, HubPort, SlotName};
+use super::snapshot::{PowerPort, SwitchedOff};
+use crate::config::{Config, Credential, Rung};
+use crate::phone::life::AgentPolicy;
+
+/// What the model needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The rack's name.
+    pub rack: String,
+    /// The owner's slots by endpoint.
+    pub slots: BTreeMap<Endpoint, SlotName>,
+    /// The order in which slots are shown.
+    pub slot_order: Vec<SlotName>,
+    /// The hub port that feeds each slot.
+    pub power: BTreeMap<SlotName, PowerPort>,
+    /// The hubs, with their serial devices.
+    pub hubs: Vec<(HubName, String)>,
+    /// What a phone registers as; `None` without a central server.
+    pub credential: Option<Credential>,
+    /// How old the last answered probe of an open line may be.
+    pub grace: Duration,
+    /// Whether the agent is installed where it is missing.
+    pub agent: AgentPolicy,
+    /// How far recovery may go.
+    pub max_rung: Rung,
+    /// What the owner has not switched on.
+    pub switched_off: Vec<SwitchedOff>,
+}
+
+impl Settings {
+    /// The slot that hangs on a hub's port.
+    #[must_use]
+    pub fn slot_on(&self, hub: &HubName, port: HubPort) -> Option<&SlotName> {
+        self.power.iter().find(|(_, power)| power.hub == *hub && power.port == port).map(|(slot, _)| slot)
+    }
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let power = config
+            .slots
+            .iter()
+            .filter_map(|slot| {
+                let (hub, port) = slot.power.clone()?;
+                Some((slot.name.clone(), PowerPort { hub, port }))
+            })
+            .collect();
+        let installs = config.agent.as_ref().is_some_and(|agent| agent.apk.is_some());
+        Self {
+            rack: config.rack_name.clone(),
+            slots: config.slots.iter().map(|slot| (slot.endpoint.clone(), slot.name.clone())).collect(),
+            slot_order: config.slots.iter().map(|slot| slot.name.clone()).collect(),
+            power,
+            hubs: config.hubs.iter().map(|hub| (hub.name.clone(), hub.device.display().to_string())).collect(),
+            credential: config.central.as_ref().map(|central| central.credential.clone()),
+            grace: config.central.as_ref().map_or(Duration::from_secs(90), |central| central.grace),
+            agent: if installs { AgentPolicy::InstallWhereMissing } else { AgentPolicy::Observe },
+            max_rung: config.recovery.max_rung,
+            switched_off: switched_off(config),
+        }
+    }
+}
+
+fn switched_off(config: &Config) -> Vec<SwitchedOff> {
+    let mut off = Vec::new();
+    let mut say = |what: &str, how: &str| off.push(SwitchedOff { what: what.to_owned(), how: how.to_owned() });
+    if config.agent.as_ref().is_none_or(|agent| agent.apk.is_none()) {
+        say("installing the agent", "[agent] package = \"…\", apk = \"/path/agent.apk\"");
+    }
+    if config.central.is_none() {
+        say("registering phones with a central server", "[central] server = \"host:9200\"");
+    }
+    if config.mqtt.is_none() {
+        say("reporting over MQTT", "[mqtt] broker = \"host:1883\"");
+    }
+    if config.hubs.is_empty() {
+        say("reading and switching power hubs", "[[hub]] name = \"H1\", device = \"/dev/serial/by-id/…\"");
+    }
+    match config.recovery.max_rung {
+        Rung::Reopen => say(
+            "resetting, restarting and power-cycling phones that hang",
+            "[recovery] max_rung = \"reset-usb\", \"reboot\" or \"cycle-power\"",
+        ),
+        Rung::ResetUsb => {
+            say("restarting and power-cycling phones that hang", "[recovery] max_rung = \"reboot\" or \"cycle-power\"");
+        }
+        Rung::Reboot => say("power-cycling phones that hang", "[recovery] max_rung = \"cycle-power\""),
+        Rung::CyclePower => {}
+    }
+    off
+}

@@ -1,0 +1,302 @@
+use std::time::Duration;
+
+use super::event::{HubEvent, HubReading, InstallOrder, PortReading, UpgradeNotice};
+use super::ids::{HubName, HubPort, PackageName, RolloutId, SlotName, VersionCode};
+use super::snapshot::{InstalledAgent, PortMode, PowerPort};
+use super::*;
+use crate::config::{Credential, Rung};
+use crate::phone::life::AgentPolicy;
+use crate::phone::{InstallFailureClass, OpenFault, Profile};
+
+/// A rack with one slot, driven by hand.
+struct Bench {
+    rack: Rack,
+    now: Moment,
+}
+
+const A1: &str = "tcp:127.0.0.1:15501";
+
+impl Bench {
+    fn new(max_rung: Rung) -> Self {
+        let endpoint: Endpoint = A1.parse().unwrap();
+        let slot = SlotName::new("A1");
+        let power = PowerPort { hub: HubName::new("H1"), port: HubPort(3) };
+        let settings = Settings {
+            rack: "test".to_owned(),
+            slots: [(endpoint, slot.clone())].into(),
+            slot_order: vec![slot.clone()],
+            power: [(slot, power)].into(),
+            hubs: vec![(HubName::new("H1"), "/dev/ttyUSB0".to_owned())],
+            credential: Some(Credential::Imei),
+            grace: Duration::from_secs(90),
+            agent: AgentPolicy::InstallWhereMissing,
+            max_rung,
+            switched_off: Vec::new(),
+        };
+        Self { rack: Rack::new(settings, UnixMillis(0), Moment::START), now: Moment::START }
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Command> {
+        self.rack.apply(self.now, event).commands
+    }
+
+    fn appears(&mut self, at: &str) -> Vec<Command> {
+        self.event(Event::Appeared { endpoint: at.parse().unwrap(), serial: None })
+    }
+
+    fn phone(&mut self, event: phone::Event) -> Vec<Command> {
+        self.event(Event::Phone { endpoint: A1.parse().unwrap(), event })
+    }
+
+    fn opened(&mut self) -> Vec<Command> {
+        self.phone(phone::Event::Opened { model: None, features: Vec::new() })
+    }
+
+    fn ready_with_agent(&mut self, version: u64) -> Vec<Command> {
+        self.appears(A1);
+        self.opened();
+        self.phone(phone::Event::Profile(profile("P1", Some(version))))
+    }
+
+    fn wait(&mut self, seconds: u64) -> Vec<Command> {
+        let until = self.now + Duration::from_secs(seconds);
+        let mut commands = Vec::new();
+        while let Some(deadline) = self.rack.deadline().filter(|deadline| deadline.at <= until) {
+            self.now = self.now.max(deadline.at);
+            commands.extend(self.rack.advance(self.now).commands);
+        }
+        self.now = until;
+        commands
+    }
+
+    fn state(&self) -> PhoneState {
+        self.rack.snapshot(self.now).phones[0].state
+    }
+
+    fn line(&self) -> LineState {
+        self.rack.snapshot(self.now).phones[0].line.state
+    }
+
+    fn hub_answers(&mut self) {
+        let port = PortReading { port: HubPort(3), current_milliamps: 300, mode: PortMode::Sync, attached: true };
+        let reading = HubReading { ports: vec![port], ..HubReading::default() };
+        self.event(Event::Hub { hub: HubName::new("H1"), event: HubEvent::Reading(reading) });
+    }
+}
+
+fn agent(version: u64) -> InstalledAgent {
+    InstalledAgent {
+        package: PackageName::new("org.example.agent"),
+        version_code: VersionCode(version),
+        version_name: format!("{version}.0"),
+    }
+}
+
+fn profile(serial: &str, version: Option<u64>) -> Profile {
+    Profile {
+        serial: Some(Serial::new(serial)),
+        imei: Some("490154203237518".to_owned()),
+        booted: true,
+        agent: version.map(agent),
+        ..Profile::default()
+    }
+}
+
+fn order(version: u64) -> InstallOrder {
+    InstallOrder {
+        rollout: RolloutId::new("R1"),
+        apk: "/tmp/a.apk".into(),
+        package: PackageName::new("org.example.agent"),
+        version_code: VersionCode(version),
+    }
+}
+
+fn says_to_phone(commands: &[Command], wanted: &phone::Command) -> bool {
+    commands.iter().any(|command| matches!(command, Command::Phone { command, .. } if command == wanted))
+}
+
+fn line_commands(commands: &[Command]) -> Vec<&LineCommand> {
+    commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Line { command, .. } => Some(command),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_phone_without_the_agent_gets_it_and_then_a_line() {
+    let mut bench = Bench::new(Rung::Reopen);
+    assert_eq!(bench.state(), PhoneState::Absent);
+    assert!(says_to_phone(&bench.appears(A1), &phone::Command::Open));
+    assert!(says_to_phone(&bench.opened(), &phone::Command::ReadProfile));
+    let commands = bench.phone(phone::Event::Profile(profile("P1", None)));
+    assert!(says_to_phone(&commands, &phone::Command::Provision));
+    assert_eq!(bench.state(), PhoneState::Provisioning);
+    let commands = bench.phone(phone::Event::Provisioned(agent(1)));
+    assert_eq!(bench.state(), PhoneState::Ready);
+    let told = line_commands(&commands);
+    assert!(
+        matches!(told[..], [LineCommand::Device(device)] if device.apps[0].version_code == VersionCode(1)),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn an_unplugged_phone_is_absent_and_its_line_closed() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let commands = bench.event(Event::Gone { endpoint: A1.parse().unwrap(), why: "unplugged".to_owned() });
+    assert_eq!(bench.state(), PhoneState::Absent);
+    assert!(matches!(line_commands(&commands)[..], [LineCommand::Close { .. }]), "{commands:?}");
+}
+
+#[test]
+fn a_lost_connection_is_opened_again_at_once_and_refused_means_absent() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let commands = bench.phone(phone::Event::Lost { why: "end of file".to_owned() });
+    assert!(says_to_phone(&commands, &phone::Command::Open));
+    bench.phone(phone::Event::OpenFailed { fault: OpenFault::Gone, why: "connection refused".to_owned() });
+    assert_eq!(bench.state(), PhoneState::Absent);
+    assert_eq!(bench.line(), LineState::Closed);
+}
+
+#[test]
+fn a_heartbeat_is_sent_only_after_an_answered_probe() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let id = PhoneId::new("P1");
+    let registered = LineEvent::State { state: LineState::Registered, why: "registered".to_owned() };
+    bench.event(Event::Line { phone: id.clone(), event: registered });
+    let commands = bench.event(Event::Line { phone: id.clone(), event: LineEvent::HeartbeatDue });
+    assert!(says_to_phone(&commands, &phone::Command::Probe));
+    let commands = bench.phone(phone::Event::ProbeAnswered);
+    assert_eq!(line_commands(&commands), [&LineCommand::Presence(Presence::Answered)]);
+
+    bench.event(Event::Line { phone: id, event: LineEvent::HeartbeatDue });
+    let commands = bench.phone(phone::Event::ProbeFailed { why: "silent".to_owned() });
+    assert!(matches!(line_commands(&commands)[..], [LineCommand::Close { .. }]), "{commands:?}");
+}
+
+#[test]
+fn a_line_never_outlives_the_grace_period() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.phone(phone::Event::Lost { why: "stalled".to_owned() });
+    let commands = bench.wait(91);
+    assert!(
+        line_commands(&commands).iter().any(|command| matches!(command, LineCommand::Close { .. })),
+        "{commands:?}"
+    );
+}
+
+#[test]
+fn a_notice_becomes_an_offer_and_an_install_its_result_before_availability() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let notice = UpgradeNotice {
+        message_id: 7,
+        package: PackageName::new("org.example.agent"),
+        version_code: VersionCode(2),
+        version_name: "2.0".to_owned(),
+        url: "http://127.0.0.1/agent-2.apk".to_owned(),
+    };
+    let id = PhoneId::new("P1");
+    let commands = bench.event(Event::Line { phone: id.clone(), event: LineEvent::UpgradeNotice(notice.clone()) });
+    assert_eq!(commands, [Command::Rollout(RolloutCommand::Offered { phone: id.clone(), notice })]);
+    let commands = bench.event(Event::Rollout(RolloutEvent::Install { phone: id.clone(), order: order(2) }));
+    assert_eq!(commands.len(), 1, "{commands:?}");
+    assert!(says_to_phone(&commands, &phone::Command::Install { order: order(2) }));
+    let commands = bench.phone(phone::Event::Installed { rollout: RolloutId::new("R1"), result: Ok(agent(2)) });
+    let rollouts: Vec<_> = commands.iter().filter(|command| matches!(command, Command::Rollout(_))).collect();
+    assert!(
+        matches!(
+            rollouts[..],
+            [
+                Command::Rollout(RolloutCommand::Installed { result: Ok(VersionCode(2)), .. }),
+                Command::Rollout(RolloutCommand::Available { version_code: Some(VersionCode(2)), .. })
+            ]
+        ),
+        "{rollouts:?}"
+    );
+}
+
+#[test]
+fn an_unplug_in_the_middle_of_an_install_is_reported_as_its_failure() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.event(Event::Rollout(RolloutEvent::Install { phone: PhoneId::new("P1"), order: order(2) }));
+    let commands = bench.event(Event::Gone { endpoint: A1.parse().unwrap(), why: "unplugged".to_owned() });
+    let failed = commands.iter().any(|command| {
+        matches!(command, Command::Rollout(RolloutCommand::Installed { result: Err(failure), .. })
+            if failure.class == InstallFailureClass::Transient)
+    });
+    assert!(failed, "{commands:?}");
+}
+
+#[test]
+fn two_phones_with_one_serial_are_told_apart_by_their_place() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let other: Endpoint = "usb:1-2".parse().unwrap();
+    bench.event(Event::Appeared { endpoint: other, serial: Some(Serial::new("P1")) });
+    let ids: Vec<_> = bench.rack.snapshot(bench.now).phones.into_iter().map(|view| view.id.to_string()).collect();
+    assert_eq!(ids, ["P1", "P1@usb:1-2"]);
+}
+
+#[test]
+fn a_phone_that_moves_keeps_its_identity_and_leaves_its_old_place_empty() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.event(Event::Gone { endpoint: A1.parse().unwrap(), why: "unplugged".to_owned() });
+    bench.event(Event::Appeared { endpoint: "usb:1-2".parse().unwrap(), serial: Some(Serial::new("P1")) });
+    let views = bench.rack.snapshot(bench.now).phones;
+    let places: Vec<_> =
+        views.iter().map(|view| (view.id.as_str(), view.endpoint.as_ref().unwrap().to_string())).collect();
+    assert_eq!(places, [("A1", A1.to_owned()), ("P1", "usb:1-2".to_owned())]);
+}
+
+#[test]
+fn by_default_recovery_reopens_and_then_asks_for_a_person() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.appears(A1);
+    let commands = bench.wait(5 * 60);
+    assert_eq!(bench.state(), PhoneState::Quarantined);
+    assert!(!commands.iter().any(|command| matches!(command, Command::SetPort { .. })));
+    assert!(!says_to_phone(&commands, &phone::Command::Reboot));
+}
+
+#[test]
+fn the_ladder_cycles_power_only_within_the_racks_budget_and_only_with_a_hub_that_answers() {
+    let mut bench = Bench::new(Rung::CyclePower);
+    bench.appears(A1);
+    let commands = bench.wait(30 * 60);
+    assert!(!commands.iter().any(|command| matches!(command, Command::SetPort { .. })), "the hub never answered");
+
+    let mut bench = Bench::new(Rung::CyclePower);
+    bench.hub_answers();
+    bench.appears(A1);
+    let commands = bench.wait(8 * 60);
+    let modes: Vec<_> = commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::SetPort { mode, .. } => Some(*mode),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(modes, [PortMode::Off, PortMode::Sync]);
+}
+
+#[test]
+fn an_order_for_a_hub_or_port_that_is_not_there_is_refused_with_what_there_is() {
+    let mut bench = Bench::new(Rung::Reopen);
+    let check =
+        |bench: &Bench, hub: &str, port| bench.rack.check_port(&HubName::new(hub), HubPort(port)).unwrap_err().code;
+    assert_eq!(check(&bench, "H9", 1), "hub.unknown");
+    assert_eq!(check(&bench, "H1", 3), "hub.stale");
+    bench.hub_answers();
+    assert_eq!(check(&bench, "H1", 9), "hub.port");
+    assert_eq!(bench.rack.check_port(&HubName::new("H1"), HubPort(3)), Ok(()));
+}

@@ -1,0 +1,136 @@
+//! The model's state as a [`Snapshot`].
+
+use super::ids::{HubName, PhoneId};
+use super::place::{Phone, Place};
+use super::snapshot::{DaemonView, DeadlineView, HubPortView, HubView, LineView, PhoneView, PowerPort, Snapshot};
+use super::{Rack, hubs::Hub};
+use crate::clock::{Deadline, Moment, UnixMillis};
+use crate::rack::ids::HubPort;
+use crate::rack::request::Refusal;
+
+impl Rack {
+    /// The whole rack as it stands.
+    #[must_use]
+    pub fn snapshot(&self, now: Moment) -> Snapshot {
+        Snapshot {
+            revision: self.revision,
+            at: self.wall(now),
+            daemon: DaemonView {
+                rack: self.settings.rack.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: self.started,
+            },
+            host: self.host.clone(),
+            phones: self.phone_views(),
+            hubs: self.hubs.by_name.iter().map(|(name, hub)| self.hub_view(name, hub)).collect(),
+            rollouts: self.rollouts.clone(),
+            mqtt: self.mqtt.clone(),
+            switched_off: self.settings.switched_off.clone(),
+        }
+    }
+
+    /// Whether an operator may switch this port now.
+    ///
+    /// # Errors
+    /// What is wrong with the order.
+    pub fn check_port(&self, hub: &HubName, port: HubPort) -> Result<(), Refusal> {
+        self.hubs.check(hub, port)
+    }
+
+    fn wall(&self, moment: Moment) -> UnixMillis {
+        self.epoch.plus(moment.since_start())
+    }
+
+    fn phone_views(&self) -> Vec<PhoneView> {
+        let mut views: Vec<PhoneView> = self.places.values().filter_map(|place| self.place_view(place)).collect();
+        let unplaced = self.phones.values().filter(|phone| phone.place.is_none());
+        views.extend(unplaced.map(|phone| self.view(&phone.id, None, Some(phone))));
+        let order = |view: &PhoneView| {
+            let slot =
+                view.slot.as_ref().and_then(|slot| self.settings.slot_order.iter().position(|name| name == slot));
+            (slot.unwrap_or(usize::MAX), view.id.clone())
+        };
+        views.sort_by_key(order);
+        views
+    }
+
+    /// A place without a phone is shown if somebody expects one there or something is there.
+    fn place_view(&self, place: &Place) -> Option<PhoneView> {
+        let phone = place.phone.as_ref().and_then(|id| self.phones.get(id));
+        let empty = phone.is_none() && place.slot.is_none() && place.life.state() == super::PhoneState::Absent;
+        let id = match (&place.phone, &place.slot) {
+            (Some(id), _) => id.clone(),
+            (None, Some(slot)) => PhoneId::new(slot.as_str()),
+            (None, None) => PhoneId::new(place.endpoint.to_string()),
+        };
+        (!empty).then(|| self.view(&id, Some(place), phone))
+    }
+
+    fn view(&self, id: &PhoneId, place: Option<&Place>, phone: Option<&Phone>) -> PhoneView {
+        let profile = phone.and_then(|phone| phone.profile.as_ref());
+        let life = place.map(|place| &place.life);
+        let slot = place.and_then(|place| place.slot.clone());
+        PhoneView {
+            id: id.clone(),
+            power: slot.as_ref().and_then(|slot| self.settings.power.get(slot)).cloned(),
+            slot,
+            endpoint: place.map(|place| place.endpoint.clone()),
+            serial: phone.map(|phone| phone.serial.clone()).or_else(|| place.and_then(|place| place.serial.clone())),
+            state: life.map(crate::phone::life::Life::state).unwrap_or_default(),
+            why: life.map_or("it was last seen in a place where another phone is now", |life| life.why()).to_owned(),
+            since: self.wall(life.map_or(Moment::START, |life| life.since())),
+            deadline: life.and_then(crate::phone::life::Life::deadline).map(|deadline| self.deadline_view(deadline)),
+            brand: profile.map(|profile| profile.brand.clone()),
+            model: profile.map(|profile| profile.model.clone()),
+            sdk: profile.map(|profile| profile.sdk),
+            battery: profile.and_then(|profile| profile.battery),
+            agent: profile.and_then(|profile| profile.agent.clone()),
+            line: phone.map(|phone| self.line_view(phone)).unwrap_or_default(),
+            last_alive: phone.and_then(|phone| phone.last_alive).map(|at| self.wall(at)),
+        }
+    }
+
+    fn line_view(&self, phone: &Phone) -> LineView {
+        LineView {
+            state: phone.line.state,
+            why: phone.line.why.clone(),
+            since: self.wall(phone.line.since),
+            last_heartbeat: phone.line.last_heartbeat.map(|at| self.wall(at)),
+            deadline: self.line_deadline(phone).map(|deadline| self.deadline_view(deadline)),
+        }
+    }
+
+    fn deadline_view(&self, deadline: Deadline) -> DeadlineView {
+        DeadlineView { at: self.wall(deadline.at), why: deadline.why.to_owned() }
+    }
+
+    fn hub_view(&self, name: &HubName, hub: &Hub) -> HubView {
+        let reading = hub.reading.as_ref();
+        let slot_on = |port| {
+            let power = PowerPort { hub: name.clone(), port };
+            self.settings.slot_on(&power.hub, power.port).cloned()
+        };
+        HubView {
+            name: name.clone(),
+            device: hub.device.clone(),
+            identity: reading.map(|reading| reading.identity.clone()),
+            state: hub.state,
+            why: hub.why.clone(),
+            last_reading: hub.last_reading.map(|at| self.wall(at)),
+            temperature_celsius: reading.and_then(|reading| reading.temperature_celsius),
+            supply_volts: reading.and_then(|reading| reading.supply_volts),
+            ports: reading
+                .map(|reading| reading.ports.iter())
+                .into_iter()
+                .flatten()
+                .map(|port| HubPortView {
+                    port: port.port,
+                    current_milliamps: port.current_milliamps,
+                    mode: port.mode,
+                    attached: port.attached,
+                    slot: slot_on(port.port),
+                })
+                .collect(),
+        }
+    }
+}
