@@ -28,3 +28,4 @@ pub mod phone;
 pub mod rack;
 #[cfg(feature = "daemon")]
 pub mod spelling;
+pub mod store;

@@ -353,6 +353,17 @@ pub enum RolloutState {
 }
 
 impl RolloutState {
+    /// All states.
+    pub const ALL: [Self; 7] = [
+        Self::Gathering,
+        Self::Fetching,
+        Self::WaitingApproval,
+        Self::Running,
+        Self::Paused,
+        Self::Finished,
+        Self::Aborted,
+    ];
+
     /// The word for it in JSON and in tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -421,4 +432,20 @@ pub enum RolloutPhoneState {
     Done,
     /// The install failed.
     Failed,
+}
+
+impl RolloutPhoneState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Installing, Self::Done, Self::Failed];
+
+    /// The word for it in JSON, in tables and in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Installing => "installing",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
 }

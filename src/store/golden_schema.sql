@@ -1,0 +1,34 @@
+-- user_version 1
+CREATE TABLE rollout (
+    number INTEGER PRIMARY KEY,
+    state TEXT NOT NULL,
+    why TEXT NOT NULL,
+    source_kind TEXT NOT NULL CHECK (source_kind IN ('url', 'file')),
+    source TEXT NOT NULL,
+    package TEXT NOT NULL,
+    version_code INTEGER NOT NULL,
+    version_name TEXT NOT NULL,
+    sha256 TEXT,
+    created_unix_ms INTEGER NOT NULL,
+    ended_unix_ms INTEGER
+) STRICT
+CREATE TABLE rollout_phone (
+    rollout INTEGER NOT NULL REFERENCES rollout (number) ON DELETE CASCADE,
+    phone TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    wave INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    interrupted INTEGER NOT NULL,
+    why TEXT,
+    notice INTEGER,
+    report TEXT NOT NULL CHECK (report IN ('none', 'due', 'sent')),
+    PRIMARY KEY (rollout, phone)
+) STRICT, WITHOUT ROWID
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_unix_ms INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    target TEXT NOT NULL
+) STRICT

@@ -1,0 +1,154 @@
+//! What is promised: one record for each row of `promises.db`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::clock::UnixMillis;
+use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+
+/// One operation on the store; a batch of them is one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// A rollout as it stands now: new, or in place of its earlier record.
+    Rollout(RolloutRecord),
+    /// One phone of a rollout as it stands now: new, or in place of its earlier record.
+    RolloutPhone(RolloutPhoneRecord),
+    /// A rollout that is over is no longer kept, nor are its phones.
+    ForgetRollout(RolloutNumber),
+    /// Who did what; only ever added.
+    Audit(AuditRecord),
+}
+
+/// The number of a rollout, counted from 1 and never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RolloutNumber(pub u32);
+
+impl RolloutNumber {
+    /// The name that people see: `R7`.
+    #[must_use]
+    pub fn id(self) -> RolloutId {
+        RolloutId::new(self.to_string())
+    }
+
+    /// The number in `R7` or `r7`; `None` for what is no such name.
+    #[must_use]
+    pub fn of(id: &RolloutId) -> Option<Self> {
+        let digits = id.as_str().strip_prefix(['R', 'r'])?;
+        (digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok().map(Self))?
+    }
+}
+
+impl fmt::Display for RolloutNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "R{}", self.0)
+    }
+}
+
+/// One rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutRecord {
+    /// Its number.
+    pub number: RolloutNumber,
+    /// Its state.
+    pub state: RolloutState,
+    /// Why it is paused or was aborted, as a sentence; empty in every other state.
+    pub why: String,
+    /// Where its APK came from.
+    pub source: ApkSource,
+    /// The package.
+    pub package: PackageName,
+    /// The version that each phone shall have.
+    pub version_code: VersionCode,
+    /// Its name.
+    pub version_name: String,
+    /// SHA-256 of the checked APK, in lower-case hex, once there is one: what was approved is what is installed.
+    pub sha256: Option<String>,
+    /// When it began.
+    pub created: UnixMillis,
+    /// When it was finished or aborted.
+    pub ended: Option<UnixMillis>,
+}
+
+/// Where an APK comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ApkSource {
+    /// `PackageUrl` of the server's notice.
+    Url(String),
+    /// A file on the rack's host, named by the operator.
+    File(PathBuf),
+}
+
+impl fmt::Display for ApkSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// One phone of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutPhoneRecord {
+    /// The rollout.
+    pub rollout: RolloutNumber,
+    /// The phone.
+    pub phone: PhoneId,
+    /// Its place in the rollout, from 0.
+    pub position: u32,
+    /// Its wave, from 0.
+    pub wave: u32,
+    /// How far it is.
+    pub state: RolloutPhoneState,
+    /// How often an install was promised.
+    pub attempts: u32,
+    /// How many of these ended without a result (power cut, unplugged) since the operator last said to go on.
+    pub interrupted: u32,
+    /// What became of it, as a sentence.
+    pub why: Option<String>,
+    /// The `Id` of the server's notice for this phone, if a notice asked for it.
+    pub notice: Option<i64>,
+    /// Whether the server was told of a failure.
+    pub report: Report,
+}
+
+/// Whether the server was told of a phone's failure: at least once, also over a crash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Report {
+    /// There is nothing to tell.
+    #[default]
+    None,
+    /// It must be told.
+    Due,
+    /// It was told.
+    Sent,
+}
+
+/// One line of the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// When.
+    pub at: UnixMillis,
+    /// Who: `operator`, `central server` or `farmhand`.
+    pub who: String,
+    /// What was done or refused, as a sentence.
+    pub what: String,
+    /// What it was done to, such as `R7` or a phone.
+    pub target: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollout_is_named_by_its_number() {
+        assert_eq!(RolloutNumber(7).id().as_str(), "R7");
+        assert_eq!(RolloutNumber::of(&RolloutId::new("R7")), Some(RolloutNumber(7)));
+        assert_eq!(RolloutNumber::of(&RolloutId::new("r12")), Some(RolloutNumber(12)));
+        for text in ["", "R", "7", "R-1", "R+1", "R1x", "R99999999999", "Q1"] {
+            assert_eq!(RolloutNumber::of(&RolloutId::new(text)), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Records to rows and back. A row that makes no sense is an error that names it, never a guess.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::promise::{ApkSource, AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRecord, RolloutRecord};
+use crate::clock::UnixMillis;
+use crate::rack::ids::{PackageName, PhoneId, VersionCode};
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+
+/// Carries one promise out within a transaction.
+pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result<()> {
+    match promise {
+        Promise::Rollout(record) => write_rollout(db, record),
+        Promise::RolloutPhone(record) => write_rollout_phone(db, record),
+        Promise::ForgetRollout(number) => {
+            db.prepare_cached("DELETE FROM rollout WHERE number = ?1")?.execute([number.0]).map(drop)
+        }
+        Promise::Audit(record) => db
+            .prepare_cached("INSERT INTO audit (at_unix_ms, who, what, target) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![record.at.0, record.who, record.what, record.target])
+            .map(drop),
+    }
+}
+
+fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Result<()> {
+    let (kind, source) = match &record.source {
+        ApkSource::Url(url) => ("url", url.clone()),
+        ApkSource::File(path) => ("file", path.to_string_lossy().into_owned()),
+    };
+    db.prepare_cached(
+        "INSERT INTO rollout (number, state, why, source_kind, source, package, version_code, version_name, sha256,
+                              created_unix_ms, ended_unix_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+         ON CONFLICT (number) DO UPDATE SET state = ?2, why = ?3, source_kind = ?4, source = ?5, package = ?6,
+             version_code = ?7, version_name = ?8, sha256 = ?9, created_unix_ms = ?10, ended_unix_ms = ?11",
+    )?
+    .execute(params![
+        record.number.0,
+        record.state.as_str(),
+        record.why,
+        kind,
+        source,
+        record.package.as_str(),
+        record.version_code.0.cast_signed(),
+        record.version_name,
+        record.sha256,
+        record.created.0,
+        record.ended.map(|at| at.0),
+    ])
+    .map(drop)
+}
+
+fn write_rollout_phone(db: &Transaction<'_>, record: &RolloutPhoneRecord) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO rollout_phone (rollout, phone, position, wave, state, attempts, interrupted, why, notice,
+                                               report)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?
+    .execute(params![
+        record.rollout.0,
+        record.phone.as_str(),
+        record.position,
+        record.wave,
+        record.state.as_str(),
+        record.attempts,
+        record.interrupted,
+        record.why,
+        record.notice,
+        report_word(record.report),
+    ])
+    .map(drop)
+}
+
+/// All rollouts with their phones, as the records that made them, in the order of their numbers.
+pub(super) fn rollouts(db: &Connection) -> rusqlite::Result<Vec<Promise>> {
+    let mut records = Vec::new();
+    for record in db.prepare("SELECT * FROM rollout ORDER BY number")?.query_map([], read_rollout)? {
+        records.push(Promise::Rollout(record?));
+    }
+    let mut phones = db.prepare("SELECT * FROM rollout_phone ORDER BY rollout, position")?;
+    for record in phones.query_map([], read_rollout_phone)? {
+        records.push(Promise::RolloutPhone(record?));
+    }
+    Ok(records)
+}
+
+/// The last `limit` lines of the audit, the newest first.
+pub(super) fn audit(db: &Connection, limit: u32) -> rusqlite::Result<Vec<AuditRecord>> {
+    let mut lines = db.prepare("SELECT at_unix_ms, who, what, target FROM audit ORDER BY id DESC LIMIT ?1")?;
+    let read = |row: &Row<'_>| {
+        Ok(AuditRecord { at: UnixMillis(row.get(0)?), who: row.get(1)?, what: row.get(2)?, target: row.get(3)? })
+    };
+    lines.query_map([limit], read)?.collect()
+}
+
+fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
+    let source: String = row.get("source")?;
+    let source = match row.get::<_, String>("source_kind")?.as_str() {
+        "url" => ApkSource::Url(source),
+        "file" => ApkSource::File(source.into()),
+        other => return Err(nonsense(row, "source_kind", other)),
+    };
+    let state: String = row.get("state")?;
+    Ok(RolloutRecord {
+        number: RolloutNumber(row.get("number")?),
+        state: one_of(RolloutState::ALL, RolloutState::as_str, &state).ok_or_else(|| nonsense(row, "state", &state))?,
+        why: row.get("why")?,
+        source,
+        package: PackageName::new(row.get::<_, String>("package")?),
+        version_code: VersionCode(row.get::<_, i64>("version_code")?.cast_unsigned()),
+        version_name: row.get("version_name")?,
+        sha256: row.get("sha256")?,
+        created: UnixMillis(row.get("created_unix_ms")?),
+        ended: row.get::<_, Option<i64>>("ended_unix_ms")?.map(UnixMillis),
+    })
+}
+
+fn read_rollout_phone(row: &Row<'_>) -> rusqlite::Result<RolloutPhoneRecord> {
+    let state: String = row.get("state")?;
+    let report: String = row.get("report")?;
+    Ok(RolloutPhoneRecord {
+        rollout: RolloutNumber(row.get("rollout")?),
+        phone: PhoneId::new(row.get::<_, String>("phone")?),
+        position: row.get("position")?,
+        wave: row.get("wave")?,
+        state: one_of(RolloutPhoneState::ALL, RolloutPhoneState::as_str, &state)
+            .ok_or_else(|| nonsense(row, "state", &state))?,
+        attempts: row.get("attempts")?,
+        interrupted: row.get("interrupted")?,
+        why: row.get("why")?,
+        notice: row.get("notice")?,
+        report: one_of([Report::None, Report::Due, Report::Sent], report_word, &report)
+            .ok_or_else(|| nonsense(row, "report", &report))?,
+    })
+}
+
+const fn report_word(report: Report) -> &'static str {
+    match report {
+        Report::None => "none",
+        Report::Due => "due",
+        Report::Sent => "sent",
+    }
+}
+
+/// The one of `all` whose word is `text`.
+fn one_of<T: Copy, const N: usize>(all: [T; N], word: impl Fn(T) -> &'static str, text: &str) -> Option<T> {
+    all.into_iter().find(|one| word(*one) == text)
+}
+
+fn nonsense(row: &Row<'_>, column: &str, seen: &str) -> rusqlite::Error {
+    let index = row.as_ref().column_index(column).unwrap_or(0);
+    rusqlite::Error::FromSqlConversionFailure(index, Type::Text, format!("`{seen}` in column `{column}`").into())
+}
