@@ -25,6 +25,7 @@ pub mod adb;
 pub mod clock;
 pub mod config;
 pub mod phone;
+pub mod power;
 pub mod rack;
 #[cfg(feature = "daemon")]
 pub mod spelling;

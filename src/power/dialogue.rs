@@ -1,0 +1,205 @@
+//! One request to a hub and its reply: bytes go in until the prompt has come.
+//!
+//! ```text
+//!     → state\r
+//!     ← state\r\n                 (most hubs repeat the command)
+//!     ← 1, 0000, R D S, …\r\n
+//!     ← >>                        (the prompt: the reply is whole)
+//! ```
+//!
+//! Invariant: a reply is given out once, whole, of printable characters, and never longer than [`REPLY_MAX_BYTES`].
+
+use std::time::Duration;
+
+use super::cambrionix::{Request, shortened};
+use crate::clock::{Deadline, Moment};
+
+/// The longest reply that is waited for: a `state` of 255 ports with long lines has a third of it.
+pub const REPLY_MAX_BYTES: usize = 64 * 1024;
+
+/// What a hub shows when it wants the next command.
+const PROMPT: &[u8] = b">>";
+
+/// Why a dialogue failed. After any of these the line must become quiet before the next request, or a late reply would be
+/// taken for the next one's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialogueError {
+    /// The prompt has not come in time.
+    #[error("no whole reply to `{command}` within {waited_ms} ms ({bytes} bytes came)")]
+    Silent {
+        /// What was asked.
+        command: String,
+        /// How long.
+        waited_ms: u128,
+        /// How much of a reply there was.
+        bytes: usize,
+    },
+    /// More than [`REPLY_MAX_BYTES`] without a prompt.
+    #[error("the reply to `{command}` does not end: {REPLY_MAX_BYTES} bytes came without a prompt")]
+    Endless {
+        /// What was asked.
+        command: String,
+    },
+    /// Something that no hub prints.
+    #[error("the reply to `{command}` is no text: `{seen}`")]
+    Garbage {
+        /// What was asked.
+        command: String,
+        /// The line, shortened.
+        seen: String,
+    },
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Dialogue {
+    command: String,
+    received: Vec<u8>,
+    begun: Moment,
+    patience: Duration,
+}
+
+impl Dialogue {
+    /// Begins one at `now` that waits at most `patience`. Send [`Self::request_bytes`] next.
+    #[must_use]
+    pub fn begin(request: Request, now: Moment, patience: Duration) -> Self {
+        Self { command: request.to_string(), received: Vec::new(), begun: now, patience }
+    }
+
+    /// What the hub must be sent.
+    #[must_use]
+    pub fn request_bytes(&self) -> Vec<u8> {
+        format!("{}\r", self.command).into_bytes()
+    }
+
+    /// Takes bytes from the hub. `Some` once the reply is whole: its lines without the repeated command and the prompt.
+    ///
+    /// # Errors
+    /// [`DialogueError::Endless`] and [`DialogueError::Garbage`].
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<Option<Vec<String>>, DialogueError> {
+        if self.received.len().saturating_add(bytes.len()) > REPLY_MAX_BYTES {
+            return Err(DialogueError::Endless { command: self.command.clone() });
+        }
+        self.received.extend_from_slice(bytes);
+        self.body().map(|body| self.lines(body)).transpose()
+    }
+
+    /// Tells the dialogue the time.
+    ///
+    /// # Errors
+    /// [`DialogueError::Silent`] once the deadline has passed.
+    pub fn advance(&self, now: Moment) -> Result<(), DialogueError> {
+        if now < self.deadline().at {
+            return Ok(());
+        }
+        Err(DialogueError::Silent {
+            command: self.command.clone(),
+            waited_ms: now.since(self.begun).as_millis(),
+            bytes: self.received.len(),
+        })
+    }
+
+    /// When [`Self::advance`] gives up.
+    #[must_use]
+    pub fn deadline(&self) -> Deadline {
+        Deadline { at: self.begun + self.patience, why: "the hub's reply" }
+    }
+
+    /// What came before the final prompt, which must begin its line.
+    fn body(&self) -> Option<&[u8]> {
+        let text = self.received.trim_ascii_end();
+        let body = text.strip_suffix(PROMPT)?;
+        matches!(body.last(), None | Some(b'\n' | b'\r')).then_some(body)
+    }
+
+    fn lines(&self, body: &[u8]) -> Result<Vec<String>, DialogueError> {
+        let mut lines = Vec::new();
+        for line in body.split(|byte| matches!(byte, b'\r' | b'\n')) {
+            let printable = line.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+            let text = String::from_utf8_lossy(line);
+            if !printable {
+                return Err(DialogueError::Garbage { command: self.command.clone(), seen: shortened(&text) });
+            }
+            // An earlier prompt may stand before the repeated command.
+            let text = text.trim_start_matches(">>").trim();
+            let echo = lines.is_empty() && text.eq_ignore_ascii_case(&self.command);
+            if !text.is_empty() && !echo {
+                lines.push(text.to_owned());
+            }
+        }
+        Ok(lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    fn asked(request: Request) -> Dialogue {
+        Dialogue::begin(request, Moment::START, PATIENCE)
+    }
+
+    #[test]
+    fn a_reply_ends_with_the_prompt() {
+        let mut dialogue = asked(Request::State);
+        assert_eq!(dialogue.request_bytes(), b"state\r");
+        assert_eq!(dialogue.receive(b"state\r\n1, 0000, A S\r\n"), Ok(None));
+        assert_eq!(dialogue.receive(b"2, 0000, A S\r\n>"), Ok(None));
+        let lines = dialogue.receive(b"> ").unwrap().unwrap();
+        assert_eq!(lines, ["1, 0000, A S", "2, 0000, A S"]);
+    }
+
+    #[test]
+    fn a_hub_may_repeat_the_command_or_not() {
+        for bytes in [&b"mfr:x\r\n>>"[..], b"ID\r\nmfr:x\r\n>> ", b">> id\r\n\r\nmfr:x\r\n\r\n>>\r\n"] {
+            assert_eq!(asked(Request::Id).receive(bytes).unwrap().unwrap(), ["mfr:x"], "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn two_angles_within_a_line_are_no_prompt() {
+        assert_eq!(asked(Request::Id).receive(b"name:a>>"), Ok(None));
+    }
+
+    #[test]
+    fn silence_ends_at_the_deadline() {
+        let dialogue = asked(Request::Health);
+        assert_eq!(dialogue.advance(Moment::from_start(Duration::from_millis(999))), Ok(()));
+        let error = dialogue.advance(Moment::START + PATIENCE).unwrap_err();
+        assert_eq!(error.to_string(), "no whole reply to `health` within 1000 ms (0 bytes came)");
+    }
+
+    #[test]
+    fn what_does_not_end_or_is_no_text_is_named() {
+        let mut endless = asked(Request::Id);
+        assert_eq!(endless.receive(&vec![b'a'; REPLY_MAX_BYTES]), Ok(None));
+        assert_eq!(endless.receive(b"a"), Err(DialogueError::Endless { command: "id".to_owned() }));
+        let error = asked(Request::Id).receive(b"\x1b[2J\xff\r\n>>").unwrap_err();
+        assert!(matches!(error, DialogueError::Garbage { .. }), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_fall_does_not_matter(reply in "([ -=?-~]{0,30}\r\n){0,8}", cuts in proptest::collection::vec(1_usize..9, 1..40)) {
+            let whole = format!("{reply}>>");
+            let at_once = asked(Request::Id).receive(whole.as_bytes()).unwrap();
+            let mut dialogue = asked(Request::Id);
+            let mut rest = whole.as_bytes();
+            let mut last = None;
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (chunk, left) = rest.split_at((*cut).min(rest.len()));
+                prop_assert!(last.is_none());
+                last = dialogue.receive(chunk).unwrap();
+                rest = left;
+            }
+            prop_assert_eq!(last, at_once);
+        }
+    }
+}
