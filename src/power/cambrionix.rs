@@ -159,7 +159,7 @@ pub fn parse_health(lines: &[String]) -> Result<Health, HubLineError> {
         match name.as_str() {
             "5v now (v)" => health.supply_volts = sensor(index, "the 5 V rail", value, -1.0..=30.0)?,
             "temperature now (c)" => {
-                health.temperature_celsius = sensor(index, "the temperature", value, -60.0..=200.0)?
+                health.temperature_celsius = sensor(index, "the temperature", value, -60.0..=200.0)?;
             }
             _ => {}
         }

@@ -154,17 +154,13 @@ impl Driver {
                 Err(Fault::Cancelled) => return,
                 Err(fault) => self.show_stale(runtime, &fault),
             };
-            let due = Instant::now() + pause;
-            loop {
-                match runtime.block_on(self.wake(due)) {
-                    Wake::Due => break,
-                    Wake::End => return,
-                    Wake::Order(order) => {
-                        let answer = self.carry_out(order);
-                        runtime.block_on(self.outlet.tell(answer, &self.cancel));
-                        // The model shall see at once what the switching did to the readings.
-                        break;
-                    }
+            match runtime.block_on(self.wake(Instant::now() + pause)) {
+                Wake::Due => {}
+                Wake::End => return,
+                // The next round follows at once: the model shall see what the switching did to the readings.
+                Wake::Order(order) => {
+                    let answer = self.carry_out(order);
+                    runtime.block_on(self.outlet.tell(answer, &self.cancel));
                 }
             }
         }
