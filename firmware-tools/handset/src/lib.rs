@@ -1,1 +1,42 @@
-//! The device side of ADB.
+//! The device side of ADB: what `adbd` does on a phone, over any byte stream.
+//!
+//! It serves a [`Device`] (commands, files, installs, reboots) to one host at a time over TCP or whatever else reads and
+//! writes. It is no part of farmhand's daemon and shares no code with it: two implementations of one protocol, written apart,
+//! check each other. Google's `adb` is the third, see `firmware-tools/tests/google_adb.rs`.
+//!
+//! ```text
+//!   transport ──▶ wire::Codec ──▶ session (CNXN, AUTH, OPEN, OKAY, WRTE, CLSE)
+//!                                    │ one per OPEN
+//!                                    ▼
+//!                  Stream ◀──▶ services: shell, exec, abb, sync, reboot ──▶ your Device
+//! ```
+//!
+//! ```no_run
+//! # async fn example<D: handset::Device>(device: D, line: tokio::net::TcpStream) -> Result<(), handset::SessionError> {
+//! let phone = handset::Handset::new(device, handset::Profile::modern("caiman", "Pixel 9 Pro"), handset::Authorisation::Off);
+//! phone.serve(line).await
+//! # }
+//! ```
+//!
+//! All of a session runs inside the future of [`Handset::serve`]: whoever stops polling it has a phone that hangs, and whoever
+//! drops it has one that was unplugged.
+//!
+//! Invariant: whatever a host sends, nothing panics and memory stays below the limits named in [`limits`].
+
+pub mod auth;
+mod banner;
+mod device;
+pub mod limits;
+mod memory;
+mod services;
+mod session;
+mod stdin;
+mod stream;
+pub mod wire;
+
+pub use auth::{AndroidPublicKey, Authorisation, KeyStore, UnknownKey};
+pub use banner::{Feature, Profile};
+pub use device::{Command, Device, Entry, Errno, FileSystem, Output, RebootTarget, Stat};
+pub use memory::MemoryFiles;
+pub use session::{Handset, SessionError};
+pub use stdin::Stdin;

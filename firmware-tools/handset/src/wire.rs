@@ -1,0 +1,285 @@
+//! Messages as they travel: a header of 24 bytes, little-endian, and a payload.
+//!
+//! ```text
+//!   command  arg0  arg1  payload length  payload check  magic = !command
+//! ```
+//!
+//! Invariant: [`Codec`] takes any bytes: it gives messages or one [`WireError`], and never holds more than a header and the
+//! largest payload allowed.
+
+use std::fmt;
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio_util::codec::Decoder;
+
+/// Bytes of a header.
+pub const HEADER_BYTES: usize = 24;
+
+/// The protocol version whose receivers check the sum of the payload's bytes.
+pub const VERSION_CHECKED: u32 = 0x0100_0000;
+
+/// The protocol version that leaves the payload unchecked.
+pub const VERSION_UNCHECKED: u32 = 0x0100_0001;
+
+/// What a message is: four ASCII letters, read as a little-endian number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Command(pub u32);
+
+impl Command {
+    /// Connect: version, largest payload, banner.
+    pub const CNXN: Self = Self(u32::from_le_bytes(*b"CNXN"));
+    /// Authenticate: token, signature or public key.
+    pub const AUTH: Self = Self(u32::from_le_bytes(*b"AUTH"));
+    /// Open a stream to a service.
+    pub const OPEN: Self = Self(u32::from_le_bytes(*b"OPEN"));
+    /// The stream is open, or ready for more.
+    pub const OKAY: Self = Self(u32::from_le_bytes(*b"OKAY"));
+    /// Data for a stream.
+    pub const WRTE: Self = Self(u32::from_le_bytes(*b"WRTE"));
+    /// The stream is closed, or was refused.
+    pub const CLSE: Self = Self(u32::from_le_bytes(*b"CLSE"));
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = self.0.to_le_bytes();
+        if letters.iter().all(u8::is_ascii_alphanumeric) {
+            letters.iter().try_for_each(|&letter| write!(f, "{}", char::from(letter)))
+        } else {
+            write!(f, "{:#010x}", self.0)
+        }
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What it is.
+    pub command: Command,
+    /// First argument: mostly the sender's stream id.
+    pub arg0: u32,
+    /// Second argument: mostly the receiver's stream id.
+    pub arg1: u32,
+    /// The data.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// A message with a payload.
+    #[must_use]
+    pub fn new(command: Command, arg0: u32, arg1: u32, payload: impl Into<Bytes>) -> Self {
+        Self { command, arg0, arg1, payload: payload.into() }
+    }
+
+    /// The header that goes before the payload.
+    #[must_use]
+    pub fn header(&self, sums: Sums) -> [u8; HEADER_BYTES] {
+        let check = match sums {
+            Sums::Checked => sum(&self.payload),
+            Sums::Unchecked => 0,
+        };
+        // A payload is never longer than `limits::PAYLOAD_BYTES_MAX`: it was cut to the agreed size, or came through `Codec`.
+        let length = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
+        let mut header = [0; HEADER_BYTES];
+        let mut rest = &mut header[..];
+        for field in [self.command.0, self.arg0, self.arg1, length, check, !self.command.0] {
+            rest.put_u32_le(field);
+        }
+        header
+    }
+}
+
+/// Whether payloads carry the sum of their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sums {
+    /// As in protocol version 0x01000000.
+    Checked,
+    /// As in protocol version 0x01000001.
+    Unchecked,
+}
+
+impl Sums {
+    /// What the peers do once they agreed on `version`.
+    #[must_use]
+    pub fn of_version(version: u32) -> Self {
+        if version >= VERSION_UNCHECKED { Self::Unchecked } else { Self::Checked }
+    }
+}
+
+fn sum(payload: &[u8]) -> u32 {
+    payload.iter().fold(0, |sum: u32, &byte| sum.wrapping_add(u32::from(byte)))
+}
+
+/// What no well-behaved host sends; the connection ends.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The transport failed.
+    #[error("the transport failed")]
+    Io(#[from] io::Error),
+    /// The last field is not the complement of the first: this is no ADB, or the ends lost step.
+    #[error("magic is {seen:#010x} where {command:?} wants {:#010x}", !command.0)]
+    Magic {
+        /// The first field.
+        command: Command,
+        /// The last field.
+        seen: u32,
+    },
+    /// The payload is longer than agreed.
+    #[error("{command:?} announces {seen} bytes of payload where at most {allowed} were agreed")]
+    TooLong {
+        /// What the message is.
+        command: Command,
+        /// The length in the header.
+        seen: u32,
+        /// The length agreed.
+        allowed: u32,
+    },
+    /// The sum of the payload's bytes is another.
+    #[error("the payload of {command:?} sums up to {seen:#x} where the header says {told:#x}")]
+    Sum {
+        /// What the message is.
+        command: Command,
+        /// The sum of what came.
+        seen: u32,
+        /// The sum in the header.
+        told: u32,
+    },
+}
+
+struct Header {
+    command: Command,
+    arg0: u32,
+    arg1: u32,
+    length: usize,
+    check: u32,
+}
+
+/// Makes messages of bytes.
+pub struct Codec {
+    payload_bytes_max: u32,
+    sums: Sums,
+    header: Option<Header>,
+}
+
+impl Codec {
+    /// A codec that takes payloads of at most `payload_bytes_max`.
+    #[must_use]
+    pub fn new(payload_bytes_max: u32, sums: Sums) -> Self {
+        Self { payload_bytes_max, sums, header: None }
+    }
+
+    /// From the next message on, do so.
+    pub fn agree(&mut self, payload_bytes_max: u32, sums: Sums) {
+        self.payload_bytes_max = payload_bytes_max;
+        self.sums = sums;
+    }
+
+    fn header(&self, mut raw: BytesMut) -> Result<Header, WireError> {
+        let command = Command(raw.get_u32_le());
+        let (arg0, arg1) = (raw.get_u32_le(), raw.get_u32_le());
+        let (length, check, magic) = (raw.get_u32_le(), raw.get_u32_le(), raw.get_u32_le());
+        if magic != !command.0 {
+            return Err(WireError::Magic { command, seen: magic });
+        }
+        if length > self.payload_bytes_max {
+            return Err(WireError::TooLong { command, seen: length, allowed: self.payload_bytes_max });
+        }
+        Ok(Header { command, arg0, arg1, length: length as usize, check })
+    }
+}
+
+impl Decoder for Codec {
+    type Item = Message;
+    type Error = WireError;
+
+    fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<Message>, WireError> {
+        let header = match self.header.take() {
+            Some(header) => header,
+            None if bytes.len() < HEADER_BYTES => return Ok(None),
+            None => self.header(bytes.split_to(HEADER_BYTES))?,
+        };
+        if bytes.len() < header.length {
+            bytes.reserve(header.length - bytes.len());
+            self.header = Some(header);
+            return Ok(None);
+        }
+        let payload = bytes.split_to(header.length).freeze();
+        let Header { command, arg0, arg1, check: told, .. } = header;
+        if self.sums == Sums::Checked {
+            let seen = sum(&payload);
+            if seen != told {
+                return Err(WireError::Sum { command, seen, told });
+            }
+        }
+        Ok(Some(Message { command, arg0, arg1, payload }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode_all(bytes: &[u8], piece: usize, sums: Sums) -> Result<Vec<Message>, WireError> {
+        let mut codec = Codec::new(4096, sums);
+        let mut buffer = BytesMut::new();
+        let mut messages = Vec::new();
+        for chunk in bytes.chunks(piece.max(1)) {
+            buffer.extend_from_slice(chunk);
+            while let Some(message) = codec.decode(&mut buffer)? {
+                messages.push(message);
+            }
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn a_message_has_these_bytes() {
+        let message = Message::new(Command::OPEN, 1, 0, &b"shell:ls\0"[..]);
+        let header = message.header(Sums::Checked);
+        assert_eq!(
+            header,
+            [0x4f, 0x50, 0x45, 0x4e, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0x31, 0x03, 0, 0, 0xb0, 0xaf, 0xba, 0xb1]
+        );
+        assert_eq!(message.header(Sums::Unchecked)[16..20], [0; 4]);
+    }
+
+    #[test]
+    fn a_wrong_magic_a_wrong_length_and_a_wrong_sum_are_named() {
+        let mut header = Message::new(Command::WRTE, 1, 2, Bytes::new()).header(Sums::Checked);
+        header[20] ^= 1;
+        let error = decode_all(&header, 24, Sums::Checked).unwrap_err();
+        assert_eq!(error.to_string(), "magic is 0xbaabada9 where WRTE wants 0xbaabada8");
+
+        let mut header = Message::new(Command::WRTE, 1, 2, Bytes::new()).header(Sums::Checked);
+        header[13] = 0x20;
+        let error = decode_all(&header, 24, Sums::Checked).unwrap_err();
+        assert_eq!(error.to_string(), "WRTE announces 8192 bytes of payload where at most 4096 were agreed");
+
+        let message = Message::new(Command::CNXN, 1, 2, &b"host::"[..]);
+        let bytes = [&message.header(Sums::Checked)[..], b"host:;"].concat();
+        let error = decode_all(&bytes, 24, Sums::Checked).unwrap_err();
+        assert_eq!(error.to_string(), "the payload of CNXN sums up to 0x233 where the header says 0x232");
+        assert!(decode_all(&bytes, 24, Sums::Unchecked).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_cut_wherever_reads_back(
+            messages in prop::collection::vec((any::<u32>(), any::<u32>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..300)), 0..8),
+            piece in 1_usize..700,
+        ) {
+            let messages: Vec<_> =
+                messages.into_iter().map(|(command, a, b, payload)| Message::new(Command(command), a, b, payload)).collect();
+            let bytes: Vec<u8> = messages.iter().flat_map(|m| [&m.header(Sums::Checked)[..], &m.payload].concat()).collect();
+            prop_assert_eq!(decode_all(&bytes, piece, Sums::Checked).unwrap(), messages);
+        }
+
+        #[test]
+        fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600), piece in 1_usize..64) {
+            let _ = decode_all(&bytes, piece, Sums::Checked);
+        }
+    }
+}
