@@ -22,11 +22,13 @@
 //! Read [`rack`] first: everything else feeds it or serves it.
 
 pub mod adb;
+pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod phone;
 pub mod power;
 pub mod rack;
+pub mod rollout;
 #[cfg(feature = "daemon")]
 pub mod spelling;
 pub mod store;

@@ -1,0 +1,33 @@
+//! The agent's APK: fetched once, checked before any phone sees it.
+//!
+//! ```text
+//!     PackageUrl ── fetch ──▶ a file of ours ── check ──▶ CheckedApk ──▶ phones
+//!     a file     ── copy  ──▶                  manifest, whole ZIP,
+//!                                              signature v2, v3, v3.1,
+//!                                              signer, package, version
+//! ```
+//!
+//! Invariant: only a file that passed the check of this process has a [`CheckedApk`].
+
+use std::path::PathBuf;
+
+use crate::rack::ids::{PackageName, VersionCode};
+
+/// An APK that was read whole, is signed over all of its bytes, and is what was expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedApk {
+    /// The file, within the state directory.
+    pub path: PathBuf,
+    /// The package that its manifest names.
+    pub package: PackageName,
+    /// `versionCode`, with `versionCodeMajor` above it where there is one.
+    pub version_code: VersionCode,
+    /// `versionName`.
+    pub version_name: String,
+    /// SHA-256 of the signing certificate that the newest Android takes, in lower-case hex.
+    pub signer_sha256: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// SHA-256 of the file, in lower-case hex.
+    pub sha256: String,
+}

@@ -1,0 +1,424 @@
+//! All rollouts as one core: inputs and the time in, promises and orders out.
+//!
+//! Methods are of four kinds. *Inputs* ([`Rollouts::command`], [`Rollouts::request`], [`Rollouts::start`],
+//! [`Rollouts::fetched`]) change the state and may draft a batch of promises. [`Rollouts::poll`] pulls what must be done;
+//! the answer to [`Output::Commit`] is [`Rollouts::committed`]. [`Rollouts::deadline`] says when [`Rollouts::advance`] is due.
+//! [`Rollouts::views`] shows the whole.
+//!
+//! ```text
+//!     Gathering ──▶ Fetching ──▶ WaitingApproval ──▶ Running ──▶ Finished       a phone:
+//!                      │                              │   ▲                    Waiting ─▶ Installing ─▶ Done
+//!                      ▼                              ▼   │ resume                ▲           │
+//!                   Aborted                           Paused                      └─ resume ─ Failed
+//! ```
+//!
+//! Each input drafts at most one batch. What follows from it (an install, an answer, a report) is held until that batch is
+//! committed. One rollout installs at a time: the oldest that is running; the others wait for it to finish or to be paused.
+//!
+//! Invariant: no [`Output::Install`] without its committed promise, no phone in two installs, no install in a wave before the
+//! waves below it are done; a core that is restored from the committed promises neither loses nor repeats a phone that was
+//! done (`properties`).
+
+#[cfg(test)]
+mod bench;
+mod offers;
+#[cfg(test)]
+mod properties;
+mod requests;
+#[cfg(test)]
+mod stories;
+mod views;
+mod waves;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+
+use crate::agent::CheckedApk;
+use crate::clock::{Deadline, Moment, UnixMillis};
+use crate::config;
+use crate::rack::event::{InstallOrder, RolloutCommand};
+use crate::rack::ids::{PackageName, PhoneId, VersionCode};
+use crate::rack::request::{Done, Refusal};
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::store::RolloutNumber;
+use crate::store::promise::{ApkSource, AuditRecord, Promise, Report, RolloutPhoneRecord, RolloutRecord};
+
+/// Rollouts that are over and still shown; older ones are forgotten.
+pub const KEPT_MAX: usize = 50;
+/// Rollouts that may be under way or waiting; a notice beyond is refused.
+pub const UNFINISHED_MAX: usize = 32;
+/// After so many installs of one phone that ended without a result the phone has failed.
+pub const INTERRUPTED_MAX: u32 = 3;
+
+/// Names one batch of promises, so that [`Rollouts::committed`] releases what hangs on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// Names one request of the operator, so that its answer finds the asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ask(pub u64);
+
+/// What must be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Commit the batch, then call [`Rollouts::committed`]. Batches are committed in the order in which they come.
+    Commit {
+        /// Its name.
+        ticket: Ticket,
+        /// What to promise.
+        batch: Vec<Promise>,
+    },
+    /// Fetch the APK, check it, and call [`Rollouts::fetched`].
+    Fetch(Fetch),
+    /// Install on a phone; the promise is in the store.
+    Install {
+        /// The phone.
+        phone: PhoneId,
+        /// What.
+        order: InstallOrder,
+    },
+    /// Tell the server that its notice failed for this phone.
+    ReportFailure {
+        /// The phone.
+        phone: PhoneId,
+        /// The `Id` of the notice.
+        message_id: i64,
+        /// What happened, as a sentence.
+        why: String,
+    },
+    /// Answer a request of the operator.
+    Answer {
+        /// Which.
+        ask: Ask,
+        /// With what.
+        result: Result<Done, Refusal>,
+    },
+    /// [`Rollouts::views`] are new.
+    Changed,
+}
+
+/// An APK that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// For which rollout.
+    pub rollout: RolloutNumber,
+    /// From where.
+    pub source: ApkSource,
+    /// The package that it must be.
+    pub package: PackageName,
+    /// The version that it must be.
+    pub version_code: VersionCode,
+    /// SHA-256 of the file that was checked before, in lower-case hex: it may still be here.
+    pub sha256: Option<String>,
+}
+
+/// All rollouts.
+#[derive(Debug)]
+pub struct Rollouts {
+    config: config::Rollout,
+    /// The package of `[agent]`; without it nothing is installed.
+    agent: Option<PackageName>,
+    wall_at_start: UnixMillis,
+    rollouts: BTreeMap<RolloutNumber, Rollout>,
+    phones: BTreeMap<PhoneId, Presence>,
+    draft: Draft,
+    held: BTreeMap<Ticket, Vec<Output>>,
+    last_number: u32,
+    last_ticket: u64,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+struct Rollout {
+    record: RolloutRecord,
+    dirty: bool,
+    phones: Vec<Phone>,
+    apk: Apk,
+    /// When no further notice joins; only while gathering.
+    gathered_by: Moment,
+}
+
+#[derive(Debug)]
+struct Phone {
+    record: RolloutPhoneRecord,
+    dirty: bool,
+    /// The install that may be under way; only in the state Installing.
+    flight: Option<Flight>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    /// When it counts as failed; `None` until the promise is committed.
+    deadline: Option<Moment>,
+    /// The phone left (or the daemon was started) since the order went out: there may be no result.
+    gone: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Apk {
+    Wanted,
+    Asked,
+    Ready(PathBuf),
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Presence {
+    Available(Option<VersionCode>),
+    Unavailable(String),
+}
+
+/// What one input has changed so far.
+#[derive(Debug, Default)]
+struct Draft {
+    touched: BTreeSet<RolloutNumber>,
+    audit: Vec<AuditRecord>,
+    forgotten: Vec<RolloutNumber>,
+    effects: Vec<Output>,
+}
+
+impl Rollouts {
+    /// A core as the committed promises say, `now` being the start of the daemon and `wall_at_start` the wall-clock time of
+    /// [`Moment::START`]. Promises of other kinds are skipped.
+    #[must_use]
+    pub fn restore(
+        config: config::Rollout,
+        agent: Option<PackageName>,
+        wall_at_start: UnixMillis,
+        now: Moment,
+        promises: Vec<Promise>,
+    ) -> Self {
+        let mut core = Self {
+            config,
+            agent,
+            wall_at_start,
+            rollouts: BTreeMap::new(),
+            phones: BTreeMap::new(),
+            draft: Draft::default(),
+            held: BTreeMap::new(),
+            last_number: 0,
+            last_ticket: 0,
+            outputs: VecDeque::new(),
+        };
+        for promise in promises {
+            core.restore_one(now, promise);
+        }
+        for rollout in core.rollouts.values_mut() {
+            rollout.phones.sort_by_key(|phone| phone.record.position);
+        }
+        core.outputs.push_back(Output::Changed);
+        core.close(now);
+        core
+    }
+
+    fn restore_one(&mut self, now: Moment, promise: Promise) {
+        match promise {
+            Promise::Rollout(record) => {
+                self.last_number = self.last_number.max(record.number.0);
+                let gathered_by = now + self.config.gather;
+                let rollout = Rollout { record, dirty: false, phones: Vec::new(), apk: Apk::Wanted, gathered_by };
+                self.rollouts.insert(rollout.record.number, rollout);
+            }
+            Promise::RolloutPhone(record) => {
+                // It may have been under way when the daemon died: what the phone reports decides.
+                let flight = (record.state == RolloutPhoneState::Installing)
+                    .then_some(Flight { deadline: Some(now + self.config.install_timeout), gone: true });
+                if let Some(rollout) = self.rollouts.get_mut(&record.rollout) {
+                    rollout.phones.push(Phone { record, dirty: false, flight });
+                }
+            }
+            Promise::ForgetRollout(_) | Promise::Audit(_) => {}
+        }
+    }
+
+    /// What the model says of notices, phones and installs.
+    pub fn command(&mut self, now: Moment, command: RolloutCommand) {
+        match command {
+            RolloutCommand::Offered { phone, notice } => self.offered(now, phone, notice),
+            RolloutCommand::Available { phone, version_code } => self.available(phone, version_code),
+            RolloutCommand::Unavailable { phone, why } => self.unavailable(phone, why),
+            RolloutCommand::Installed { phone, rollout, result } => self.installed(&phone, &rollout, result),
+        }
+        self.close(now);
+    }
+
+    /// What became of an [`Output::Fetch`]: the checked APK, or why there is none, as a sentence.
+    pub fn fetched(&mut self, now: Moment, number: RolloutNumber, result: Result<CheckedApk, String>) {
+        if let Some(rollout) = self.rollouts.get_mut(&number).filter(|rollout| rollout.apk == Apk::Asked) {
+            match result.and_then(|apk| rollout.judge(apk)) {
+                Ok(apk) => self.apk_ready(now, number, apk),
+                Err(why) => self.apk_failed(now, number, why),
+            }
+        }
+        self.close(now);
+    }
+
+    /// The batch of this ticket is on the disk: what hangs on it may go out.
+    pub fn committed(&mut self, now: Moment, ticket: Ticket) {
+        for output in self.held.remove(&ticket).unwrap_or_default() {
+            self.release(now, output);
+        }
+        self.close(now);
+    }
+
+    /// Time has come; see [`Self::deadline`].
+    pub fn advance(&mut self, now: Moment) {
+        self.end_overdue(now);
+        self.close(now);
+    }
+
+    /// When [`Self::advance`] must be called, and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        let mut next = None;
+        for rollout in self.rollouts.values() {
+            if rollout.record.state == RolloutState::Gathering {
+                let why = "further notices of the same version";
+                next = Deadline::earlier(next, Some(Deadline { at: rollout.gathered_by, why }));
+            }
+            for at in rollout.phones.iter().filter_map(|phone| phone.flight?.deadline) {
+                next = Deadline::earlier(next, Some(Deadline { at, why: "the result of an install" }));
+            }
+        }
+        next
+    }
+
+    /// The next thing that must be done; call until `None`.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The wall-clock time at `now`.
+    fn wall(&self, now: Moment) -> UnixMillis {
+        self.wall_at_start.plus(now.since_start())
+    }
+
+    fn audit(&mut self, now: Moment, who: &str, what: String, target: String) {
+        let at = self.wall(now);
+        self.draft.audit.push(AuditRecord { at, who: who.to_owned(), what, target });
+    }
+
+    /// Takes the steps that have become possible, and makes one batch of all that this input has changed.
+    fn close(&mut self, now: Moment) {
+        self.close_gatherings(now);
+        self.run_waves(now);
+        self.ask_for_apks();
+        self.forget_old();
+        self.report_failures(now);
+        let draft = std::mem::take(&mut self.draft);
+        let mut batch = Vec::new();
+        for number in draft.touched {
+            if let Some(rollout) = self.rollouts.get_mut(&number) {
+                rollout.drain_changes(&mut batch);
+            }
+        }
+        batch.extend(draft.forgotten.into_iter().map(Promise::ForgetRollout));
+        batch.extend(draft.audit.into_iter().map(Promise::Audit));
+        let mut effects = draft.effects;
+        if batch.is_empty() {
+            self.outputs.extend(effects);
+            return;
+        }
+        effects.push(Output::Changed);
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.held.insert(ticket, effects);
+        self.outputs.push_back(Output::Commit { ticket, batch });
+    }
+
+    /// Lets out what was held.
+    fn release(&mut self, now: Moment, output: Output) {
+        match &output {
+            Output::Install { phone, order } => {
+                let here = matches!(self.phones.get(phone), Some(Presence::Available(_)));
+                let deadline = Some(now + self.config.install_timeout);
+                if let Some(flight) = self.flight(phone, order) {
+                    *flight = Flight { deadline, gone: !here };
+                }
+                // A phone that has left in the meantime gets its install as a new attempt once it is back.
+                if here {
+                    self.outputs.push_back(output);
+                }
+            }
+            Output::ReportFailure { phone, message_id, .. } => {
+                self.reported(phone, *message_id);
+                self.outputs.push_back(output);
+            }
+            _ => self.outputs.push_back(output),
+        }
+    }
+
+    fn flight(&mut self, phone: &PhoneId, order: &InstallOrder) -> Option<&mut Flight> {
+        let rollout = self.rollouts.get_mut(&RolloutNumber::of(&order.rollout)?)?;
+        rollout.phone_mut(phone)?.flight.as_mut()
+    }
+
+    /// Forgets the oldest of those that are over. The highest number of all stays, so that no number is used twice.
+    fn forget_old(&mut self) {
+        let over: Vec<_> = self.rollouts.values().filter(|one| one.is_over()).map(|one| one.record.number).collect();
+        for number in over.iter().take(over.len().saturating_sub(KEPT_MAX)) {
+            self.rollouts.remove(number);
+            self.draft.touched.remove(number);
+            self.draft.forgotten.push(*number);
+        }
+    }
+}
+
+impl Rollout {
+    fn is_over(&self) -> bool {
+        matches!(self.record.state, RolloutState::Finished | RolloutState::Aborted)
+    }
+
+    fn phone_mut(&mut self, phone: &PhoneId) -> Option<&mut Phone> {
+        self.phones.iter_mut().find(|one| one.record.phone == *phone)
+    }
+
+    /// Whether an install of it may be under way.
+    fn is_installing(&self) -> bool {
+        self.phones.iter().any(|phone| phone.record.state == RolloutPhoneState::Installing)
+    }
+
+    /// The lowest wave that has a phone which is not done.
+    fn current_wave(&self) -> Option<u32> {
+        self.phones
+            .iter()
+            .filter(|phone| phone.record.state != RolloutPhoneState::Done)
+            .map(|phone| phone.record.wave)
+            .min()
+    }
+
+    fn set(&mut self, state: RolloutState, why: impl Into<String>) {
+        self.record.state = state;
+        self.record.why = why.into();
+        self.dirty = true;
+    }
+
+    /// The records that changed, the rollout before its phones.
+    fn drain_changes(&mut self, batch: &mut Vec<Promise>) {
+        if std::mem::take(&mut self.dirty) {
+            batch.push(Promise::Rollout(self.record.clone()));
+        }
+        for phone in &mut self.phones {
+            if std::mem::take(&mut phone.dirty) {
+                batch.push(Promise::RolloutPhone(phone.record.clone()));
+            }
+        }
+    }
+}
+
+impl Phone {
+    fn set(&mut self, state: RolloutPhoneState, why: Option<String>) {
+        self.record.state = state;
+        self.record.why = why;
+        self.flight = None;
+        self.dirty = true;
+    }
+
+    /// It failed; the server is told if it had asked.
+    fn fail(&mut self, why: String) {
+        if self.record.notice.is_some() && self.record.report == Report::None {
+            self.record.report = Report::Due;
+        }
+        self.set(RolloutPhoneState::Failed, Some(why));
+    }
+}

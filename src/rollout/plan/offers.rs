@@ -1,0 +1,250 @@
+//! From the server's notices to a rollout with a checked APK.
+
+use std::path::PathBuf;
+
+use super::{Apk, Fetch, Output, Phone, Presence, Rollout, Rollouts, UNFINISHED_MAX};
+use crate::agent::CheckedApk;
+use crate::clock::Moment;
+use crate::config::Approval;
+use crate::rack::event::UpgradeNotice;
+use crate::rack::ids::PhoneId;
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::store::RolloutNumber;
+use crate::store::promise::{ApkSource, Report, RolloutPhoneRecord, RolloutRecord};
+
+const SERVER: &str = "central server";
+
+impl Rollouts {
+    /// A notice joins the rollout of the same package, version and address that is being gathered, or begins one.
+    pub(super) fn offered(&mut self, now: Moment, phone: PhoneId, notice: UpgradeNotice) {
+        if let Some(why) = self.refusal(&phone, &notice) {
+            self.audit(now, SERVER, format!("the upgrade notice for {phone} was refused: {why}"), phone.to_string());
+            self.draft.effects.push(Output::ReportFailure { phone, message_id: notice.message_id, why });
+            return;
+        }
+        if self.installed_version(&phone) == Some(notice.version_code) {
+            tracing::debug!(%phone, version = %notice.version_code, "an upgrade notice asks for what the phone has");
+            return;
+        }
+        if self.renews(&phone, &notice) {
+            return;
+        }
+        let number = match self.gathering(&notice) {
+            Some(number) => number,
+            None => self.begin_gathering(now, &notice),
+        };
+        self.join(number, phone, Some(notice.message_id));
+    }
+
+    /// Why a notice is refused before anything is fetched.
+    fn refusal(&self, phone: &PhoneId, notice: &UpgradeNotice) -> Option<String> {
+        let Some(agent) = &self.agent else {
+            return Some("installing apps is switched off on this rack: [agent] is not configured".into());
+        };
+        if *agent != notice.package {
+            return Some(format!("this rack keeps {agent}, and the notice is for {}", notice.package));
+        }
+        if let Some(installed) = self.installed_version(phone).filter(|installed| *installed > notice.version_code) {
+            return Some(format!("{phone} has version {installed}; {} would be a downgrade", notice.version_code));
+        }
+        let unfinished = self.rollouts.values().filter(|rollout| !rollout.is_over()).count();
+        (unfinished >= UNFINISHED_MAX && self.gathering(notice).is_none())
+            .then(|| format!("{UNFINISHED_MAX} rollouts are unfinished on this rack, which is the limit"))
+    }
+
+    /// The server may say the same again, as after a reconnect: then the newest notice is the one to answer.
+    fn renews(&mut self, phone: &PhoneId, notice: &UpgradeNotice) -> bool {
+        for rollout in self.rollouts.values_mut().filter(|rollout| !rollout.is_over()) {
+            let same = rollout.record.package == notice.package && rollout.record.version_code == notice.version_code;
+            if let Some(known) = rollout.phone_mut(phone).filter(|known| same && known.is_open()) {
+                known.record.notice = Some(notice.message_id);
+                let failed = known.record.state == RolloutPhoneState::Failed;
+                known.record.report = if failed { Report::Due } else { Report::None };
+                known.dirty = true;
+                let number = rollout.record.number;
+                self.draft.touched.insert(number);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn gathering(&self, notice: &UpgradeNotice) -> Option<RolloutNumber> {
+        let of_this = |rollout: &&Rollout| {
+            rollout.record.state == RolloutState::Gathering
+                && rollout.record.package == notice.package
+                && rollout.record.version_code == notice.version_code
+                && rollout.record.source == ApkSource::Url(notice.url.clone())
+        };
+        self.rollouts.values().find(of_this).map(|rollout| rollout.record.number)
+    }
+
+    fn begin_gathering(&mut self, now: Moment, notice: &UpgradeNotice) -> RolloutNumber {
+        let number = self.next_number();
+        self.audit(now, SERVER, format!("asks for {} {}", notice.package, notice.version_code), number.to_string());
+        let record = RolloutRecord {
+            number,
+            state: RolloutState::Gathering,
+            why: String::new(),
+            source: ApkSource::Url(notice.url.clone()),
+            package: notice.package.clone(),
+            version_code: notice.version_code,
+            version_name: notice.version_name.clone(),
+            sha256: None,
+            created: self.wall(now),
+            ended: None,
+        };
+        self.begin(record, Apk::Wanted, now + self.config.gather);
+        number
+    }
+
+    pub(super) fn next_number(&mut self) -> RolloutNumber {
+        self.last_number += 1;
+        RolloutNumber(self.last_number)
+    }
+
+    pub(super) fn begin(&mut self, record: RolloutRecord, apk: Apk, gathered_by: Moment) {
+        let number = record.number;
+        self.rollouts.insert(number, Rollout { record, dirty: true, phones: Vec::new(), apk, gathered_by });
+        self.draft.touched.insert(number);
+    }
+
+    /// Adds a phone at the end; its place decides its wave.
+    pub(super) fn join(&mut self, number: RolloutNumber, phone: PhoneId, notice: Option<i64>) {
+        let sizes = self.config.waves.clone();
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        let position = rollout.phones.len();
+        let record = RolloutPhoneRecord {
+            rollout: number,
+            phone,
+            position: u32::try_from(position).unwrap_or(u32::MAX),
+            wave: wave_of(position, &sizes),
+            state: RolloutPhoneState::Waiting,
+            attempts: 0,
+            interrupted: 0,
+            why: None,
+            notice,
+            report: Report::None,
+        };
+        rollout.phones.push(Phone { record, dirty: true, flight: None });
+        self.draft.touched.insert(number);
+    }
+
+    /// Ends the gathering of those whose time is over.
+    pub(super) fn close_gatherings(&mut self, now: Moment) {
+        for (number, rollout) in &mut self.rollouts {
+            if rollout.record.state == RolloutState::Gathering && rollout.gathered_by <= now {
+                rollout.set(RolloutState::Fetching, "");
+                self.draft.touched.insert(*number);
+            }
+        }
+    }
+
+    /// Asks once for each APK that is wanted: for a new rollout, and after a start for each that is not over.
+    pub(super) fn ask_for_apks(&mut self) {
+        for rollout in self.rollouts.values_mut() {
+            let idle = rollout.is_over() || rollout.record.state == RolloutState::Gathering;
+            if rollout.apk == Apk::Wanted && !idle {
+                rollout.apk = Apk::Asked;
+                self.draft.effects.push(Output::Fetch(Fetch {
+                    rollout: rollout.record.number,
+                    source: rollout.record.source.clone(),
+                    package: rollout.record.package.clone(),
+                    version_code: rollout.record.version_code,
+                    sha256: rollout.record.sha256.clone(),
+                }));
+            }
+        }
+    }
+
+    pub(super) fn apk_ready(&mut self, now: Moment, number: RolloutNumber, apk: CheckedApk) {
+        let automatic = self.config.approval == Approval::Automatic;
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        rollout.apk = Apk::Ready(apk.path);
+        if rollout.record.state != RolloutState::Fetching {
+            return;
+        }
+        rollout.record.sha256 = Some(apk.sha256);
+        rollout.record.version_name = apk.version_name;
+        rollout.set(if automatic { RolloutState::Running } else { RolloutState::WaitingApproval }, "");
+        self.draft.touched.insert(number);
+        let what = format!("the APK was fetched and checked; it is signed by {}", apk.signer_sha256);
+        self.audit(now, "farmhand", what, number.to_string());
+    }
+
+    /// Before approval a rollout without an APK is given up; later it waits for the operator.
+    pub(super) fn apk_failed(&mut self, now: Moment, number: RolloutNumber, why: String) {
+        let ended = self.wall(now);
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        rollout.apk = Apk::Failed(why.clone());
+        match rollout.record.state {
+            RolloutState::Fetching => {
+                rollout.record.ended = Some(ended);
+                rollout.set(RolloutState::Aborted, why.clone());
+                for phone in &mut rollout.phones {
+                    phone.fail(why.clone());
+                }
+                self.draft.touched.insert(number);
+                self.audit(now, "farmhand", format!("given up: {why}"), number.to_string());
+            }
+            RolloutState::Running => {
+                rollout.set(RolloutState::Paused, format!("its APK can't be had again: {why}"));
+                self.draft.touched.insert(number);
+            }
+            _ => self.draft.effects.push(Output::Changed),
+        }
+    }
+
+    pub(super) fn installed_version(&self, phone: &PhoneId) -> Option<crate::rack::ids::VersionCode> {
+        match self.phones.get(phone)? {
+            Presence::Available(version) => *version,
+            Presence::Unavailable(_) => None,
+        }
+    }
+}
+
+impl Rollout {
+    /// Whether an APK is the one that this rollout is about, and the one that was approved.
+    pub(super) fn judge(&self, apk: CheckedApk) -> Result<CheckedApk, String> {
+        let record = &self.record;
+        if apk.package != record.package || apk.version_code != record.version_code {
+            return Err(format!(
+                "{} is {} {}, and {} {} was asked for",
+                record.source, apk.package, apk.version_code, record.package, record.version_code
+            ));
+        }
+        if record.sha256.as_ref().is_some_and(|known| *known != apk.sha256) {
+            return Err(format!("{} has changed since it was checked for this rollout", record.source));
+        }
+        Ok(apk)
+    }
+
+    /// The file of the checked APK.
+    pub(super) fn apk_file(&self) -> Option<&PathBuf> {
+        match &self.apk {
+            Apk::Ready(file) => Some(file),
+            Apk::Wanted | Apk::Asked | Apk::Failed(_) => None,
+        }
+    }
+}
+
+impl Phone {
+    fn is_open(&self) -> bool {
+        self.record.state != RolloutPhoneState::Done
+    }
+}
+
+/// The wave of a place when waves have these sizes and the last size repeats; a size of 0 counts as 1.
+pub(super) fn wave_of(position: usize, sizes: &[usize]) -> u32 {
+    let mut left = position;
+    let mut wave = 0;
+    for size in sizes.iter().map(|size| (*size).max(1)) {
+        if left < size {
+            return wave;
+        }
+        left -= size;
+        wave += 1;
+    }
+    let repeated = sizes.last().copied().unwrap_or(1).max(1);
+    wave.saturating_add(u32::try_from(left / repeated).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,234 @@
+//! What the operator asks: start, approve, pause, resume. Each is answered once it is promised, or refused with what to do.
+
+use std::path::PathBuf;
+
+use super::{Apk, Ask, Output, Presence, Rollout, Rollouts};
+use crate::agent::CheckedApk;
+use crate::clock::Moment;
+use crate::config::Approval;
+use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
+use crate::rack::request::{Done, Refusal, Request};
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::store::RolloutNumber;
+use crate::store::promise::{ApkSource, RolloutRecord};
+
+const OPERATOR: &str = "operator";
+
+impl Rollouts {
+    /// Approves, pauses or resumes. [`Request::RolloutStart`] needs its APK checked first: see [`Self::may_start`] and
+    /// [`Self::start`].
+    pub fn request(&mut self, now: Moment, ask: Ask, request: &Request) {
+        let result = match request {
+            Request::RolloutApprove { rollout } => self.approve(now, rollout),
+            Request::RolloutPause { rollout } => self.pause(now, rollout),
+            Request::RolloutResume { rollout } => self.resume(now, rollout),
+            Request::RolloutStart { .. } | Request::SetPort { .. } => {
+                Err(refusal("rollout.not_here", "this is no request to a rollout that exists", None))
+            }
+        };
+        self.draft.effects.push(Output::Answer { ask, result });
+        self.close(now);
+    }
+
+    /// What an APK must be to be started with [`Self::start`]: its package, and the lowest version among the chosen phones,
+    /// below which it would be a downgrade on each of them.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if no agent is configured, the package is another, or a phone is not known.
+    pub fn may_start(
+        &self,
+        package: Option<&PackageName>,
+        chosen: &[PhoneId],
+    ) -> Result<(PackageName, Option<VersionCode>), Refusal> {
+        let Some(agent) = &self.agent else {
+            let help = "write [agent] package = \"…\" and signers = [\"…\"] into farmhand.toml";
+            return Err(refusal("rollout.agent_off", "installing apps is switched off on this rack", Some(help)));
+        };
+        if let Some(package) = package.filter(|package| *package != agent) {
+            let what = format!("this rack keeps {agent}, and the rollout is of {package}");
+            return Err(refusal("rollout.package", what, Some("change [agent] package, or leave --package out")));
+        }
+        if let Some(unknown) = chosen.iter().find(|phone| !self.phones.contains_key(phone)) {
+            let what = format!("no phone `{unknown}` is known");
+            return Err(refusal(
+                "rollout.phone_unknown",
+                what,
+                Some("`farmhand phones` lists the phones of this rack"),
+            ));
+        }
+        let phones = self.chosen(chosen);
+        if phones.is_empty() {
+            return Err(refusal("rollout.no_phone", "no phone is ready", Some("`farmhand phones` shows why")));
+        }
+        let lowest = phones.iter().map(|phone| self.installed_version(phone)).min().flatten();
+        Ok((agent.clone(), lowest))
+    }
+
+    /// Begins a rollout of a checked APK that came from the operator's `file`, to these phones or to all that are ready.
+    pub fn start(&mut self, now: Moment, ask: Ask, apk: CheckedApk, file: PathBuf, chosen: &[PhoneId]) {
+        let result = self.may_start(Some(&apk.package), chosen).and_then(|_| self.begin_start(now, apk, file, chosen));
+        self.draft.effects.push(Output::Answer { ask, result });
+        self.close(now);
+    }
+
+    fn begin_start(
+        &mut self,
+        now: Moment,
+        apk: CheckedApk,
+        file: PathBuf,
+        chosen: &[PhoneId],
+    ) -> Result<Done, Refusal> {
+        let wanted = apk.version_code;
+        let (older, others): (Vec<_>, Vec<_>) = self
+            .chosen(chosen)
+            .into_iter()
+            .partition(|phone| self.installed_version(phone).is_none_or(|version| version < wanted));
+        if older.is_empty() {
+            let what = format!("every phone that was chosen has version {wanted} or a newer one");
+            return Err(refusal("rollout.nothing_to_do", what, None));
+        }
+        let automatic = self.config.approval == Approval::Automatic;
+        let number = self.next_number();
+        let count = older.len();
+        let record = RolloutRecord {
+            number,
+            state: if automatic { RolloutState::Running } else { RolloutState::WaitingApproval },
+            why: String::new(),
+            source: ApkSource::File(file),
+            package: apk.package.clone(),
+            version_code: wanted,
+            version_name: apk.version_name,
+            sha256: Some(apk.sha256),
+            created: self.wall(now),
+            ended: None,
+        };
+        self.begin(record, Apk::Ready(apk.path), now);
+        for phone in older {
+            self.join(number, phone, None);
+        }
+        let mut what = format!("{number} takes {} {wanted} to {}", apk.package, phones(count));
+        if !others.is_empty() {
+            what += &format!("; {} left out, having this version or a newer one", phones(others.len()));
+        }
+        if !automatic {
+            what += &format!("; it waits for `farmhand rollout approve {number}`");
+        }
+        self.audit(now, OPERATOR, format!("started: {what}"), number.to_string());
+        Ok(done(number, what))
+    }
+
+    /// The phones that are meant, each once: all that are ready if none is named.
+    fn chosen(&self, chosen: &[PhoneId]) -> Vec<PhoneId> {
+        if chosen.is_empty() {
+            let ready = |(phone, presence): (&PhoneId, &Presence)| {
+                matches!(presence, Presence::Available(_)).then(|| phone.clone())
+            };
+            return self.phones.iter().filter_map(ready).collect();
+        }
+        let mut once = Vec::new();
+        for phone in chosen {
+            if !once.contains(phone) {
+                once.push(phone.clone());
+            }
+        }
+        once
+    }
+
+    fn approve(&mut self, now: Moment, id: &RolloutId) -> Result<Done, Refusal> {
+        let rollout = self.find(id)?;
+        match rollout.record.state {
+            RolloutState::WaitingApproval => rollout.set(RolloutState::Running, ""),
+            RolloutState::Paused => {
+                let help = format!("`farmhand rollout resume {id}` goes on");
+                return Err(refusal("rollout.state", format!("{id} is paused, not waiting for approval"), Some(&help)));
+            }
+            state => return Err(wrong_state(id, "waiting for approval", state)),
+        }
+        rollout.want_again();
+        let what = format!("{id} is approved for {}", phones(rollout.phones.len()));
+        self.decided(now, id, "approved", what)
+    }
+
+    fn pause(&mut self, now: Moment, id: &RolloutId) -> Result<Done, Refusal> {
+        let rollout = self.find(id)?;
+        match rollout.record.state {
+            RolloutState::Running => rollout.set(RolloutState::Paused, "paused by the operator"),
+            state => return Err(wrong_state(id, "running", state)),
+        }
+        let under_way = rollout.phones.iter().filter(|phone| phone.flight.is_some()).count();
+        let what = match under_way {
+            0 => format!("{id} is paused; nothing is under way"),
+            _ => format!("{id} is paused; {} under way will finish", installs(under_way)),
+        };
+        self.decided(now, id, "paused", what)
+    }
+
+    fn resume(&mut self, now: Moment, id: &RolloutId) -> Result<Done, Refusal> {
+        let rollout = self.find(id)?;
+        match rollout.record.state {
+            RolloutState::Paused => rollout.set(RolloutState::Running, ""),
+            state => return Err(wrong_state(id, "paused", state)),
+        }
+        rollout.want_again();
+        let mut again = 0;
+        for phone in &mut rollout.phones {
+            phone.dirty |= phone.record.interrupted > 0;
+            phone.record.interrupted = 0;
+            if phone.record.state == RolloutPhoneState::Failed {
+                phone.set(RolloutPhoneState::Waiting, None);
+                again += 1;
+            }
+        }
+        let what = match again {
+            0 => format!("{id} goes on"),
+            _ => format!("{id} goes on and tries {} again", phones(again)),
+        };
+        self.decided(now, id, "resumed", what)
+    }
+
+    fn find(&mut self, id: &RolloutId) -> Result<&mut Rollout, Refusal> {
+        RolloutNumber::of(id).and_then(|number| self.rollouts.get_mut(&number)).ok_or_else(|| {
+            let help = "`farmhand rollout list` shows the rollouts of this rack";
+            refusal("rollout.unknown", format!("no rollout `{id}` is known"), Some(help))
+        })
+    }
+
+    fn decided(&mut self, now: Moment, id: &RolloutId, verb: &str, what: String) -> Result<Done, Refusal> {
+        let number = self.find(id)?.record.number;
+        self.draft.touched.insert(number);
+        self.audit(now, OPERATOR, verb.to_owned(), number.to_string());
+        Ok(done(number, what))
+    }
+}
+
+impl Rollout {
+    /// Has the APK fetched again if it could not be had the last time.
+    fn want_again(&mut self) {
+        if matches!(self.apk, Apk::Failed(_)) {
+            self.apk = Apk::Wanted;
+        }
+    }
+}
+
+fn done(number: RolloutNumber, what: String) -> Done {
+    Done { what, rollout: Some(number.id()) }
+}
+
+fn refusal(code: &str, what: impl Into<String>, help: Option<&str>) -> Refusal {
+    Refusal { code: code.to_owned(), what: what.into(), help: help.map(str::to_owned) }
+}
+
+fn wrong_state(id: &RolloutId, expected: &str, seen: RolloutState) -> Refusal {
+    let seen = seen.as_str().replace('_', " ");
+    let help = format!("`farmhand rollout show {id}` tells where it is");
+    refusal("rollout.state", format!("{id} is {seen}, not {expected}"), Some(&help))
+}
+
+/// `1 phone`, `3 phones`.
+pub(super) fn phones(count: usize) -> String {
+    if count == 1 { "1 phone".into() } else { format!("{count} phones") }
+}
+
+fn installs(count: usize) -> String {
+    if count == 1 { "1 install".into() } else { format!("{count} installs") }
+}

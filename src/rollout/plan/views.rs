@@ -1,0 +1,95 @@
+//! What people see of the rollouts.
+
+use super::requests::phones;
+use super::{Apk, Phone, Presence, Rollout, Rollouts};
+use crate::rack::snapshot::{RolloutPhoneState, RolloutPhoneView, RolloutState, RolloutView, WaveView};
+
+impl Rollouts {
+    /// All rollouts that are kept, the newest first.
+    #[must_use]
+    pub fn views(&self) -> Vec<RolloutView> {
+        self.rollouts.values().rev().map(|rollout| self.view(rollout)).collect()
+    }
+
+    fn view(&self, rollout: &Rollout) -> RolloutView {
+        let record = &rollout.record;
+        let mut waves: Vec<WaveView> = Vec::new();
+        let mut last = None;
+        for phone in &rollout.phones {
+            if last.replace(phone.record.wave) != Some(phone.record.wave) {
+                waves.push(WaveView { phones: Vec::new() });
+            }
+            if let Some(wave) = waves.last_mut() {
+                wave.phones.push(self.phone_view(rollout, phone));
+            }
+        }
+        RolloutView {
+            id: record.number.id(),
+            state: record.state,
+            why: self.why(rollout, waves.len()),
+            package: record.package.clone(),
+            version_code: record.version_code,
+            version_name: record.version_name.clone(),
+            created: record.created,
+            waves,
+        }
+    }
+
+    fn phone_view(&self, rollout: &Rollout, phone: &Phone) -> RolloutPhoneView {
+        let record = &phone.record;
+        let absent = match self.phones.get(&record.phone) {
+            Some(Presence::Available(_)) => None,
+            Some(Presence::Unavailable(why)) => Some(why.clone()),
+            None => Some("it has not been seen since farmhand started".into()),
+        };
+        let why = match record.state {
+            RolloutPhoneState::Waiting if !rollout.is_over() => absent.or_else(|| record.why.clone()),
+            _ => record.why.clone(),
+        };
+        RolloutPhoneView { phone: record.phone.clone(), state: record.state, why, attempts: record.attempts }
+    }
+
+    fn why(&self, rollout: &Rollout, waves: usize) -> String {
+        let record = &rollout.record;
+        match record.state {
+            RolloutState::Gathering => "further notices of the same version are gathered".into(),
+            RolloutState::Fetching => format!("the APK is fetched from {} and checked", record.source),
+            RolloutState::WaitingApproval => match &rollout.apk {
+                Apk::Failed(why) => format!("its APK can't be had again: {why}"),
+                _ => format!("waits for `farmhand rollout approve {}`", record.number),
+            },
+            RolloutState::Running => self.running_why(rollout, waves),
+            RolloutState::Finished => format!("{} on version {}", phones(rollout.phones.len()), record.version_code),
+            RolloutState::Paused | RolloutState::Aborted => record.why.clone(),
+        }
+    }
+
+    fn running_why(&self, rollout: &Rollout, waves: usize) -> String {
+        let others = |other: &&Rollout| {
+            let number = other.record.number;
+            let before = other.record.state == RolloutState::Running && number < rollout.record.number;
+            number != rollout.record.number && (before || other.is_installing())
+        };
+        if let Some(other) = self.rollouts.values().find(others) {
+            return format!("waits until {} is finished or paused", other.record.number);
+        }
+        if rollout.apk_file().is_none() {
+            return format!("its APK is looked for and checked again: {}", rollout.record.source);
+        }
+        let wave = rollout.current_wave().unwrap_or_default();
+        let in_wave = || rollout.phones.iter().filter(|phone| phone.record.wave == wave);
+        let done = in_wave().filter(|phone| phone.record.state == RolloutPhoneState::Done).count();
+        let mut why = format!("wave {} of {waves}: {done} of {} done", wave + 1, phones(in_wave().count()));
+        let absent = in_wave().find(|phone| {
+            phone.record.state == RolloutPhoneState::Waiting
+                && !matches!(self.phones.get(&phone.record.phone), Some(Presence::Available(_)))
+        });
+        if let Some(absent) = absent {
+            why += &format!("; waits for {}", absent.record.phone);
+            if let Some(reason) = self.phone_view(rollout, absent).why {
+                why += &format!(" ({reason})");
+            }
+        }
+        why
+    }
+}

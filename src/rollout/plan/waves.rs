@@ -1,0 +1,245 @@
+//! Waves: who is installed next, what came of it, and what a failure stops.
+
+use super::{Flight, INTERRUPTED_MAX, Output, Phone, Presence, Rollout, Rollouts};
+use crate::clock::Moment;
+use crate::phone::{InstallFailure, InstallFailureClass};
+use crate::rack::event::InstallOrder;
+use crate::rack::ids::{PhoneId, RolloutId, VersionCode};
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::store::RolloutNumber;
+use crate::store::promise::Report;
+
+impl Rollouts {
+    pub(super) fn available(&mut self, phone: PhoneId, version: Option<VersionCode>) {
+        self.interrupted(&phone, version);
+        self.show(phone, Presence::Available(version));
+    }
+
+    pub(super) fn unavailable(&mut self, phone: PhoneId, why: String) {
+        for rollout in self.rollouts.values_mut() {
+            // An install whose promise is not yet committed has not gone out: `release` looks again.
+            if let Some(flight) = rollout.phone_mut(&phone).and_then(|phone| phone.flight.as_mut()) {
+                flight.gone = flight.deadline.is_some();
+            }
+        }
+        self.show(phone, Presence::Unavailable(why));
+    }
+
+    fn show(&mut self, phone: PhoneId, presence: Presence) {
+        let concerns = |rollout: &Rollout| !rollout.is_over() && rollout.phones.iter().any(|p| p.record.phone == phone);
+        if self.phones.get(&phone) == Some(&presence) {
+            return;
+        }
+        if self.rollouts.values().any(concerns) {
+            self.draft.effects.push(Output::Changed);
+        }
+        self.phones.insert(phone, presence);
+    }
+
+    /// A phone is back after an install that had no result: what it has now decides.
+    fn interrupted(&mut self, phone: &PhoneId, version: Option<VersionCode>) {
+        let lost = |known: &&mut Phone| known.flight.is_some_and(|flight| flight.gone);
+        let mut given_up = Vec::new();
+        for rollout in self.rollouts.values_mut() {
+            let number = rollout.record.number;
+            let wanted = rollout.record.version_code;
+            let Some(known) = rollout.phone_mut(phone).filter(lost) else { continue };
+            self.draft.touched.insert(number);
+            if version.is_some_and(|version| version >= wanted) {
+                known.set(RolloutPhoneState::Done, None);
+                continue;
+            }
+            known.record.interrupted += 1;
+            if known.record.interrupted < INTERRUPTED_MAX {
+                known.set(RolloutPhoneState::Waiting, Some("the last install was interrupted".into()));
+            } else {
+                given_up.push(number);
+            }
+        }
+        for number in given_up {
+            let why = format!("the install was interrupted {INTERRUPTED_MAX} times");
+            self.fail(number, phone, InstallFailureClass::Transient, why);
+        }
+    }
+
+    pub(super) fn installed(
+        &mut self,
+        phone: &PhoneId,
+        rollout: &RolloutId,
+        result: Result<VersionCode, InstallFailure>,
+    ) {
+        let Some(number) = RolloutNumber::of(rollout) else { return };
+        let Some(rollout) = self.rollouts.get_mut(&number).filter(|rollout| !rollout.is_over()) else { return };
+        let wanted = rollout.record.version_code;
+        let Some(known) = rollout.phone_mut(phone) else { return };
+        match result {
+            Ok(_) if known.record.state == RolloutPhoneState::Done => {}
+            Ok(version) if version >= wanted => {
+                known.set(RolloutPhoneState::Done, None);
+                self.draft.touched.insert(number);
+                if let Some(Presence::Available(shown)) = self.phones.get_mut(phone) {
+                    *shown = Some(version);
+                }
+            }
+            Ok(version) => {
+                let why = format!("the phone reports version {version} after the install of {wanted}");
+                self.fail(number, phone, InstallFailureClass::Permanent, why);
+            }
+            Err(failure) => {
+                let why = match failure.reason {
+                    Some(reason) if !failure.why.contains(&reason) => format!("{reason}: {}", failure.why),
+                    _ => failure.why,
+                };
+                self.fail(number, phone, failure.class, why);
+            }
+        }
+    }
+
+    /// The gate: a phone that fails pauses its rollout. What is under way goes on; nothing else is begun.
+    fn fail(&mut self, number: RolloutNumber, phone: &PhoneId, class: InstallFailureClass, why: String) {
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        let Some(known) = rollout.phone_mut(phone) else { return };
+        // A late failure of an attempt that was given up already says nothing new.
+        if known.record.state != RolloutPhoneState::Installing {
+            return;
+        }
+        known.fail(why.clone());
+        let sentence = match class {
+            InstallFailureClass::NeedsHand => format!("{phone} needs a hand: {why}"),
+            InstallFailureClass::Transient | InstallFailureClass::Permanent => format!("{phone} failed: {why}"),
+        };
+        if rollout.record.state == RolloutState::Running {
+            rollout.set(RolloutState::Paused, sentence);
+        }
+        self.draft.touched.insert(number);
+    }
+
+    /// Installs that have had no result in time have failed.
+    pub(super) fn end_overdue(&mut self, now: Moment) {
+        let limit = self.config.install_timeout.as_secs();
+        let mut overdue = Vec::new();
+        for rollout in self.rollouts.values() {
+            for phone in &rollout.phones {
+                if phone.flight.and_then(|flight| flight.deadline).is_some_and(|deadline| deadline <= now) {
+                    overdue.push((rollout.record.number, phone.record.phone.clone()));
+                }
+            }
+        }
+        for (number, phone) in overdue {
+            let why = match self.phones.get(&phone) {
+                Some(Presence::Available(_)) => format!("no result within {limit} s"),
+                Some(Presence::Unavailable(why)) => format!("no result within {limit} s; the phone is away: {why}"),
+                None => format!("no result within {limit} s; the phone is away"),
+            };
+            self.fail(number, &phone, InstallFailureClass::Transient, why);
+        }
+    }
+
+    /// Goes on with the rollout whose turn it is, and finishes those in which every phone is done.
+    pub(super) fn run_waves(&mut self, now: Moment) {
+        self.finish(now);
+        while let Some(number) = self.turn() {
+            self.run_wave(number);
+            if self.finish(now) == 0 {
+                break;
+            }
+        }
+    }
+
+    /// The oldest running rollout, unless an install of another may still be under way.
+    fn turn(&self) -> Option<RolloutNumber> {
+        let running = |rollout: &&Rollout| rollout.record.state == RolloutState::Running;
+        let number = self.rollouts.values().find(running)?.record.number;
+        let busy = self.rollouts.values().any(|other| other.record.number != number && other.is_installing());
+        (!busy).then_some(number)
+    }
+
+    /// Begins every install that the current wave allows; a wave whose phones all have the version is passed at once.
+    fn run_wave(&mut self, number: RolloutNumber) {
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        while let Some(wave) = rollout.current_wave() {
+            let mut settled = false;
+            let apk = rollout.apk_file().cloned();
+            let (id, package, wanted) = (number.id(), rollout.record.package.clone(), rollout.record.version_code);
+            let waiting =
+                |phone: &&mut Phone| phone.record.wave == wave && phone.record.state == RolloutPhoneState::Waiting;
+            for phone in rollout.phones.iter_mut().filter(waiting) {
+                let Some(Presence::Available(version)) = self.phones.get(&phone.record.phone) else { continue };
+                if let Some(version) = version.filter(|version| *version >= wanted) {
+                    let why = if version == wanted { "had the version already" } else { "has a newer version" };
+                    phone.set(RolloutPhoneState::Done, Some(why.into()));
+                    settled = true;
+                } else if let Some(apk) = &apk {
+                    phone.set(RolloutPhoneState::Installing, None);
+                    phone.flight = Some(Flight { deadline: None, gone: false });
+                    phone.record.attempts += 1;
+                    let (rollout, apk, package) = (id.clone(), apk.clone(), package.clone());
+                    let order = InstallOrder { rollout, apk, package, version_code: wanted };
+                    let phone = phone.record.phone.clone();
+                    self.draft.effects.push(Output::Install { phone, order });
+                } else {
+                    continue;
+                }
+                self.draft.touched.insert(number);
+            }
+            if !settled {
+                break;
+            }
+        }
+    }
+
+    /// Finishes each rollout in which every phone is done; returns how many.
+    fn finish(&mut self, now: Moment) -> usize {
+        let all_done = |rollout: &Rollout| {
+            matches!(rollout.record.state, RolloutState::Running | RolloutState::Paused)
+                && rollout.current_wave().is_none()
+        };
+        let done: Vec<_> = self.rollouts.values().filter(|one| all_done(one)).map(|one| one.record.number).collect();
+        let ended = self.wall(now);
+        for number in &done {
+            if let Some(rollout) = self.rollouts.get_mut(number) {
+                rollout.record.ended = Some(ended);
+                rollout.set(RolloutState::Finished, "");
+            }
+            self.draft.touched.insert(*number);
+            self.audit(now, "farmhand", "finished: every phone has the version".into(), number.to_string());
+        }
+        done.len()
+    }
+
+    /// Failures that the server must be told: held until their batch is committed; after a crash told again, once the phone
+    /// is known to be here or away.
+    pub(super) fn report_failures(&mut self, now: Moment) {
+        let mut known_before = Vec::new();
+        for rollout in self.rollouts.values_mut() {
+            for phone in rollout.phones.iter_mut().filter(|phone| phone.record.report == Report::Due) {
+                let (Some(message_id), Some(why)) = (phone.record.notice, phone.record.why.clone()) else { continue };
+                let report = Output::ReportFailure { phone: phone.record.phone.clone(), message_id, why };
+                if self.held.values().flatten().any(|held| *held == report) {
+                    continue;
+                }
+                if phone.dirty {
+                    self.draft.effects.push(report);
+                } else if self.phones.contains_key(&phone.record.phone) {
+                    known_before.push(report);
+                }
+            }
+        }
+        for report in known_before {
+            self.release(now, report);
+        }
+    }
+
+    /// The report has gone out.
+    pub(super) fn reported(&mut self, phone: &PhoneId, message_id: i64) {
+        for rollout in self.rollouts.values_mut() {
+            let told =
+                |known: &&mut Phone| known.record.notice == Some(message_id) && known.record.report == Report::Due;
+            if let Some(known) = rollout.phone_mut(phone).filter(told) {
+                known.record.report = Report::Sent;
+                known.dirty = true;
+                self.draft.touched.insert(rollout.record.number);
+            }
+        }
+    }
+}
