@@ -32,3 +32,4 @@ pub mod rollout;
 #[cfg(feature = "daemon")]
 pub mod spelling;
 pub mod store;
+pub mod usb;

@@ -1,0 +1,343 @@
+//! What the daemon calls: events of the bus, and a way to open and reset a handset on it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::allowance::Allowance;
+use super::budget::Budget;
+pub use super::claim::OpenError;
+use super::claim::{Claimed, claim, reset};
+use super::engine::{Engine, HotplugBackend};
+use super::enumerate::AdbInterface;
+use super::roster::{BusEvent, Present, Roster, SeenState};
+use super::scan;
+use super::settle::{self, Verdict};
+use super::transport::UsbTransport;
+use crate::clock::Moment;
+use crate::phone::OpenFault;
+use crate::rack::ids::PortPath;
+
+/// Events that wait for the model; when it is full the next scan waits, and nothing is lost since a scan is a whole picture.
+const EVENTS_MAX: usize = 256;
+
+/// The longest that one scan may take; sysfs answers in milliseconds, a hub in reset holds it for a second.
+const SCAN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The longest that opening, claiming and clearing may take: the kernel's own control transfers end after 5 s.
+const CLAIM_DEADLINE: Duration = Duration::from_secs(6);
+
+/// The longest that an interface which was ours a moment ago may take to be given back.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(6);
+
+/// The longest that a reset may take: the kernel tries the port several times.
+const RESET_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest that a handset may take to be back on the bus after its reset.
+const RETURN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why the bus could not be started on a host that has USB.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// libusb does not work here.
+    #[error("libusb could not start although this host has USB: {0} (may this user open a netlink socket?)")]
+    Libusb(#[from] rusb::Error),
+    /// No thread is to be had.
+    #[error("no thread for USB events: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// The host's USB. Cheap to clone; the bus goes on until its [`CancellationToken`] ends it, open handsets until they are dropped.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    works: Option<Arc<Works>>,
+}
+
+/// What there is on a host with USB.
+#[derive(Debug)]
+struct Works {
+    engine: Arc<Engine>,
+    allowance: Allowance,
+    kick: Arc<Notify>,
+    picture: watch::Receiver<Picture>,
+    /// For each port that was opened: ended once the interface is given back.
+    closings: Mutex<BTreeMap<PortPath, CancellationToken>>,
+    clock: Clock,
+}
+
+/// The bus as the last scan has left it.
+#[derive(Clone, Debug, Default)]
+struct Picture {
+    /// Rises with each scan.
+    scans: u64,
+    roster: Roster,
+}
+
+/// Moments of this module, counted from the start of the bus.
+#[derive(Clone, Copy, Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> Moment {
+        Moment::from_start(self.0.elapsed())
+    }
+
+    fn instant(self, at: Moment) -> Instant {
+        self.0 + at.since_start()
+    }
+}
+
+impl Bus {
+    /// Starts looking for handsets; call it inside a tokio runtime. A host without USB has an empty bus.
+    ///
+    /// The events begin with an arrival for each handset that is already there. When their receiver is dropped or `cancel` is
+    /// cancelled, the bus is scanned no more; open handsets live on.
+    ///
+    /// # Errors
+    /// The host has USB, and libusb does not work on it.
+    pub fn start(cancel: CancellationToken) -> Result<(Self, mpsc::Receiver<BusEvent>), BusError> {
+        if !scan::host_has_usb() {
+            return Ok(Self::without_usb(cancel));
+        }
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let kick = Arc::new(Notify::new());
+        let engine = Engine::start(rusb::Context::new()?, Arc::clone(&kick))?;
+        let budget = Budget::of_usbfs_memory(scan::usbfs_memory_mebibytes());
+        tracing::info!(
+            hotplug = HotplugBackend::detect().as_str(),
+            budget_bytes = budget.total(),
+            "looking for handsets on USB"
+        );
+        let (picture_sender, picture) = watch::channel(Picture::default());
+        let clock = Clock(Instant::now());
+        let scanner = Scanner { kick: Arc::clone(&kick), picture: picture_sender, events, clock };
+        task::spawn(async move {
+            tokio::select! { () = cancel.cancelled() => {}, () = scanner.run() => {} }
+        });
+        let allowance = Allowance::new(budget);
+        let works = Works { engine, allowance, kick, picture, closings: Mutex::default(), clock };
+        Ok((Self { works: Some(Arc::new(works)) }, receiver))
+    }
+
+    fn without_usb(cancel: CancellationToken) -> (Self, mpsc::Receiver<BusEvent>) {
+        tracing::info!("this host has no USB: no handset will be looked for on it");
+        let (events, receiver) = mpsc::channel(1);
+        // The events stay open, as on a bus that nobody plugs anything into.
+        task::spawn(async move {
+            tokio::select! { () = cancel.cancelled() => {}, () = events.closed() => {} }
+        });
+        (Self { works: None }, receiver)
+    }
+
+    /// Opens the handset at `path` and claims its ADB interface. A handset that has just arrived is settling: for
+    /// [`settle::SETTLE_TIME`] after its arrival a refusal is not final and is tried again.
+    ///
+    /// # Errors
+    /// What kind of failure, and the sentence for a person.
+    pub async fn open(&self, path: &PortPath) -> Result<UsbTransport, OpenError> {
+        let works = self.works(path)?;
+        works.closed(path).await?;
+        loop {
+            let present = works.present(path)?;
+            let error = match works.claim(&present).await {
+                Ok(transport) => return Ok(transport),
+                Err(error) => error,
+            };
+            match settle::judge(error.fault, present.since, works.clock.now()) {
+                Verdict::Retry(next) => {
+                    tracing::debug!(%path, %error, why = next.why, "the handset cannot be opened yet");
+                    time::sleep_until(works.clock.instant(next.at)).await;
+                }
+                Verdict::Show => return Err(error),
+            }
+        }
+    }
+
+    /// Resets the handset at `path` and waits until it is back with an ADB interface: a reset may change a phone's mode. Its
+    /// transport must have been dropped before.
+    ///
+    /// # Errors
+    /// What kind of failure, and the sentence for a person.
+    pub async fn reset(&self, path: &PortPath) -> Result<(), OpenError> {
+        let works = self.works(path)?;
+        works.closed(path).await?;
+        let Present { seen, .. } = works.present(path)?;
+        let engine = Arc::clone(&works.engine);
+        blocking(path, "the reset", RESET_DEADLINE, move || reset(&engine, &seen.handset, seen.node)).await?;
+        works.returned(path).await
+    }
+
+    fn works(&self, path: &PortPath) -> Result<&Arc<Works>, OpenError> {
+        self.works.as_ref().ok_or_else(|| gone(format!("no handset at {path}: this host has no USB")))
+    }
+}
+
+impl Works {
+    fn present(&self, path: &PortPath) -> Result<Present, OpenError> {
+        let picture = self.picture.borrow();
+        picture.roster.find(path).cloned().ok_or_else(|| gone(format!("there is no handset at {path} any more")))
+    }
+
+    async fn claim(&self, present: &Present) -> Result<UsbTransport, OpenError> {
+        let seen = present.seen.clone();
+        let path = seen.handset.path.clone();
+        let SeenState::Configured(interface) = seen.state else {
+            return Err(gone(format!("the kernel has not configured the handset at {path}")));
+        };
+        let engine = Arc::clone(&self.engine);
+        let closed = CancellationToken::new();
+        let token = closed.clone();
+        let open = move || claim(&engine, &seen.handset, seen.node, interface, token);
+        let claimed = blocking(&path, "opening", CLAIM_DEADLINE, open).await?;
+        self.lock_closings().insert(path, closed);
+        Ok(self.transport(claimed, interface))
+    }
+
+    fn transport(&self, claimed: Claimed, interface: AdbInterface) -> UsbTransport {
+        UsbTransport::new(claimed, interface, &self.allowance)
+    }
+
+    /// Waits until the interface is given back that an earlier transport at this port has held.
+    async fn closed(&self, path: &PortPath) -> Result<(), OpenError> {
+        let Some(closed) = self.lock_closings().get(path).cloned() else { return Ok(()) };
+        time::timeout(CLOSE_DEADLINE, closed.cancelled()).await.map_err(|_| OpenError {
+            fault: OpenFault::Busy,
+            why: format!("farmhand itself still holds the handset at {path} after {} s", CLOSE_DEADLINE.as_secs()),
+        })?;
+        self.lock_closings().remove(path);
+        Ok(())
+    }
+
+    /// Waits for a scan that was begun after now and has a handset at `path`.
+    async fn returned(&self, path: &PortPath) -> Result<(), OpenError> {
+        // The scan under way may still show the handset as it was: the one after it counts.
+        let fresh = self.picture.borrow().scans + 2;
+        let ready = |picture: &Picture| {
+            let present = picture.roster.find(path);
+            let configured = present.is_some_and(|present| matches!(present.seen.state, SeenState::Configured(_)));
+            picture.scans >= fresh && configured
+        };
+        let back = async {
+            while !ready(&self.picture.borrow()) {
+                self.kick.notify_one();
+                time::sleep(settle::RETRY_INTERVAL).await;
+            }
+        };
+        let late = |_| {
+            let seconds = RETURN_DEADLINE.as_secs();
+            gone(format!("no ADB interface has come back at {path} within {seconds} s of its reset"))
+        };
+        time::timeout(RETURN_DEADLINE, back).await.map_err(late)
+    }
+
+    fn lock_closings(&self) -> std::sync::MutexGuard<'_, BTreeMap<PortPath, CancellationToken>> {
+        self.closings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs one of libusb's blocking calls where it may block, with a deadline. What comes after it is dropped, and so closed.
+async fn blocking<T: Send + 'static>(
+    path: &PortPath,
+    what: &str,
+    deadline: Duration,
+    call: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    let fault = OpenFault::Protocol;
+    match time::timeout(deadline, task::spawn_blocking(call)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(OpenError { fault, why: format!("{what} of the handset at {path} was broken off") }),
+        Err(_) => {
+            let seconds = deadline.as_secs();
+            Err(OpenError { fault, why: format!("{what} of the handset at {path} has not ended within {seconds} s") })
+        }
+    }
+}
+
+fn gone(why: String) -> OpenError {
+    OpenError { fault: OpenFault::Gone, why }
+}
+
+/// The task that scans the bus.
+struct Scanner {
+    kick: Arc<Notify>,
+    picture: watch::Sender<Picture>,
+    events: mpsc::Sender<BusEvent>,
+    clock: Clock,
+}
+
+impl Scanner {
+    /// Scans at once, at each kick, and when the roster wants it; ends when nobody takes the events any more.
+    async fn run(self) {
+        loop {
+            for event in self.look().await {
+                tell(&event);
+                if self.events.send(event).await.is_err() {
+                    return;
+                }
+            }
+            let deadline = self.picture.borrow().roster.deadline(self.clock.now());
+            let _ = time::timeout_at(self.clock.instant(deadline.at), self.kick.notified()).await;
+        }
+    }
+
+    async fn look(&self) -> Vec<BusEvent> {
+        let seen = match time::timeout(SCAN_DEADLINE, task::spawn_blocking(scan::scan)).await {
+            Ok(Ok(Ok(seen))) => seen,
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "the list of USB devices could not be read; it is read again");
+                return Vec::new();
+            }
+            Ok(Err(_)) => return Vec::new(),
+            Err(_) => {
+                tracing::warn!(
+                    after_s = SCAN_DEADLINE.as_secs(),
+                    "reading the list of USB devices hangs; trying again"
+                );
+                return Vec::new();
+            }
+        };
+        let now = self.clock.now();
+        let mut events = Vec::new();
+        self.picture.send_modify(|picture| {
+            picture.scans += 1;
+            events = picture.roster.update(seen, now);
+        });
+        events
+    }
+}
+
+fn tell(event: &BusEvent) {
+    match event {
+        BusEvent::Arrived(handset) => {
+            let serial = handset.serial.as_ref().map_or("none", |serial| serial.as_str());
+            tracing::info!(path = %handset.path, serial, speed = handset.speed.as_str(), "a handset is on the bus");
+        }
+        BusEvent::Left { path } => tracing::info!(%path, "the handset has left the bus"),
+        BusEvent::Unopenable { handset, why } => {
+            tracing::warn!(path = %handset.path, why, "a handset cannot be opened");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_without_usb_has_an_empty_bus_that_ends_when_asked() {
+        let cancel = CancellationToken::new();
+        let (bus, mut events) = Bus::without_usb(cancel.clone());
+        assert_eq!(events.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+        let error = bus.open(&"1-2".parse().unwrap()).await.unwrap_err();
+        assert_eq!(error.fault, OpenFault::Gone);
+        assert!(error.why.contains("no USB"), "{error}");
+        cancel.cancel();
+        assert_eq!(events.recv().await, None);
+    }
+}

@@ -1,0 +1,49 @@
+//! The host's USB: which handsets are on it, and a fast way to each of them.
+//!
+//! ```text
+//!     kernel ──▶ hotplug ──kick──▶ bus: scan ──▶ roster (core) ──▶ BusEvent: Arrived, Left, Unopenable
+//!                (libusb)            ▲ 10 s      what changed
+//!                                    │
+//!     phone's actor ── Bus::open ────┴──▶ claim ──▶ UsbTransport = UsbReader + UsbWriter
+//!                      (settle: core)                   │ a permit for each transfer
+//!                                                       ▼
+//!                            budget (core) ◀── allowance ──▶ transfer ──▶ usbfs
+//! ```
+//!
+//! A newcomer reads [`enumerate`] (what a handset is), [`roster`] (what arrived and left), [`settle`] (why an arrival may not be
+//! opened at once) and [`budget`] (who may have how many bytes in the kernel). These are pure and build without tokio. The rest
+//! is their shell: `bus` is what the daemon calls, `transfer` the only file with unsafe code.
+//!
+//! What is on the bus is read anew from sysfs at each scan, whoever asked for it: an event of the kernel that was lost costs at
+//! most one interval of the rescan and never leaves a wrong picture.
+//!
+//! Invariant: a handle is closed only after the last of its transfers has come back; each transfer in flight owns a share of it.
+//! Invariant: the bytes of all transfers in flight stay within [`budget::Budget`]; who gets none waits.
+//! Invariant: nothing here blocks an async thread; libusb's blocking calls run elsewhere, with a deadline.
+
+pub mod budget;
+pub mod enumerate;
+pub mod roster;
+pub mod settle;
+
+#[cfg(feature = "daemon")]
+mod allowance;
+#[cfg(feature = "daemon")]
+mod bus;
+#[cfg(feature = "daemon")]
+mod claim;
+#[cfg(feature = "daemon")]
+mod engine;
+#[cfg(feature = "daemon")]
+mod scan;
+#[cfg(feature = "daemon")]
+mod transfer;
+#[cfg(feature = "daemon")]
+mod transport;
+
+#[cfg(feature = "daemon")]
+pub use bus::{Bus, BusError, OpenError};
+pub use enumerate::{Handset, Speed};
+pub use roster::BusEvent;
+#[cfg(feature = "daemon")]
+pub use transport::{UsbReader, UsbTransport, UsbWriter};
