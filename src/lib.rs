@@ -23,6 +23,7 @@
 
 pub mod adb;
 pub mod agent;
+pub mod central;
 pub mod clock;
 pub mod config;
 pub mod phone;

@@ -1,0 +1,251 @@
+//! What the server's messages lead to: one method for each.
+
+use prost::Message;
+
+use super::{Acknowledged, Output, Session, State, UNKNOWN_CODES_MAX, name_of};
+use crate::central::catalogue::{self, Group, Path};
+use crate::central::envelope::View;
+use crate::central::policy::{Refusal, Verdict};
+use crate::central::proto::{
+    AccountForceOfflineNoticeMessage, DeviceAppUpgradeMessage, DeviceAuthRspMessage, EnumErrorCode,
+    EnumForceOfflineReason, EnumMsgType, ErrorMessage, PostDeleteDeviceNoticeMessage, UpgradeDeviceAppNoticeMessage,
+};
+use crate::clock::Moment;
+use crate::rack::event::{LineEvent, UpgradeNotice};
+use crate::rack::ids::{PackageName, VersionCode};
+
+/// Apps of one UpgradeDeviceAppNotice; a phone has one agent, and a few apps at most.
+const APPS_MAX: usize = 64;
+
+impl Session {
+    /// A frame came; `payload` is what it holds.
+    pub fn receive(&mut self, payload: &[u8], now: Moment) {
+        let view = match View::parse(payload) {
+            Ok(view) => view,
+            Err(why) => return self.corrupt(format_args!("a frame that is no TransportMessage: {why}"), now),
+        };
+        match self.state {
+            State::Authenticating { request, .. } => self.receive_authenticating(&view, request, now),
+            State::Registered(_) => self.receive_registered(&view, now),
+            State::Idle | State::Connecting { .. } | State::Waiting { .. } => {}
+        }
+    }
+
+    fn receive_authenticating(&mut self, view: &View<'_>, request: i64, now: Moment) {
+        let answers_ours = view.ref_message_id == request || view.ref_message_id == 0;
+        match EnumMsgType::try_from(view.msg_type) {
+            Ok(EnumMsgType::DeviceAuthRsp) if answers_ours => self.on_auth_response(view, now),
+            Ok(EnumMsgType::Error) if answers_ours => self.on_auth_error(view, now),
+            Ok(EnumMsgType::AccountForceOfflineNotice) => self.on_forced_offline(view, now),
+            _ => tracing::warn!("{} came before the answer to DeviceAuthReq: left aside", name_of(view.msg_type)),
+        }
+    }
+
+    fn receive_registered(&mut self, view: &View<'_>, now: Moment) {
+        if let Verdict::Refuse(refusal) = self.settings.policy.judge(view.msg_type, view.body()) {
+            let why = self.sentence(view.msg_type, refusal);
+            return self.refuse(view, EnumErrorCode::NoRight, &why);
+        }
+        match EnumMsgType::try_from(view.msg_type) {
+            Ok(EnumMsgType::MsgReceivedAck) => self.on_acknowledgement(view.ref_message_id),
+            Ok(EnumMsgType::Error) => self.on_error(view, now),
+            Ok(EnumMsgType::DeviceAuthRsp) => tracing::warn!("a second DeviceAuthRsp is left aside"),
+            Ok(EnumMsgType::AccountForceOfflineNotice) => self.on_forced_offline(view, now),
+            Ok(EnumMsgType::RedirectNotice) => self.on_redirect(view),
+            Ok(EnumMsgType::TriggerDeviceInfo) => self.on_trigger_device_info(view),
+            Ok(EnumMsgType::UpgradeDeviceAppNotice) => self.on_upgrade(view),
+            Ok(EnumMsgType::PostDeleteDeviceNotice) => self.on_delete(view),
+            _ => self.on_task_for_an_agent(view),
+        }
+    }
+
+    fn on_auth_response(&mut self, view: &View<'_>, now: Moment) {
+        match body::<DeviceAuthRspMessage>(view) {
+            Ok(response) if response.access_token.is_empty() => {
+                self.retry(now, "the central server's DeviceAuthRsp has no AccessToken".to_owned());
+            }
+            Ok(response) => self.registered(response.access_token, now),
+            Err(why) => self.retry(now, format!("the central server's DeviceAuthRsp cannot be read: {why}")),
+        }
+    }
+
+    fn on_auth_error(&mut self, view: &View<'_>, now: Moment) {
+        let (code, message) = error_of(view);
+        if code != Ok(EnumErrorCode::NoRight) {
+            return self.retry(now, format!("the central server could not register this phone: {message}"));
+        }
+        let credential = self.wanted.as_ref().map(|wanted| wanted.credential.as_str()).unwrap_or_default();
+        let why =
+            format!("the central server refuses the device {credential}, which must be registered there: {message}");
+        let pause = self.backoff.refused_pause();
+        self.pause(now, pause, "the central server to know this phone", &why);
+    }
+
+    fn on_acknowledgement(&mut self, of: i64) {
+        let State::Registered(registered) = &mut self.state else { return };
+        if registered.acknowledge(of) == Acknowledged::Heartbeat {
+            self.outputs.push_back(Output::Event(LineEvent::HeartbeatAcknowledged));
+        }
+    }
+
+    /// NoRight to a heartbeat means that the token is no longer good; any other error names one message that failed.
+    fn on_error(&mut self, view: &View<'_>, now: Moment) {
+        let (code, message) = error_of(view);
+        let State::Registered(registered) = &self.state else { return };
+        let about_the_session = view.ref_message_id == 0 || registered.unanswered.contains(&view.ref_message_id);
+        if code == Ok(EnumErrorCode::NoRight) && about_the_session {
+            return self.registration_lost(now, &format!("the central server answers NoRight: {message}"));
+        }
+        tracing::warn!(message_id = view.ref_message_id, "the central server refuses a message of ours: {message}");
+    }
+
+    fn on_forced_offline(&mut self, view: &View<'_>, now: Moment) {
+        let notice = body::<AccountForceOfflineNoticeMessage>(view).unwrap_or_default();
+        let by_whom = match notice.reason() {
+            EnumForceOfflineReason::FuckedByOtherAuthorizer => "another holder of the same credential registered",
+            EnumForceOfflineReason::ByReAlloc => "the central server gave the credential to another",
+            EnumForceOfflineReason::NoReason
+            | EnumForceOfflineReason::ByDeviceOffline
+            | EnumForceOfflineReason::ByWeChatOffline => {
+                let why = format!("the central server took the phone off line (reason {})", notice.reason);
+                return self.registration_lost(now, &why);
+            }
+        };
+        if let State::Registered(registered) = &self.state {
+            self.backoff.lasted(now.since(registered.since));
+        }
+        let pause = self.backoff.replaced_pause(now);
+        let why = format!("{by_whom}, and two racks must not fight over it: {}", said(&notice.message));
+        tracing::warn!(reason = notice.reason, "the line is taken by another: {why}");
+        self.pause(now, pause, "the other holder of this phone's credential to leave", &why);
+    }
+
+    /// A registration that stood for a while is made anew on the same connection; one that was lost at once would be lost again.
+    fn registration_lost(&mut self, now: Moment, why: &str) {
+        match &self.state {
+            State::Registered(registered) if now.since(registered.since) >= self.settings.heartbeat => {
+                self.tell(crate::rack::snapshot::LineState::Connecting, format!("{why}; registering again"));
+                self.authenticate(now);
+            }
+            _ => self.retry(now, why.to_owned()),
+        }
+    }
+
+    fn on_redirect(&mut self, view: &View<'_>) {
+        self.refuse(view, EnumErrorCode::NoRight, "this rack's owner has listed no other central server to move to");
+    }
+
+    fn on_trigger_device_info(&mut self, view: &View<'_>) {
+        self.send_acknowledgement(view.id);
+        self.send_device_info();
+    }
+
+    fn on_upgrade(&mut self, view: &View<'_>) {
+        let notices = body::<UpgradeDeviceAppNoticeMessage>(view).and_then(|notice| {
+            if notice.app_infos.is_empty() || notice.app_infos.len() > APPS_MAX {
+                return Err(format!("it names {} apps, and 1 to {APPS_MAX} are taken", notice.app_infos.len()));
+            }
+            notice.app_infos.into_iter().map(|app| upgrade_of(view.id, app)).collect::<Result<Vec<_>, _>>()
+        });
+        match notices {
+            Ok(notices) => {
+                self.send_acknowledgement(view.id);
+                self.outputs.extend(notices.into_iter().map(|n| Output::Event(LineEvent::UpgradeNotice(n))));
+            }
+            Err(why) => self.refuse(view, EnumErrorCode::InvalidParam, &format!("UpgradeDeviceAppNotice: {why}")),
+        }
+    }
+
+    /// The line ends and its token is forgotten; nothing on the phone is touched.
+    fn on_delete(&mut self, view: &View<'_>) {
+        let ours = self.wanted.as_ref().map(|wanted| wanted.credential.as_str()).unwrap_or_default();
+        let named = body::<PostDeleteDeviceNoticeMessage>(view).and_then(|notice| {
+            let names_another = !notice.imei.is_empty() && notice.imei != ours;
+            if names_another { Err(format!("it names {}, and this is {ours}", notice.imei)) } else { Ok(()) }
+        });
+        match named {
+            Ok(()) => {
+                self.send_acknowledgement(view.id);
+                self.close(
+                    "the central server deleted this device: it is unregistered, and nothing is wiped".to_owned(),
+                );
+            }
+            Err(why) => self.refuse(view, EnumErrorCode::InvalidParam, &format!("PostDeleteDeviceNotice: {why}")),
+        }
+    }
+
+    fn on_task_for_an_agent(&mut self, view: &View<'_>) {
+        let name = name_of(view.msg_type);
+        let why = match catalogue::lookup(view.msg_type).map(|entry| entry.path) {
+            Some(Path::Rack) => format!("{name}: this rack does not carry it out, and no agent is connected"),
+            _ => format!("{name}: no agent is connected on this phone"),
+        };
+        self.refuse(view, EnumErrorCode::TargetNotOnline, &why);
+    }
+
+    fn refuse(&mut self, view: &View<'_>, code: EnumErrorCode, why: &str) {
+        self.counters.refused += 1;
+        tracing::warn!(msg_type = view.msg_type, message_id = view.id, error = code.as_str_name(), "refused: {why}");
+        self.send_error(view.id, code, why);
+    }
+
+    /// Says why the policy refuses a message, and counts codes that nobody knows.
+    fn sentence(&mut self, code: i32, refusal: Refusal) -> String {
+        match refusal {
+            Refusal::Group(Group::Unknown) => {
+                self.count_unknown(code);
+                format!("message type {code} is not known to this rack")
+            }
+            Refusal::Group(group) => {
+                format!("{}: the owner of this rack has not allowed {}", name_of(code), group.name())
+            }
+            Refusal::WrongDirection => format!("{} is nothing that a central server sends to a phone", name_of(code)),
+        }
+    }
+
+    fn count_unknown(&mut self, code: i32) {
+        let known = self.counters.unknown.contains_key(&code);
+        if known || self.counters.unknown.len() < UNKNOWN_CODES_MAX {
+            *self.counters.unknown.entry(code).or_default() += 1;
+        } else {
+            self.counters.unknown_beyond += 1;
+        }
+    }
+}
+
+/// The body as the catalogue names it, from a Content with any prefix of the type URL, or none.
+fn body<M: Message + Default>(view: &View<'_>) -> Result<M, String> {
+    let expected = catalogue::lookup(view.msg_type).and_then(|entry| entry.body).unwrap_or_default();
+    let seen = view.content.map(|content| content.type_name()).unwrap_or_default();
+    if !seen.is_empty() && seen != expected {
+        return Err(format!("its content is a {seen}, expected {expected}"));
+    }
+    M::decode(view.body()).map_err(|why| format!("its content is no {expected}: {why}"))
+}
+
+/// The error's code, and a sentence that names it.
+fn error_of(view: &View<'_>) -> (Result<EnumErrorCode, i32>, String) {
+    let error = body::<ErrorMessage>(view).unwrap_or_default();
+    let code = EnumErrorCode::try_from(error.error_code).map_err(|_| error.error_code);
+    let name = code.map_or_else(|number| format!("error {number}"), |code| code.as_str_name().to_owned());
+    (code, format!("{name}, {}", said(&error.error_msg)))
+}
+
+fn said(message: &str) -> String {
+    if message.is_empty() { "without a word".to_owned() } else { format!("\"{}\"", message.escape_debug()) }
+}
+
+fn upgrade_of(message_id: i64, app: DeviceAppUpgradeMessage) -> Result<UpgradeNotice, String> {
+    let version = u64::try_from(app.ver_number).ok().filter(|version| *version > 0);
+    let version = version.ok_or_else(|| format!("VerNumber {} is no versionCode", app.ver_number))?;
+    if app.package_name.is_empty() || app.package_url.is_empty() {
+        return Err("an app without PackageName or PackageUrl".to_owned());
+    }
+    Ok(UpgradeNotice {
+        message_id,
+        package: PackageName::new(app.package_name),
+        version_code: VersionCode(version),
+        version_name: app.version,
+        url: app.package_url,
+    })
+}

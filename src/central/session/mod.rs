@@ -1,0 +1,452 @@
+//! One phone's line to the central server while no agent is connected: registered, kept alive, and honest.
+//!
+//! ```text
+//!     Idle ──open──▶ Connecting ──connected──▶ Authenticating ──DeviceAuthRsp──▶ Registered
+//!      ▲                 ▲  │ failed               │ refused, silent                │ closed, unanswered,
+//!      │ close,          │  ▼                      ▼                                │ forced off line
+//!      │ deleted,        └─ Waiting ◀──────────────┴────────────────────────────────┘
+//!      └ phone silent        (each failure waits longer, at random, so that a whole rack does not come back at once)
+//! ```
+//!
+//! The shell feeds inputs with the time and drains [`Session::poll`] after each; [`Session::deadline`] tells when to call
+//! [`Session::advance`]. What the server's messages lead to is in `inbound`, what we send in `outbound`.
+//!
+//! Invariant: in every state but Idle there is a deadline with a reason.
+//! Invariant: HeartBeatReq is sent only as the answer to [`Presence::Answered`].
+//! Invariant: only DeviceAuthReq goes out without the AccessToken.
+//! All three are asserted by `no_list_of_operations_breaks_the_rules`.
+
+mod backoff;
+mod inbound;
+mod outbound;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::backoff::Backoff;
+use super::policy::Policy;
+use super::proto::EnumMsgType;
+use crate::clock::{Deadline, Moment};
+use crate::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
+use crate::rack::snapshot::LineState;
+
+/// Heartbeats that may be unanswered before the connection ends.
+const UNANSWERED_MAX: usize = 3;
+/// Failures that wait for a registered line; the oldest is dropped when there are more.
+const FAILURES_MAX: usize = 64;
+/// Codes that are counted each by itself; further ones are counted together.
+const UNKNOWN_CODES_MAX: usize = 256;
+/// A shorter interval would be a flood.
+const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+
+/// What the owner set for all lines.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Between heartbeats.
+    pub heartbeat: Duration,
+    /// The longest that a connection may take to be made.
+    pub connect_deadline: Duration,
+    /// The longest that the answer to `DeviceAuthReq` may take: a server that does not know a device may stay silent.
+    pub auth_deadline: Duration,
+    /// The longest that [`LineCommand::Presence`] may take after [`LineEvent::HeartbeatDue`].
+    pub presence_deadline: Duration,
+    /// What the centre may do.
+    pub policy: Policy,
+}
+
+impl Settings {
+    /// The usual deadlines around this heartbeat interval, and the default policy.
+    #[must_use]
+    pub fn new(heartbeat: Duration) -> Self {
+        Self {
+            heartbeat: heartbeat.max(HEARTBEAT_MIN),
+            connect_deadline: Duration::from_secs(10),
+            auth_deadline: Duration::from_secs(10),
+            presence_deadline: Duration::from_secs(15),
+            policy: Policy::default(),
+        }
+    }
+}
+
+/// What the shell shall do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Connect to the server; answer with [`Session::connected`] or [`Session::connect_failed`].
+    Connect,
+    /// Send this frame.
+    Transmit(Bytes),
+    /// End the connection, or the attempt; nothing of it is to be reported any more.
+    Disconnect,
+    /// Tell the model.
+    Event(LineEvent),
+}
+
+/// What was refused and could not be read, since the line was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages that were answered with Error.
+    pub refused: u64,
+    /// Of them, those of each code that the catalogue does not have.
+    pub unknown: BTreeMap<i32, u64>,
+    /// Of them, those of still more such codes.
+    pub unknown_beyond: u64,
+    /// Connections that ended over bytes that make no sense.
+    pub unreadable: u64,
+}
+
+/// The core of one line.
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    state: State,
+    wanted: Option<Wanted>,
+    backoff: Backoff,
+    next_id: i64,
+    failures: VecDeque<Failure>,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing is to be connected.
+    Idle,
+    Connecting {
+        until: Moment,
+    },
+    Authenticating {
+        request: i64,
+        until: Moment,
+    },
+    Registered(Registered),
+    Waiting {
+        until: Moment,
+        why: &'static str,
+    },
+}
+
+#[derive(Debug)]
+struct Registered {
+    token: String,
+    since: Moment,
+    beat: Beat,
+    /// Ids of heartbeats without an answer, the oldest first, and when that one was sent.
+    unanswered: Vec<i64>,
+    unanswered_since: Moment,
+}
+
+/// Where the heart is between two beats.
+#[derive(Clone, Copy, Debug)]
+enum Beat {
+    Resting { due: Moment },
+    AskingForPresence { due: Moment, until: Moment },
+}
+
+/// What the model wants registered.
+#[derive(Debug)]
+struct Wanted {
+    credential: String,
+    device: DeviceInfo,
+}
+
+/// A task that failed, to be told as soon as the line is registered.
+#[derive(Debug)]
+struct Failure {
+    message_id: i64,
+    task_type: i32,
+    why: String,
+}
+
+impl Session {
+    /// A line that is closed. `seed` decides how it waits: each line of a rack gets another.
+    #[must_use]
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            settings,
+            state: State::Idle,
+            wanted: None,
+            backoff: Backoff::new(seed),
+            next_id: 1,
+            failures: VecDeque::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The next thing to do; to be called until there is none, after each input.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::advance`] must be called, and what is waited for; `None` while the line is closed.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        let (at, why) = match &self.state {
+            State::Idle => return None,
+            State::Connecting { until } => (*until, "the connection to the central server"),
+            State::Authenticating { until, .. } => (*until, "the central server's answer to DeviceAuthReq"),
+            State::Waiting { until, why } => (*until, *why),
+            State::Registered(registered) => return Some(registered.deadline(self.settings.heartbeat)),
+        };
+        Some(Deadline { at, why })
+    }
+
+    /// What was refused and could not be read.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The model tells the line something.
+    pub fn command(&mut self, command: LineCommand, now: Moment) {
+        match command {
+            LineCommand::Open { credential, device } => self.open(credential, device, now),
+            LineCommand::Close { why } => self.close(why),
+            LineCommand::Device(device) => self.device(device),
+            LineCommand::Presence(presence) => self.presence(&presence, now),
+            LineCommand::TaskFailed { message_id, task_type, why } => {
+                self.task_failed(Failure { message_id, task_type, why });
+            }
+        }
+    }
+
+    fn open(&mut self, credential: String, device: DeviceInfo, now: Moment) {
+        match &self.wanted {
+            Some(wanted) if wanted.credential == credential => return self.device(device),
+            Some(_) => self.close("the phone is to be registered as another device".to_owned()),
+            None => {}
+        }
+        self.wanted = Some(Wanted { credential, device });
+        match self.backoff.barred_until(now) {
+            Some(until) => self.wait_until(until, now, "another holder of this phone's credential is registered"),
+            None => self.connect(now),
+        }
+    }
+
+    fn close(&mut self, why: String) {
+        self.wanted = None;
+        if !matches!(self.state, State::Idle) {
+            self.disconnect();
+            self.state = State::Idle;
+            self.tell(LineState::Closed, why);
+        }
+    }
+
+    fn device(&mut self, device: DeviceInfo) {
+        let Some(wanted) = &mut self.wanted else { return };
+        if wanted.device != device {
+            wanted.device = device;
+            if matches!(self.state, State::Registered(_)) {
+                self.send_device_info();
+            }
+        }
+    }
+
+    fn presence(&mut self, presence: &Presence, now: Moment) {
+        let State::Registered(registered) = &mut self.state else { return };
+        let Beat::AskingForPresence { due, .. } = registered.beat else { return };
+        match presence {
+            Presence::Answered => {
+                let next = due + self.settings.heartbeat;
+                registered.beat = Beat::Resting { due: if next > now { next } else { now + self.settings.heartbeat } };
+                self.send_heartbeat(now);
+            }
+            Presence::Silent => self.close("the phone does not answer, so no heartbeat is sent for it".to_owned()),
+        }
+    }
+
+    fn task_failed(&mut self, failure: Failure) {
+        if self.failures.len() == FAILURES_MAX
+            && let Some(oldest) = self.failures.pop_front()
+        {
+            tracing::warn!(
+                message_id = oldest.message_id,
+                "too many failures wait for the line: the oldest is dropped"
+            );
+        }
+        self.failures.push_back(failure);
+        if matches!(self.state, State::Registered(_)) {
+            self.send_failures();
+        }
+    }
+
+    /// The connection that [`Output::Connect`] asked for stands.
+    pub fn connected(&mut self, now: Moment) {
+        if matches!(self.state, State::Connecting { .. }) {
+            self.authenticate(now);
+        }
+    }
+
+    /// The connection that [`Output::Connect`] asked for could not be made.
+    pub fn connect_failed(&mut self, why: impl Display, now: Moment) {
+        if matches!(self.state, State::Connecting { .. }) {
+            self.retry(now, format!("the central server cannot be reached: {why}"));
+        }
+    }
+
+    /// The connection ended.
+    pub fn closed(&mut self, why: impl Display, now: Moment) {
+        if matches!(self.state, State::Authenticating { .. } | State::Registered(_)) {
+            self.retry(now, format!("the connection to the central server ended: {why}"));
+        }
+    }
+
+    /// Bytes came that are no frame, so that the next one cannot be found.
+    pub fn corrupt(&mut self, why: impl Display, now: Moment) {
+        if matches!(self.state, State::Authenticating { .. } | State::Registered(_)) {
+            self.counters.unreadable += 1;
+            self.send_error(0, super::proto::EnumErrorCode::InvalidParam, &format!("{why}"));
+            self.retry(now, format!("the central server sent what cannot be read: {why}"));
+        }
+    }
+
+    /// The time of [`Self::deadline`] has come.
+    pub fn advance(&mut self, now: Moment) {
+        match &mut self.state {
+            State::Connecting { until } if *until <= now => {
+                let waited = self.settings.connect_deadline.as_secs();
+                self.retry(now, format!("the central server did not accept the connection within {waited} s"));
+            }
+            State::Authenticating { until, .. } if *until <= now => {
+                let waited = self.settings.auth_deadline.as_secs();
+                let why = format!(
+                    "the central server did not answer DeviceAuthReq within {waited} s: it may not know this device"
+                );
+                self.retry(now, why);
+            }
+            State::Waiting { until, .. } if *until <= now => self.connect(now),
+            State::Registered(_) => self.advance_registered(now),
+            State::Idle | State::Connecting { .. } | State::Authenticating { .. } | State::Waiting { .. } => {}
+        }
+    }
+
+    fn advance_registered(&mut self, now: Moment) {
+        let State::Registered(registered) = &mut self.state else { return };
+        if registered.given_up_at(self.settings.heartbeat).is_some_and(|at| at <= now) {
+            let missing = registered.unanswered.len();
+            return self.retry(now, format!("the central server left {missing} heartbeats unanswered"));
+        }
+        match registered.beat {
+            Beat::Resting { due } if due <= now && registered.unanswered.len() >= UNANSWERED_MAX => {
+                self.retry(now, format!("the central server left {UNANSWERED_MAX} heartbeats in a row unanswered"));
+            }
+            Beat::Resting { due } if due <= now => {
+                registered.beat = Beat::AskingForPresence { due, until: now + self.settings.presence_deadline };
+                self.outputs.push_back(Output::Event(LineEvent::HeartbeatDue));
+            }
+            Beat::AskingForPresence { until, .. } if until <= now => {
+                let waited = self.settings.presence_deadline.as_secs();
+                self.close(format!("whether the phone is there was not known {waited} s after its heartbeat was due"));
+            }
+            Beat::Resting { .. } | Beat::AskingForPresence { .. } => {}
+        }
+    }
+
+    fn connect(&mut self, now: Moment) {
+        self.state = State::Connecting { until: now + self.settings.connect_deadline };
+        self.outputs.push_back(Output::Connect);
+        self.tell(LineState::Connecting, "connecting to the central server".to_owned());
+    }
+
+    /// On a new connection, or on the same one after the server lost the registration.
+    fn authenticate(&mut self, now: Moment) {
+        let request = self.next_id;
+        self.state = State::Authenticating { request, until: now + self.settings.auth_deadline };
+        self.send_auth();
+    }
+
+    fn registered(&mut self, token: String, now: Moment) {
+        let beat = Beat::Resting { due: now + self.settings.heartbeat };
+        let unanswered = Vec::new();
+        self.state = State::Registered(Registered { token, since: now, beat, unanswered, unanswered_since: now });
+        self.tell(LineState::Registered, "the central server knows this phone".to_owned());
+        self.send_device_info();
+        self.send_failures();
+    }
+
+    /// Ends the connection; the next attempt comes soon, or later the more have failed.
+    fn retry(&mut self, now: Moment, why: String) {
+        if let State::Registered(registered) = &self.state {
+            self.backoff.lasted(now.since(registered.since));
+        }
+        let pause = self.backoff.next_pause();
+        self.pause(now, pause, "the next attempt to reach the central server", &why);
+    }
+
+    fn pause(&mut self, now: Moment, pause: Duration, waiting_for: &'static str, why: &str) {
+        self.disconnect();
+        self.state = State::Waiting { until: now + pause, why: waiting_for };
+        let seconds = pause.as_secs_f32();
+        self.tell(LineState::Waiting, format!("{why}; next attempt in {seconds:.1} s"));
+    }
+
+    fn wait_until(&mut self, until: Moment, now: Moment, why: &'static str) {
+        self.state = State::Waiting { until, why };
+        let seconds = until.since(now).as_secs();
+        self.tell(LineState::Waiting, format!("{why}; next attempt in {seconds} s"));
+    }
+
+    fn disconnect(&mut self) {
+        if matches!(self.state, State::Connecting { .. } | State::Authenticating { .. } | State::Registered(_)) {
+            self.outputs.push_back(Output::Disconnect);
+        }
+    }
+
+    fn tell(&mut self, state: LineState, why: String) {
+        tracing::info!(?state, "{why}");
+        self.outputs.push_back(Output::Event(LineEvent::State { state, why }));
+    }
+}
+
+impl Registered {
+    fn deadline(&self, heartbeat: Duration) -> Deadline {
+        let beat = match self.beat {
+            Beat::Resting { due } => Deadline { at: due, why: "the next heartbeat" },
+            Beat::AskingForPresence { until, .. } => {
+                Deadline { at: until, why: "whether the phone answers, before its heartbeat" }
+            }
+        };
+        let answer = self
+            .given_up_at(heartbeat)
+            .map(|at| Deadline { at, why: "the central server's acknowledgement of the heartbeats" });
+        Deadline::earlier(Some(beat), answer).unwrap_or(beat)
+    }
+
+    /// When the oldest unanswered heartbeat has waited for too long.
+    fn given_up_at(&self, heartbeat: Duration) -> Option<Moment> {
+        let intervals = u32::try_from(UNANSWERED_MAX).unwrap_or(u32::MAX);
+        (!self.unanswered.is_empty()).then(|| self.unanswered_since + heartbeat.saturating_mul(intervals))
+    }
+
+    /// The heartbeat `id` was acknowledged; TCP keeps the order, so earlier ones count as answered too.
+    fn acknowledge(&mut self, id: i64) -> Acknowledged {
+        match self.unanswered.iter().position(|sent| *sent == id) {
+            Some(at) => {
+                self.unanswered.drain(..=at);
+                Acknowledged::Heartbeat
+            }
+            None => Acknowledged::Other,
+        }
+    }
+}
+
+/// What an acknowledgement was for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acknowledged {
+    Heartbeat,
+    Other,
+}
+
+/// A code in a sentence; kept here so that both halves of the session name messages alike.
+fn name_of(code: i32) -> String {
+    match EnumMsgType::try_from(code) {
+        Ok(known) if code != 0 => known.as_str_name().to_owned(),
+        _ => format!("message type {code}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! What the line sends: exact in code, body and type URL.
+
+use prost::Message;
+
+use super::{Output, Session, State};
+use crate::central::catalogue;
+use crate::central::envelope::{Body, Envelope};
+use crate::central::proto::device_auth_req_message::EnumAuthType;
+use crate::central::proto::post_device_info_notice_message::DeviceAppInfoMessage;
+use crate::central::proto::{
+    DeviceAuthReqMessage, EnumErrorCode, EnumMsgType, ErrorMessage, HeartBeatMessage, PostDeviceInfoNoticeMessage,
+    TaskResultNoticeMessage,
+};
+use crate::clock::Moment;
+use crate::rack::event::{AppVersion, DeviceInfo};
+
+impl Session {
+    pub(super) fn send_auth(&mut self) {
+        let Some(wanted) = &self.wanted else { return };
+        let auth_type = EnumAuthType::DeviceCode as i32;
+        let body = DeviceAuthReqMessage { auth_type, credential: wanted.credential.clone() };
+        self.send(EnumMsgType::DeviceAuthReq, &body, 0);
+    }
+
+    pub(super) fn send_heartbeat(&mut self, now: Moment) {
+        let id = self.next_id;
+        let State::Registered(registered) = &mut self.state else { return };
+        if registered.unanswered.is_empty() {
+            registered.unanswered_since = now;
+        }
+        registered.unanswered.push(id);
+        let imei = self.wanted.as_ref().map(|wanted| wanted.device.imei.clone()).unwrap_or_default();
+        self.send(EnumMsgType::HeartBeatReq, &HeartBeatMessage { imei, ..Default::default() }, 0);
+    }
+
+    pub(super) fn send_device_info(&mut self) {
+        let Some(wanted) = &self.wanted else { return };
+        let body = device_info(&wanted.device);
+        self.send(EnumMsgType::PostDeviceInfoNotice, &body, 0);
+    }
+
+    /// Every failure that waits for a registered line.
+    pub(super) fn send_failures(&mut self) {
+        for failure in std::mem::take(&mut self.failures) {
+            let body = TaskResultNoticeMessage {
+                success: false,
+                code: EnumErrorCode::InternalError as i32,
+                err_msg: failure.why,
+                task_id: 0,
+                task_type: failure.task_type,
+                ..Default::default()
+            };
+            self.send(EnumMsgType::TaskResultNotice, &body, failure.message_id);
+        }
+    }
+
+    pub(super) fn send_acknowledgement(&mut self, of: i64) {
+        self.transmit(EnumMsgType::MsgReceivedAck, None, of);
+    }
+
+    pub(super) fn send_error(&mut self, of: i64, code: EnumErrorCode, why: &str) {
+        let body = ErrorMessage { error_code: code as i32, error_msg: why.to_owned() };
+        self.send(EnumMsgType::Error, &body, of);
+    }
+
+    fn send(&mut self, code: EnumMsgType, body: &impl Message, reference: i64) {
+        self.transmit(code, Some(&body.encode_to_vec()), reference);
+    }
+
+    fn transmit(&mut self, code: EnumMsgType, body: Option<&[u8]>, reference: i64) {
+        let type_name = catalogue::lookup(code as i32).and_then(|entry| entry.body);
+        let body = body.zip(type_name).map(|(value, type_name)| Body { type_name, value });
+        let access_token = match &self.state {
+            State::Registered(registered) => registered.token.as_str(),
+            State::Idle | State::Connecting { .. } | State::Authenticating { .. } | State::Waiting { .. } => "",
+        };
+        let envelope =
+            Envelope { id: self.next_id, access_token, msg_type: code as i32, body, ref_message_id: reference };
+        self.next_id = self.next_id.wrapping_add(1);
+        match envelope.frame() {
+            Ok(frame) => self.outputs.push_back(Output::Transmit(frame)),
+            Err(why) => tracing::warn!(%why, "{} is not sent", code.as_str_name()),
+        }
+    }
+}
+
+fn device_info(device: &DeviceInfo) -> PostDeviceInfoNoticeMessage {
+    PostDeviceInfoNoticeMessage {
+        phone_brand: device.brand.clone(),
+        phone_model: device.model.clone(),
+        os_ver_number: i32::try_from(device.sdk).unwrap_or_default(),
+        app_infos: device.apps.iter().filter_map(app_info).collect(),
+        net_type: device.network.clone(),
+        imei: device.imei.clone(),
+        ..Default::default()
+    }
+}
+
+/// `VerNumber` has 32 bits; Android's long version codes can be longer, and half a number would be a lie.
+fn app_info(app: &AppVersion) -> Option<DeviceAppInfoMessage> {
+    let Ok(ver_number) = i32::try_from(app.version_code.0) else {
+        tracing::warn!(package = %app.package, version = %app.version_code, "versionCode fits no VerNumber: not told");
+        return None;
+    };
+    Some(DeviceAppInfoMessage {
+        package_name: app.package.as_str().to_owned(),
+        ver_number,
+        version: app.version_name.clone(),
+        ..Default::default()
+    })
+}

@@ -1,0 +1,221 @@
+use prost::Message;
+
+use super::*;
+
+#[test]
+fn a_phone_registers_and_tells_what_it_is() {
+    let mut line = Line::new();
+    assert_eq!(line.session.deadline(), None, "a closed line waits for nothing");
+    line.open();
+    assert!(line.outputs.contains(&Output::Connect));
+
+    line.session.connected(line.now);
+    let auth = line.sent().remove(0);
+    assert_eq!((auth.code, auth.token.as_str(), auth.reference), (1010, "", 0));
+    let request = DeviceAuthReqMessage::decode(&auth.body[..]).unwrap();
+    assert_eq!((request.auth_type, request.credential.as_str()), (1, IMEI), "AuthType DeviceCode");
+
+    line.serve_auth(auth.id);
+    let info = line.sent().remove(0);
+    assert_eq!((info.id, info.code, info.token.as_str()), (auth.id + 1, 2027, "token"));
+    let body = PostDeviceInfoNoticeMessage::decode(&info.body[..]).unwrap();
+    assert_eq!((body.phone_brand.as_str(), body.os_ver_number, body.imei.as_str()), ("acme", 33, IMEI));
+    assert_eq!((body.app_infos[0].ver_number, body.app_infos[0].version.as_str()), (7, "0.7"));
+    assert_eq!(line.told().0, LineState::Registered);
+}
+
+#[test]
+fn a_response_with_no_reference_is_taken_too() {
+    let mut line = Line::new();
+    line.open();
+    line.session.connected(line.now);
+    line.serve_auth(0);
+    assert_eq!(line.told().0, LineState::Registered);
+}
+
+#[test]
+fn the_response_to_another_request_is_left_aside() {
+    let mut line = Line::new();
+    line.open();
+    line.session.connected(line.now);
+    line.serve_auth(4711);
+    assert_eq!(line.told().0, LineState::Connecting);
+}
+
+#[test]
+fn a_heartbeat_is_sent_only_after_the_phone_answered() {
+    let mut line = Line::registered();
+    line.pass(HEARTBEAT - Duration::from_millis(1));
+    assert_eq!(line.events(), []);
+    line.pass(Duration::from_millis(1));
+    assert_eq!(line.events(), [LineEvent::HeartbeatDue]);
+    assert_eq!(line.codes(), [], "not before the answer");
+
+    line.command(LineCommand::Presence(Presence::Answered));
+    let beat = line.sent().remove(0);
+    assert_eq!(beat.code, 1001);
+    assert_eq!(HeartBeatMessage::decode(&beat.body[..]).unwrap().imei, IMEI);
+    line.command(LineCommand::Presence(Presence::Answered));
+    assert_eq!(line.codes(), [], "one answer, one heartbeat");
+
+    line.serve_bytes(1002, &[], beat.id);
+    assert_eq!(line.events(), [LineEvent::HeartbeatAcknowledged]);
+    for _ in 0..100 {
+        line.beat();
+    }
+}
+
+#[test]
+fn a_silent_phone_ends_its_line_until_it_is_opened_again() {
+    let mut line = Line::registered();
+    line.pass(HEARTBEAT);
+    line.command(LineCommand::Presence(Presence::Silent));
+    assert!(line.disconnects());
+    let (state, why) = line.told();
+    assert_eq!((state, why.contains("does not answer")), (LineState::Closed, true), "{why}");
+    line.pass(HEARTBEAT * 100);
+    assert_eq!(line.codes(), []);
+    line.open();
+    assert!(line.outputs.contains(&Output::Connect));
+}
+
+#[test]
+fn a_phone_of_which_nothing_is_known_in_time_is_not_kept_alive() {
+    let mut line = Line::registered();
+    line.pass(HEARTBEAT + Duration::from_secs(15));
+    let (state, why) = line.told();
+    assert_eq!((state, why.contains("15 s")), (LineState::Closed, true), "{why}");
+    assert_eq!(line.codes(), []);
+}
+
+#[test]
+fn three_unanswered_heartbeats_end_the_connection() {
+    let mut line = Line::registered();
+    for _ in 0..3 {
+        line.pass(HEARTBEAT);
+        line.command(LineCommand::Presence(Presence::Answered));
+    }
+    assert_eq!(line.codes(), [1001, 1001, 1001]);
+    line.pass(HEARTBEAT);
+    assert!(line.disconnects());
+    let (state, why) = line.told();
+    assert_eq!((state, why.contains("3 heartbeats")), (LineState::Waiting, true), "{why}");
+}
+
+#[test]
+fn a_late_acknowledgement_clears_the_earlier_ones() {
+    let mut line = Line::registered();
+    for _ in 0..2 {
+        line.pass(HEARTBEAT);
+        line.command(LineCommand::Presence(Presence::Answered));
+    }
+    let second = line.sent()[1].id;
+    line.serve_bytes(1002, &[], second);
+    for _ in 0..2 {
+        line.pass(HEARTBEAT);
+        line.command(LineCommand::Presence(Presence::Answered));
+    }
+    assert_eq!(line.codes(), [1001, 1001]);
+    assert!(!line.disconnects());
+}
+
+#[test]
+fn a_server_that_accepts_and_never_answers_is_left() {
+    let mut line = Line::new();
+    line.open();
+    line.session.connected(line.now);
+    assert_eq!(line.session.deadline().unwrap().why, "the central server's answer to DeviceAuthReq");
+    line.pass(Duration::from_secs(10));
+    assert!(line.disconnects());
+    let (state, why) = line.told();
+    assert_eq!((state, why.contains("did not answer DeviceAuthReq within 10 s")), (LineState::Waiting, true), "{why}");
+}
+
+#[test]
+fn a_refused_device_waits_for_minutes_and_is_named() {
+    let mut line = Line::new();
+    line.open();
+    line.session.connected(line.now);
+    let request = line.sent()[0].id;
+    let error = ErrorMessage { error_code: 1001, error_msg: "no such device".to_owned() };
+    line.serve(EnumMsgType::Error, &error, request);
+    let (state, why) = line.told();
+    assert_eq!(state, LineState::Waiting);
+    assert!(why.contains(IMEI) && why.contains("NoRight") && why.contains("no such device"), "{why}");
+    line.outputs.clear();
+    line.pass(Duration::from_secs(299));
+    assert!(!line.outputs.contains(&Output::Connect));
+    line.pass(Duration::from_secs(302));
+    assert!(line.outputs.contains(&Output::Connect));
+}
+
+#[test]
+fn another_holder_of_the_credential_is_not_fought() {
+    let mut line = Line::registered();
+    for minutes in [5, 10, 20] {
+        line.serve(EnumMsgType::AccountForceOfflineNotice, &forced_offline(1), 0);
+        assert!(line.disconnects());
+        assert!(line.told().1.contains("another holder"));
+        line.outputs.clear();
+        line.command(LineCommand::Close { why: "unplugged".to_owned() });
+        line.open();
+        assert!(!line.outputs.contains(&Output::Connect), "a replugged phone waits as well");
+        line.pass(Duration::from_secs(60 * minutes - 1));
+        assert!(!line.outputs.contains(&Output::Connect));
+        line.pass(Duration::from_secs(1));
+        assert!(line.outputs.contains(&Output::Connect), "after {minutes} minutes");
+        line.session.connected(line.now);
+        line.serve_auth(0);
+        line.outputs.clear();
+    }
+}
+
+fn forced_offline(reason: i32) -> AccountForceOfflineNoticeMessage {
+    AccountForceOfflineNoticeMessage { reason, ..Default::default() }
+}
+
+#[test]
+fn a_server_that_lost_the_session_is_told_again_who_the_phone_is() {
+    let mut line = Line::registered();
+    line.beat();
+    line.serve(EnumMsgType::AccountForceOfflineNotice, &forced_offline(0), 0);
+    let auth = line.sent().remove(0);
+    assert_eq!((auth.code, auth.token.as_str()), (1010, ""), "on the same connection, without the old token");
+    assert!(!line.disconnects());
+    line.serve_auth(auth.id);
+    assert_eq!(line.told().0, LineState::Registered);
+
+    line.serve(EnumMsgType::AccountForceOfflineNotice, &forced_offline(0), 0);
+    assert!(line.disconnects(), "lost at once: not in a hot loop");
+}
+
+#[test]
+fn bytes_that_are_no_envelope_end_the_connection_with_an_error_first() {
+    let mut line = Line::registered();
+    line.session.receive(b"\x08", line.now);
+    line.drain();
+    let end: Vec<_> = line.outputs.iter().map(|o| matches!(o, Output::Transmit(_))).collect();
+    assert_eq!(end, [true, false, false], "Error, then Disconnect, then the state");
+    assert_eq!(line.codes(), [1003]);
+    assert!(line.told().1.contains("offset 1"));
+    assert_eq!(line.session.counters().unreadable, 1);
+}
+
+#[test]
+fn a_thousand_lines_of_a_restarted_server_do_not_come_at_once() {
+    let mut attempts: Vec<Duration> = (0..1000)
+        .map(|seed| {
+            let mut line = Line { session: Session::new(Settings::new(HEARTBEAT), seed), ..Line::new() };
+            line.open();
+            line.session.connected(line.now);
+            line.serve_auth(0);
+            line.now = line.now + HEARTBEAT / 2;
+            line.session.closed("the server went away", line.now);
+            line.session.deadline().unwrap().at - line.now
+        })
+        .collect();
+    attempts.sort();
+    let busiest = attempts.windows(128).map(|w| w[127] - w[0]).min().unwrap();
+    assert!(busiest > Duration::from_millis(150), "128 within {busiest:?} would fill a short listen queue");
+    assert!(attempts[999] <= Duration::from_secs(2));
+}

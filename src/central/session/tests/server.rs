@@ -1,0 +1,156 @@
+use prost::Message;
+
+use super::*;
+
+#[test]
+fn an_upgrade_is_acknowledged_and_told_app_by_app() {
+    let mut line = Line::registered();
+    let app = |name: &str, ver_number| DeviceAppUpgradeMessage {
+        ver_number,
+        version: format!("v{ver_number}"),
+        package_name: name.to_owned(),
+        package_url: format!("http://c/{name}.apk"),
+    };
+    let notice = UpgradeDeviceAppNoticeMessage { app_infos: vec![app("a", 2), app("b", 3)], ..Default::default() };
+    let id = line.serve(EnumMsgType::UpgradeDeviceAppNotice, &notice, 0);
+    let acknowledgement = line.sent().remove(0);
+    assert_eq!((acknowledgement.code, acknowledgement.reference), (1002, id));
+    let upgrade = |name: &str, version: u64| {
+        LineEvent::UpgradeNotice(UpgradeNotice {
+            message_id: id,
+            package: PackageName::new(name),
+            version_code: VersionCode(version),
+            version_name: format!("v{version}"),
+            url: format!("http://c/{name}.apk"),
+        })
+    };
+    assert_eq!(line.events(), [upgrade("a", 2), upgrade("b", 3)]);
+}
+
+#[test]
+fn an_upgrade_that_makes_no_sense_is_refused_whole() {
+    let mut line = Line::registered();
+    let app = DeviceAppUpgradeMessage { ver_number: -1, ..Default::default() };
+    for apps in [vec![], vec![app], vec![DeviceAppUpgradeMessage::default(); 65]] {
+        let notice = UpgradeDeviceAppNoticeMessage { app_infos: apps, ..Default::default() };
+        let id = line.serve(EnumMsgType::UpgradeDeviceAppNotice, &notice, 0);
+        assert_eq!(line.refused(id).0, EnumErrorCode::InvalidParam);
+    }
+    let id = line.serve_bytes(1094, b"\xff\xff\xff", 0);
+    assert_eq!(line.refused(id).0, EnumErrorCode::InvalidParam, "content that is no protobuf");
+    assert_eq!(line.events(), []);
+    assert!(!line.disconnects());
+}
+
+#[test]
+fn a_failed_upgrade_is_answered_with_the_notices_code_and_id() {
+    let mut line = Line::registered();
+    let failure =
+        LineCommand::TaskFailed { message_id: 99, task_type: 1094, why: "the APK is signed by another key".to_owned() };
+    line.command(failure);
+    let sent = line.sent().remove(0);
+    assert_eq!((sent.code, sent.reference), (1025, 99));
+    let result = TaskResultNoticeMessage::decode(&sent.body[..]).unwrap();
+    assert_eq!((result.success, result.task_id, result.task_type), (false, 0, 1094));
+    assert!(result.err_msg.contains("another key"));
+}
+
+#[test]
+fn a_failure_while_the_line_is_down_is_told_when_it_is_back() {
+    let mut line = Line::registered();
+    line.session.closed("reset by peer", line.now);
+    line.command(LineCommand::TaskFailed { message_id: 5, task_type: 1094, why: "no".to_owned() });
+    assert_eq!(line.codes(), []);
+    line.pass(Duration::from_secs(2));
+    line.session.connected(line.now);
+    line.serve_auth(0);
+    assert_eq!(line.codes(), [1010, 2027, 1025]);
+}
+
+#[test]
+fn tasks_that_act_on_people_are_refused_by_the_policy() {
+    let mut line = Line::registered();
+    let id = line.serve_bytes(1070, b"", 0);
+    let (code, why) = line.refused(id);
+    assert_eq!(code, EnumErrorCode::NoRight);
+    assert!(why.contains("TalkToFriendTask") && why.contains("people.messages"), "{why}");
+}
+
+#[test]
+fn what_needs_an_agent_is_refused_honestly() {
+    let mut line = Line::registered();
+    for code in [1096, 1099, 1100, 1256] {
+        let id = line.serve_bytes(code, b"", 0);
+        let (code, why) = line.refused(id);
+        assert_eq!(code, EnumErrorCode::TargetNotOnline);
+        assert!(why.contains("no agent is connected"), "{why}");
+    }
+}
+
+#[test]
+fn unknown_codes_are_refused_and_counted() {
+    let mut line = Line::registered();
+    for code in [4711, 4711, -5] {
+        let id = line.serve_bytes(code, b"", 0);
+        assert_eq!(line.refused(id).0, EnumErrorCode::NoRight);
+    }
+    assert_eq!(line.session.counters().unknown, BTreeMap::from([(-5, 1), (4711, 2)]));
+    for code in 5000..6000 {
+        line.serve_bytes(code, b"", 0);
+    }
+    assert_eq!(line.session.counters().unknown.len(), UNKNOWN_CODES_MAX);
+    assert_eq!(line.session.counters().refused, 1003);
+}
+
+#[test]
+fn what_only_a_phone_sends_is_refused() {
+    let mut line = Line::registered();
+    for code in [1001, 1010, 2027, 1020, 1025, 1012, 3056] {
+        let id = line.serve_bytes(code, b"", 0);
+        assert_eq!(line.refused(id).0, EnumErrorCode::NoRight, "{code}");
+    }
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let mut line = Line::registered();
+    let id = line.serve(EnumMsgType::RedirectNotice, &RedirectNoticeMessage::default(), 0);
+    assert_eq!(line.refused(id).0, EnumErrorCode::NoRight);
+}
+
+#[test]
+fn the_device_is_told_again_when_asked_for_and_when_it_changed() {
+    let mut line = Line::registered();
+    let id = line.serve_bytes(1016, b"", 0);
+    let sent = line.sent();
+    assert_eq!((sent[0].code, sent[0].reference, sent[1].code), (1002, id, 2027));
+    line.command(LineCommand::Device(device()));
+    assert_eq!(line.codes(), [], "nothing changed");
+    line.command(LineCommand::Device(DeviceInfo { network: "none".to_owned(), ..device() }));
+    assert_eq!(line.codes(), [2027]);
+}
+
+#[test]
+fn a_version_that_fits_no_number_of_theirs_is_not_told() {
+    let mut line = Line::registered();
+    let mut device = device();
+    device.apps[0].version_code = VersionCode(1 << 40);
+    line.command(LineCommand::Device(device));
+    let info = PostDeviceInfoNoticeMessage::decode(&line.sent()[0].body[..]).unwrap();
+    assert_eq!(info.app_infos, []);
+}
+
+#[test]
+fn a_deleted_device_is_unregistered() {
+    let mut line = Line::registered();
+    let another = PostDeleteDeviceNoticeMessage { imei: "another".to_owned() };
+    let id = line.serve(EnumMsgType::PostDeleteDeviceNotice, &another, 0);
+    assert_eq!(line.refused(id).0, EnumErrorCode::InvalidParam);
+
+    let ours = PostDeleteDeviceNoticeMessage { imei: IMEI.to_owned() };
+    let id = line.serve(EnumMsgType::PostDeleteDeviceNotice, &ours, 0);
+    let acknowledgement = line.sent().remove(0);
+    assert_eq!((acknowledgement.code, acknowledgement.reference), (1002, id));
+    assert_eq!(line.told().0, LineState::Closed);
+    assert_eq!(line.session.deadline(), None);
+}
