@@ -50,7 +50,7 @@ impl From<&config::Central> for LineSettings {
 /// Runs the line of `phone`, closed at first, until `cancel`, or until `commands` or `events` has no other end.
 pub fn spawn(
     settings: LineSettings,
-    phone: &PhoneId,
+    phone: PhoneId,
     commands: mpsc::Receiver<LineCommand>,
     events: mpsc::Sender<LineEvent>,
     cancel: CancellationToken,

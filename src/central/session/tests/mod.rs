@@ -129,11 +129,11 @@ impl Line {
 
     /// The state that was told last, with its sentence.
     fn told(&mut self) -> (LineState, String) {
-        let told = self.events().into_iter().filter_map(|event| match event {
+        let mut told = self.events().into_iter().filter_map(|event| match event {
             LineEvent::State { state, why } => Some((state, why)),
             _ => None,
         });
-        told.last().expect("a state was told")
+        told.next_back().expect("a state was told")
     }
 
     fn disconnects(&self) -> bool {
