@@ -5,8 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 
-/// The length of an ADB message header in bytes.
-pub const HEADER_LEN: usize = 24;
+pub use super::message::HEADER_LEN;
 
 /// An open way to a handset.
 pub trait Transport: Send + 'static {

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Fetches Google's own adbd (Debian's build of it) into .cache/adbd under the repository's root and prints the path of a command that
+# starts it: the judge of farmhand's ADB. Nothing is installed on the machine. Run again, it only prints the path.
+#
+# The command listens on TCP at ADBD_PORT, on all interfaces: start it in a network namespace of its own. It runs as whoever starts
+# it, and its shell is that machine's shell.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cache=$root/.cache/adbd
+start=$cache/start-adbd
+case $(uname -m) in
+    x86_64) triplet=x86_64-linux-gnu loader=ld-linux-x86-64.so.2 ;;
+    aarch64) triplet=aarch64-linux-gnu loader=ld-linux-aarch64.so.1 ;;
+    *) echo "fetch-adbd: adbd is packaged for amd64 and arm64, not for $(uname -m)" >&2; exit 1 ;;
+esac
+
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9
+if [ -x "$start" ]; then
+    echo "$start"
+    exit 0
+fi
+
+# A package source of its own: trixie, whatever suite this machine runs.
+work=$cache/work
+rm -rf "$work" "$cache/root"
+mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/debs"
+mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p; s/^deb [^h]*\(http[^ ]*\) .*/\1/p' \
+    /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n 1)
+cat > "$work/trixie.sources" <<SOURCES
+Types: deb
+URIs: ${mirror:-http://deb.debian.org/debian}
+Suites: trixie
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+apt() {
+    apt-get -qq -o Dir::Etc::sourcelist="$work/trixie.sources" -o Dir::Etc::sourceparts=- \
+        -o Dir::State::lists="$work/lists" -o Dir::Cache="$work" -o APT::Sandbox::User=root "$@" >&2
+}
+apt update
+(cd "$work/debs" && apt download adbd android-libbase android-libboringssl android-libcutils android-liblog android-libziparchive \
+    libbrotli1 libc6 libcap2 libgcc-s1 liblz4-1 libprotobuf32t64 libstdc++6 libsystemd0 libxxhash0 libzstd1 zlib1g)
+for deb in "$work"/debs/*.deb; do
+    dpkg -x "$deb" "$work/root"
+done
+mv "$work/root" "$cache/root"
+rm -rf "$work"
+
+adbd=$(find "$cache/root/usr/lib/android-sdk/platform-tools" "$cache/root/usr/bin" -name adbd -type f | head -n 1)
+ld=$(find "$cache/root" -name "$loader" | head -n 1)
+[ -n "$adbd" ] && [ -n "$ld" ] || { echo "fetch-adbd: adbd or its loader is not where Debian's package had it" >&2; exit 1; }
+libraries=$cache/root/usr/lib/$triplet
+cat > "$start.new" <<START
+#!/bin/sh
+exec "$ld" --library-path "$libraries:$libraries/android:$cache/root/lib/$triplet" "$adbd" "\$@"
+START
+chmod +x "$start.new"
+mv "$start.new" "$start"
+echo "$start"

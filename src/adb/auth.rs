@@ -1,0 +1,235 @@
+//! This host's keys for ADB: a handset lets in who signs its token with a key that its user once allowed.
+//!
+//! The signature is RSA, PKCS#1 v1.5, over the 20 bytes of the token *as if they were a SHA-1 digest*: the token is not hashed.
+//! The public key travels in Android's own binary form, in base64.
+//!
+//! Invariant: a private key is readable by its owner only (`tests::a_new_key_is_kept_private`).
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rsa::pkcs1::DecodeRsaPrivateKey as _;
+use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding};
+use rsa::traits::PublicKeyParts as _;
+use rsa::{Pkcs1v15Sign, PrivateKey};
+use sha1::Sha1;
+
+/// The only size that handsets take, in bits.
+const KEY_BITS: usize = 2048;
+/// Its modulus in bytes, and in the 32-bit words of Android's form.
+const MODULUS_LEN: usize = KEY_BITS / 8;
+const MODULUS_WORDS: u32 = 64;
+
+/// The file of the host's own key.
+const KEY_FILE: &str = "adbkey";
+
+/// Why there is no usable key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The file is no private key.
+    #[error("{path} is not an RSA private key in PEM (PKCS#8 or PKCS#1): {why}")]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        why: String,
+    },
+    /// Handsets take no other size.
+    #[error("{path} is an RSA key of {bits} bits, handsets take {KEY_BITS} bits with the exponent 65537 only")]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bits: u32,
+    },
+    /// No key could be made.
+    #[error("no RSA key could be made: {0}")]
+    Generate(rsa::Error),
+}
+
+/// The keys that are tried on a handset, in order; the first one is offered to its user.
+#[derive(Debug)]
+pub struct KeyRing {
+    keys: Vec<Key>,
+    owner: String,
+}
+
+#[derive(Debug)]
+struct Key {
+    private: PrivateKey,
+    path: PathBuf,
+}
+
+impl KeyRing {
+    /// Loads `dir/adbkey`, or makes it, with its public half beside it (`adbkey.pub`). Making one takes seconds on a small host:
+    /// call it off the async threads.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn load_or_create(dir: &Path) -> Result<Self, KeyError> {
+        let path = dir.join(KEY_FILE);
+        let mut ring = Self { keys: Vec::new(), owner: owner() };
+        if !path.exists() {
+            create(dir, &path, &ring.owner)?;
+        }
+        ring.add_file(&path)?;
+        Ok(ring)
+    }
+
+    /// Adds a key that is tried too, such as the one of Google's adb at `~/.android/adbkey`.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn add_file(&mut self, path: &Path) -> Result<(), KeyError> {
+        let pem = fs::read_to_string(path).map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
+        let private = parse(&pem).map_err(|why| KeyError::NotAKey { path: path.to_owned(), why })?;
+        let bits = private.n().as_ref().bit_width();
+        if bits as usize != KEY_BITS || exponent(&private) != Some(65537) {
+            return Err(KeyError::Size { path: path.to_owned(), bits });
+        }
+        self.keys.push(Key { private, path: path.to_owned() });
+        Ok(())
+    }
+
+    /// The files that the keys came from, in the order in which they are tried.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.keys.iter().map(|key| key.path.as_path())
+    }
+
+    /// Signs a token by the key with this index; none if there are fewer keys.
+    #[must_use]
+    pub fn sign(&self, index: usize, token: &[u8; 20]) -> Option<Vec<u8>> {
+        let key = self.keys.get(index)?;
+        // Blinded by fresh randomness. The token has a digest's length, so that the only failure left is a broken key, which
+        // counts as one that the handset refused.
+        key.private.sign_with_rng(&mut rand::rng(), Pkcs1v15Sign::new::<Sha1>(), token).ok()
+    }
+
+    /// The first key's public half in Android's text form: base64, a space, `user@host`.
+    #[must_use]
+    pub fn public_key_text(&self) -> Option<String> {
+        self.keys.first().map(|key| public_key_text(&key.private, &self.owner))
+    }
+}
+
+fn parse(pem: &str) -> Result<PrivateKey, String> {
+    if pem.contains("BEGIN RSA PRIVATE KEY") {
+        return PrivateKey::from_pkcs1_pem(pem).map_err(|error| error.to_string());
+    }
+    PrivateKey::from_pkcs8_pem(pem).map_err(|error| error.to_string())
+}
+
+fn create(dir: &Path, path: &Path, owner: &str) -> Result<(), KeyError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| KeyError::Io { path, source }
+    };
+    let private = PrivateKey::new(&mut rand::rng(), KEY_BITS).map_err(KeyError::Generate)?;
+    let pem = private
+        .to_pkcs8_pem(LineEnding::LF)
+        .map_err(|error| KeyError::NotAKey { path: path.to_owned(), why: error.to_string() })?;
+    fs::create_dir_all(dir).map_err(at(dir))?;
+    // Under another name first: a key cut short by a power cut would be refused for ever.
+    let new = path.with_extension("new");
+    let written =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).and_then(|mut file| {
+            file.write_all(pem.as_bytes())?;
+            file.sync_all()
+        });
+    written.and_then(|()| fs::rename(&new, path)).map_err(at(path))?;
+    let public = path.with_extension("pub");
+    fs::write(&public, public_key_text(&private, owner) + "\n").map_err(at(&public))?;
+    tracing::info!(file = %path.display(), "made this host's key for ADB");
+    Ok(())
+}
+
+/// `user@host`, as a handset shows it to its user.
+fn owner() -> String {
+    let host = sysinfo::System::host_name();
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    format!("{}@{}", user.as_deref().unwrap_or("farmhand"), host.as_deref().unwrap_or("localhost"))
+}
+
+fn exponent(key: &PrivateKey) -> Option<u64> {
+    let bytes = key.e().to_be_bytes();
+    bytes.iter().try_fold(0_u64, |value, byte| Some(value.checked_mul(256)? | u64::from(*byte)))
+}
+
+fn public_key_text(key: &PrivateKey, owner: &str) -> String {
+    format!("{} {owner}", BASE64_STANDARD.encode(android_form(key)))
+}
+
+/// Android's binary form: u32 number of words, u32 -1/n mod 2^32, modulus, R^2 mod n with R = 2^2048, u32 exponent; all
+/// little-endian.
+fn android_form(key: &PrivateKey) -> Vec<u8> {
+    let modulus = little_endian(&key.n().as_ref().to_le_bytes());
+    let lowest = u32::from_le_bytes([modulus[0], modulus[1], modulus[2], modulus[3]]);
+    let mut form = Vec::with_capacity(3 * 4 + 2 * MODULUS_LEN);
+    form.extend_from_slice(&MODULUS_WORDS.to_le_bytes());
+    form.extend_from_slice(&inverse(lowest).wrapping_neg().to_le_bytes());
+    form.extend_from_slice(&modulus);
+    form.extend_from_slice(&r_squared(&modulus));
+    form.extend_from_slice(&u32::try_from(exponent(key).unwrap_or_default()).unwrap_or_default().to_le_bytes());
+    form
+}
+
+fn little_endian(bytes: &[u8]) -> [u8; MODULUS_LEN] {
+    let mut number = [0; MODULUS_LEN];
+    for (to, from) in number.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    number
+}
+
+/// 1/n mod 2^32 of an odd n, by Newton: each step doubles the right bits, n itself has three.
+fn inverse(n: u32) -> u32 {
+    (0..4).fold(n, |x, _| x.wrapping_mul(2_u32.wrapping_sub(n.wrapping_mul(x))))
+}
+
+/// 2^4096 mod n, by doubling 1.
+fn r_squared(modulus: &[u8; MODULUS_LEN]) -> [u8; MODULUS_LEN] {
+    let mut value = [0; MODULUS_LEN];
+    value[0] = 1;
+    for _ in 0..2 * KEY_BITS {
+        let carry = double(&mut value);
+        if carry || value.iter().rev().ge(modulus.iter().rev()) {
+            subtract(&mut value, modulus);
+        }
+    }
+    value
+}
+
+fn double(value: &mut [u8; MODULUS_LEN]) -> bool {
+    let mut carry = 0;
+    for byte in value {
+        let next = *byte >> 7;
+        *byte = *byte << 1 | carry;
+        carry = next;
+    }
+    carry != 0
+}
+
+fn subtract(value: &mut [u8; MODULUS_LEN], other: &[u8; MODULUS_LEN]) {
+    let mut borrow = false;
+    for (byte, less) in value.iter_mut().zip(other) {
+        let (first, one) = byte.overflowing_sub(*less);
+        let (second, two) = first.overflowing_sub(u8::from(borrow));
+        *byte = second;
+        borrow = one || two;
+    }
+}
+
+#[cfg(test)]
+mod tests;

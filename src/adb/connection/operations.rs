@@ -1,0 +1,251 @@
+//! Lists of operations for the core, out of bytes: what fuzzing and property tests replay.
+//!
+//! Shell and handset do whatever the bytes say. Some messages of the handset are honest, as one that keeps to the protocol would
+//! send them; the others are arbitrary. After every operation the invariants of [`super`] are asserted.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{AuthAnswer, Connection, EndReason, Event, Fault, Output, RECEIVE_WINDOW, StreamId, Waits};
+use crate::adb::message::{Checksums, Command, Message, VERSION_CHECKSUM};
+use crate::clock::Moment;
+
+/// Runs the operations that the bytes stand for.
+///
+/// # Panics
+/// When an invariant of the core does not hold.
+pub fn replay(bytes: &[u8]) {
+    let mut world = World::new(bytes.iter().copied().collect());
+    while !world.bytes.is_empty() {
+        world.step();
+        world.look();
+    }
+    world.core.fail(Fault::Ended);
+    world.look();
+    assert!(world.open.is_empty(), "streams without an end: {:?}", world.open);
+    assert!(world.lost, "no end was told");
+}
+
+struct World {
+    bytes: VecDeque<u8>,
+    core: Connection,
+    now: Moment,
+    /// Streams that began and did not end, and all that ended.
+    open: BTreeSet<StreamId>,
+    ended: BTreeSet<StreamId>,
+    lost: bool,
+    /// Bytes of each stream: taken by `send` but not yet seen in a WRTE; come by WRTE but not consumed; consumed in all;
+    /// acknowledged in all.
+    sending: BTreeMap<StreamId, VecDeque<u8>>,
+    waiting: BTreeMap<StreamId, usize>,
+    consumed: BTreeMap<StreamId, u64>,
+    acknowledged: BTreeMap<StreamId, u64>,
+    /// The handset's side of each stream.
+    remotes: BTreeMap<StreamId, u32>,
+    next: u8,
+}
+
+impl World {
+    fn new(bytes: VecDeque<u8>) -> Self {
+        Self {
+            bytes,
+            core: Connection::new(Waits::default(), Moment::START),
+            now: Moment::START,
+            open: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            lost: false,
+            sending: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            consumed: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            remotes: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.bytes.pop_front().unwrap_or_default()
+    }
+
+    fn len(&mut self) -> usize {
+        // Mostly small, sometimes more than a payload.
+        match self.byte() {
+            byte @ 250.. => usize::from(byte - 249) * 2000,
+            byte => usize::from(byte),
+        }
+    }
+
+    fn stream(&mut self) -> StreamId {
+        StreamId(u32::from(self.byte() % 8))
+    }
+
+    fn step(&mut self) {
+        match self.byte() % 14 {
+            0 => self.greet(),
+            1 => self.open(),
+            2 => self.send(),
+            3 => self.consume(),
+            4 => {
+                let id = self.stream();
+                self.core.close(id, self.now);
+            }
+            5 => {
+                let id = self.stream();
+                self.core.accept(id);
+            }
+            6 => {
+                self.now = self.now + Duration::from_secs(u64::from(self.byte() % 20));
+                self.core.advance(self.now);
+            }
+            7 => {
+                let answer = match self.byte() {
+                    0 => AuthAnswer::NoKey,
+                    byte if byte % 2 == 0 => AuthAnswer::PublicKey("key".to_owned()),
+                    _ => AuthAnswer::Signature(Bytes::from_static(&[1; 256])),
+                };
+                self.core.answer_auth(answer, self.now);
+            }
+            8 => self.arbitrary(),
+            9 if self.byte() == 7 => self.core.fail(Fault::Io("unplugged".to_owned())),
+            9..=11 => self.honest(),
+            _ => self.transmit(),
+        }
+    }
+
+    fn greet(&mut self) {
+        let banner: &[u8] = if self.byte() % 2 == 0 { b"device::features=delayed_ack" } else { b"device::" };
+        let version = VERSION_CHECKSUM + u32::from(self.byte() % 2);
+        self.receive(Command::Connect, version, 4096, banner.to_vec());
+    }
+
+    fn open(&mut self) {
+        if let Ok(id) = self.core.open("service", self.now) {
+            assert!(self.open.insert(id) && !self.ended.contains(&id), "{id} was used before");
+        }
+    }
+
+    fn send(&mut self) {
+        let (id, len) = (self.stream(), self.len());
+        let bytes: Vec<u8> = (0..len).map(|_| self.count()).collect();
+        if self.core.send(id, bytes.clone().into()).is_ok() {
+            assert!(self.open.contains(&id), "{id} takes data and is not open");
+            self.sending.entry(id).or_default().extend(bytes);
+        }
+    }
+
+    fn count(&mut self) -> u8 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+
+    fn consume(&mut self) {
+        let (id, n) = (self.stream(), self.len());
+        let waiting = self.waiting.entry(id).or_default();
+        let taken = n.min(*waiting);
+        *waiting -= taken;
+        *self.consumed.entry(id).or_default() += taken as u64;
+        self.core.consumed(id, n);
+    }
+
+    fn receive(&mut self, command: Command, arg0: u32, arg1: u32, payload: Vec<u8>) {
+        let message = Message::new(command, arg0, arg1, payload.into(), Checksums::Skipped);
+        self.core.receive(message, self.now);
+    }
+
+    fn arbitrary(&mut self) {
+        const COMMANDS: [Command; 8] = [
+            Command::Connect,
+            Command::Auth,
+            Command::Open,
+            Command::Okay,
+            Command::Write,
+            Command::Close,
+            Command::Tls,
+            Command::Sync,
+        ];
+        let command = COMMANDS.get(usize::from(self.byte() % 8)).copied().unwrap_or(Command::Sync);
+        let (arg0, arg1, len) = (u32::from(self.byte() % 80), u32::from(self.byte() % 8), self.len().min(4096));
+        let payload = (0..len).map(|_| self.count()).collect();
+        self.receive(command, arg0, arg1, payload);
+    }
+
+    /// What a handset says that keeps to the protocol, on a stream that it knows.
+    fn honest(&mut self) {
+        let (id, what, len) = (self.stream(), self.byte(), self.len().min(4096));
+        let remote = *self.remotes.entry(id).or_insert(70 + id.0);
+        match what % 3 {
+            0 => self.receive(Command::Okay, remote, id.0, u32::try_from(len).unwrap_or(0).to_le_bytes().to_vec()),
+            1 => {
+                let payload = (0..len).map(|_| self.count()).collect();
+                self.receive(Command::Write, remote, id.0, payload);
+            }
+            _ => self.receive(Command::Open, remote, RECEIVE_WINDOW, b"tcp:1\0".to_vec()),
+        }
+    }
+
+    fn transmit(&mut self) {
+        let Some(message) = self.core.next_transmit(self.now) else { return };
+        let id = StreamId(message.header.arg0);
+        let payload_max = self.core.framing().payload_max;
+        assert!(message.payload.len() <= payload_max, "{message:?} is longer than {payload_max}");
+        match message.header.command {
+            Command::Write => {
+                assert!(self.open.contains(&id), "{message:?} on a stream that is not open");
+                let sending = self.sending.entry(id).or_default();
+                let expected: Vec<u8> = sending.drain(..message.payload.len().min(sending.len())).collect();
+                assert_eq!(message.payload, expected, "bytes lost, doubled or out of order on {id}");
+            }
+            Command::Okay if message.payload.len() == 4 => {
+                let counted = message.payload.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+                if counted < u64::from(RECEIVE_WINDOW) {
+                    *self.acknowledged.entry(id).or_default() += counted;
+                }
+                let consumed = self.consumed.get(&id).copied().unwrap_or_default();
+                assert!(
+                    self.acknowledged.get(&id).copied().unwrap_or_default() <= consumed,
+                    "OKAY before consumed on {id}"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes all events.
+    fn look(&mut self) {
+        loop {
+            match self.core.poll() {
+                Output::Event(event) => self.event(event),
+                Output::Idle(deadline) => {
+                    assert!(deadline.is_none_or(|deadline| !deadline.why.is_empty()));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        assert!(!self.lost, "{event:?} after the end");
+        match event {
+            Event::Incoming { id, .. } => assert!(self.open.insert(id), "{id} twice"),
+            Event::Opened { id } | Event::Writable { id } => assert!(self.open.contains(&id), "{id} is not open"),
+            Event::Data { id, bytes } => {
+                assert!(self.open.contains(&id) && !bytes.is_empty());
+                let waiting = self.waiting.entry(id).or_default();
+                *waiting += bytes.len();
+                assert!(*waiting <= RECEIVE_WINDOW as usize + self.core.framing().payload_max, "{id} holds {waiting}");
+            }
+            Event::Closed { id, reason } => {
+                assert!(self.open.remove(&id) && self.ended.insert(id), "{id} ended twice: {reason:?}");
+                let early = matches!(reason, EndReason::Lost(_)) && self.lost;
+                assert!(!early, "the connection's end was told before its streams'");
+            }
+            Event::Lost(_) => {
+                assert!(self.open.is_empty(), "streams outlive the connection: {:?}", self.open);
+                self.lost = true;
+            }
+            Event::Sign { .. } | Event::AuthorisationWanted | Event::Online(_) => {}
+        }
+    }
+}

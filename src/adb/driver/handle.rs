@@ -1,0 +1,177 @@
+//! What everyone else holds of a connection and of a stream.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Command;
+use super::inbox::{Inbox, Mail};
+use crate::adb::banner::Banner;
+use crate::adb::connection::{EndReason, Fault, OpenRefused, StreamId};
+
+/// A handset that is online. Cheap to clone; each call opens a stream of its own.
+#[derive(Clone, Debug)]
+pub struct Adb {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    banner: Banner,
+    commands: mpsc::Sender<Command>,
+    end: watch::Receiver<Option<Fault>>,
+    cancel: CancellationToken,
+}
+
+/// Why a stream was not opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// OPEN could not be sent.
+    #[error("{service:?} can't be opened: {why}")]
+    NotSent {
+        /// The service.
+        service: String,
+        /// Why.
+        why: OpenRefused,
+    },
+    /// The handset refused it, or did not answer, or the connection ended.
+    #[error("{service:?} was not opened: {reason}")]
+    Ended {
+        /// The service.
+        service: String,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+impl Adb {
+    pub(super) fn new(
+        banner: Banner,
+        commands: mpsc::Sender<Command>,
+        end: watch::Receiver<Option<Fault>>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { banner, commands, end, cancel }) }
+    }
+
+    /// What the handset said of itself.
+    #[must_use]
+    pub fn banner(&self) -> &Banner {
+        &self.shared.banner
+    }
+
+    /// Opens a stream to a service such as `shell:ls`. The handset's answer has a deadline.
+    ///
+    /// # Errors
+    /// Why it is not open.
+    pub async fn open(&self, service: impl Into<String>) -> Result<Stream, OpenError> {
+        let service = service.into();
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Open { service: service.clone(), reply };
+        let asked = self.shared.commands.send(command).await.is_ok();
+        match answer.await {
+            Ok(opened) if asked => opened,
+            _ => Err(OpenError::Ended { service, reason: EndReason::Lost(self.fault()) }),
+        }
+    }
+
+    /// Waits until the connection has ended, and tells why.
+    pub async fn closed(&self) -> Fault {
+        let mut end = self.shared.end.clone();
+        match end.wait_for(Option::is_some).await {
+            Ok(fault) => fault.clone().unwrap_or(Fault::Ended),
+            Err(_) => Fault::Ended,
+        }
+    }
+
+    /// Ends the connection and all its streams.
+    pub fn close(&self) {
+        self.shared.cancel.cancel();
+    }
+
+    fn fault(&self) -> Fault {
+        self.shared.end.borrow().clone().unwrap_or(Fault::Ended)
+    }
+}
+
+/// Why a stream can't be read or written any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stream ended: {reason}")]
+pub struct StreamError {
+    /// Why.
+    pub reason: EndReason,
+}
+
+/// An open stream. Dropping it closes it at once; what was written and not sent is lost then.
+#[derive(Debug)]
+pub struct Stream {
+    id: StreamId,
+    inbox: Arc<Inbox>,
+    commands: mpsc::Sender<Command>,
+    dropped: mpsc::UnboundedSender<StreamId>,
+}
+
+impl Stream {
+    pub(super) fn new(
+        id: StreamId,
+        inbox: Arc<Inbox>,
+        commands: mpsc::Sender<Command>,
+        dropped: mpsc::UnboundedSender<StreamId>,
+    ) -> Self {
+        Self { id, inbox, commands, dropped }
+    }
+
+    /// The next bytes, or none once the handset closed the stream and all was read. Only what was read is acknowledged, so that a
+    /// slow reader holds the handset back. Cancel-safe. It waits as long as nothing comes: the caller has the deadline.
+    ///
+    /// # Errors
+    /// Any other end than the handset's own.
+    pub async fn read(&self) -> Result<Option<Bytes>, StreamError> {
+        loop {
+            // Room for the acknowledgement first: bytes that were taken are never lost by a cancelled read.
+            let room = self.commands.reserve().await.ok();
+            match self.inbox.take() {
+                Some(Mail::Chunk(bytes)) => {
+                    if let Some(room) = room {
+                        room.send(Command::Consumed { id: self.id, len: bytes.len() });
+                    }
+                    return Ok(Some(bytes));
+                }
+                Some(Mail::End(EndReason::ByPeer)) => return Ok(None),
+                Some(Mail::End(reason)) => return Err(StreamError { reason }),
+                None => drop(room),
+            }
+            self.inbox.changed().await;
+        }
+    }
+
+    /// Gives bytes for sending; waits while the stream is full. Not cancel-safe: the bytes may or may not go.
+    ///
+    /// # Errors
+    /// The stream's end. What the handset sent before can still be read.
+    pub async fn write(&self, bytes: Bytes) -> Result<(), StreamError> {
+        if let Some(reason) = self.inbox.ended() {
+            return Err(StreamError { reason });
+        }
+        let (reply, answer) = oneshot::channel();
+        // The task's end drops both.
+        let _ = self.commands.send(Command::Send { id: self.id, bytes, reply }).await;
+        match answer.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => Err(StreamError { reason: self.inbox.ended().unwrap_or(reason) }),
+            Err(_) => Err(StreamError { reason: self.inbox.ended().unwrap_or(EndReason::Lost(Fault::Ended)) }),
+        }
+    }
+
+    /// Closes the stream; the same as dropping it.
+    pub fn close(self) {}
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // The task may be gone: then the stream is, too.
+        let _ = self.dropped.send(self.id);
+    }
+}

@@ -1,0 +1,90 @@
+//! Google's own adbd, started for one test, in a network namespace of its own: it listens on all interfaces and asks nobody.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use farmhand::adb::auth::KeyRing;
+use farmhand::adb::driver::{Adb, ConnectOptions, connect};
+use farmhand::adb::tcp::TcpTransport;
+use nix::sched::{CloneFlags, unshare};
+
+/// Fetched once; prints where it is.
+static START_ADBD: LazyLock<PathBuf> = LazyLock::new(|| {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-tools/fetch-adbd.sh");
+    let output = Command::new(script).output().expect("the script can be run");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("a path").trim().into()
+});
+
+/// Keys that nobody asks for: Debian's adbd lets everyone in.
+static KEYS: LazyLock<Arc<KeyRing>> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().expect("a folder");
+    Arc::new(KeyRing::load_or_create(dir.path()).expect("a key"))
+});
+
+/// An adbd, killed when dropped.
+pub(crate) struct Adbd {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Adbd {
+    fn drop(&mut self) {
+        self.child.kill().expect("adbd runs");
+        self.child.wait().expect("adbd ends");
+    }
+}
+
+impl Adbd {
+    fn start() -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5555));
+        let child = Command::new(START_ADBD.as_path())
+            .env("ADBD_PORT", address.port().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("adbd starts");
+        Self { child, address }
+    }
+
+    /// Connects, as soon as it listens.
+    pub(crate) async fn connect(&self) -> Adb {
+        let listening = async {
+            loop {
+                match TcpTransport::connect(self.address).await {
+                    Ok(transport) => return transport,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        let transport = tokio::time::timeout(Duration::from_secs(20), listening).await.expect("adbd listens");
+        connect(transport, KEYS.clone(), ConnectOptions::default()).await.expect("adbd lets us in")
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("adbd runs");
+    }
+}
+
+/// Runs a test with an adbd of its own, on a thread whose network is nothing but a loopback interface of its own.
+pub(crate) fn with_adbd<F: Future<Output = ()>>(test: impl FnOnce(Adbd) -> F + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace can be made: run as root");
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip is installed");
+        assert!(up.success(), "the loopback interface is up");
+        let adbd = Adbd::start();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(60), test(adbd)).await.expect("the test ends in a minute");
+        });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}

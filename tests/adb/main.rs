@@ -1,0 +1,4 @@
+//! farmhand's ADB against real peers.
+
+mod adbd;
+mod google;
