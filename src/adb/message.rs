@@ -416,5 +416,30 @@ impl Decoder {
     }
 }
 
+/// Decodes any bytes, in chunks whose size is the first byte; what a fuzzer calls.
+///
+/// # Panics
+/// When a message that was decoded is not encoded to what it was.
+pub fn fuzz_messages(bytes: &[u8]) {
+    let Some((&step, bytes)) = bytes.split_first() else { return };
+    let framing = Framing { payload_max: HANDSHAKE_PAYLOAD_MAX, checksums: Checksums::Verified };
+    for mut decoder in [Decoder::default(), Decoder::aligned(framing)] {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let len = decoder.want().min(usize::from(step).max(1)).min(rest.len());
+            let (chunk, after) = rest.split_at(len);
+            rest = after;
+            match decoder.push(Bytes::copy_from_slice(chunk)) {
+                Ok(None) => {}
+                Ok(Some(message)) => {
+                    let emitted = Header::parse(Packet(message.header.emit()), HANDSHAKE_PAYLOAD_MAX);
+                    assert_eq!(emitted, Ok(message.header));
+                }
+                Err(_) => break,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

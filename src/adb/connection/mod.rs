@@ -22,6 +22,7 @@ mod handshake;
 pub mod operations;
 mod stream;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -384,8 +385,8 @@ impl Connection {
         loop {
             self.last_id = self.last_id.wrapping_add(1).max(1);
             let id = StreamId(self.last_id);
-            if !self.streams.contains_key(&id) {
-                self.streams.insert(id, stream);
+            if let Entry::Vacant(vacant) = self.streams.entry(id) {
+                vacant.insert(stream);
                 return id;
             }
         }

@@ -102,7 +102,7 @@ impl World {
             7 => {
                 let answer = match self.byte() {
                     0 => AuthAnswer::NoKey,
-                    byte if byte % 2 == 0 => AuthAnswer::PublicKey("key".to_owned()),
+                    byte if byte.is_multiple_of(2) => AuthAnswer::PublicKey("key".to_owned()),
                     _ => AuthAnswer::Signature(Bytes::from_static(&[1; 256])),
                 };
                 self.core.answer_auth(answer, self.now);
@@ -115,7 +115,7 @@ impl World {
     }
 
     fn greet(&mut self) {
-        let banner: &[u8] = if self.byte() % 2 == 0 { b"device::features=delayed_ack" } else { b"device::" };
+        let banner: &[u8] = if self.byte().is_multiple_of(2) { b"device::features=delayed_ack" } else { b"device::" };
         let version = VERSION_CHECKSUM + u32::from(self.byte() % 2);
         self.receive(Command::Connect, version, 4096, banner.to_vec());
     }

@@ -123,6 +123,23 @@ impl PacketDecoder {
     }
 }
 
+/// Decodes any bytes, in chunks whose size is the first byte; what a fuzzer calls.
+///
+/// # Panics
+/// When a packet that was decoded is not decoded from its own bytes again.
+pub fn fuzz_packets(bytes: &[u8]) {
+    let Some((&step, bytes)) = bytes.split_first() else { return };
+    let mut decoder = PacketDecoder::default();
+    for chunk in bytes.chunks(usize::from(step).max(1)) {
+        decoder.push(chunk);
+        while let Ok(Some(packet)) = decoder.next_packet() {
+            let mut again = PacketDecoder::default();
+            again.push(&packet.emit());
+            assert_eq!(again.next_packet(), Ok(Some(packet)));
+        }
+    }
+}
+
 #[cfg(feature = "daemon")]
 pub use run::{ServiceError, ShellLimits, ShellOutput};
 
