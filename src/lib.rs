@@ -26,6 +26,7 @@ pub mod agent;
 pub mod central;
 pub mod clock;
 pub mod config;
+pub mod mqtt;
 pub mod phone;
 pub mod power;
 pub mod rack;

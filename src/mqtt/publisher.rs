@@ -1,0 +1,268 @@
+//! The task between the model's snapshots and the broker's connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::board::Board;
+use super::client::{Client, Link, LinkState, Settings};
+use super::outbox::{Fate, OutboxFull, Ticket};
+use super::payload::{Message, OFFLINE};
+use super::topics::Topics;
+use crate::config;
+use crate::rack::Snapshot;
+use crate::rack::snapshot::{MqttState, MqttView};
+
+/// Between two messages: 100 a second, so that a rack that comes back does not flood a small broker.
+const SEND_EVERY: Duration = Duration::from_millis(10);
+
+/// Home Assistant hears from all racks when it starts: each answers at a moment of its own within this.
+const BIRTH_JITTER_MAX: Duration = Duration::from_secs(3);
+
+/// Between two attempts to read the password file.
+const PASSWORD_RETRY: Duration = Duration::from_secs(10);
+
+/// How long the broker may take to acknowledge `offline` at the end.
+const OFFLINE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Starts publishing `snapshots` of the rack `rack`. Must be called within a tokio runtime. The state of the connection
+/// goes to `states`, the newest one if it has no room. On `cancel` the daemon is published as offline, and the task ends
+/// within 7 s; aborted, it leaves that to the broker (last will).
+pub fn spawn(
+    config: config::Mqtt,
+    rack: String,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    states: mpsc::Sender<MqttView>,
+    cancel: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut teller = Teller { states, waiting: None, broker: config.broker.clone() };
+        let Some(settings) = settings(&config, &rack, &mut teller, &cancel).await else { return };
+        let version = snapshots.borrow().daemon.version.clone();
+        let board = Board::new(&rack, &version, config.discovery_prefix.as_deref());
+        let client = Client::start(settings);
+        let publisher =
+            Publisher { board, client, under_way: FuturesUnordered::new(), teller, resend_at: None, full: false };
+        publisher.run(snapshots, config.health_interval, cancel).await;
+    })
+}
+
+/// Where to connect; waits for a password file that can't be read yet. `None` once the daemon ends.
+async fn settings(
+    config: &config::Mqtt,
+    rack: &str,
+    teller: &mut Teller,
+    cancel: &CancellationToken,
+) -> Option<Settings> {
+    let topics = Topics::new(rack);
+    let (host, port) = match host_and_port(&config.broker) {
+        Some((host, port)) => (host.to_owned(), port),
+        None => {
+            warn!(broker = %config.broker, "no MQTT: `[mqtt] broker` is no host:port");
+            teller.tell(MqttState::Away, format!("`[mqtt] broker` should be host:port, was `{}`", config.broker));
+            teller.until(cancel, None).await;
+            return None;
+        }
+    };
+    let user = match &config.user {
+        None => None,
+        Some((name, file)) => loop {
+            match tokio::fs::read_to_string(file).await {
+                Ok(password) => break Some((name.clone(), password.trim_end_matches(['\r', '\n']).to_owned())),
+                Err(error) => {
+                    let why = format!("the password file {} can't be read: {error}", file.display());
+                    teller.tell(MqttState::Away, why);
+                    if teller.until(cancel, Some(PASSWORD_RETRY)).await == Woken::Cancelled {
+                        return None;
+                    }
+                }
+            }
+        },
+    };
+    Some(Settings {
+        client_id: topics.client_id(),
+        host,
+        port,
+        user,
+        status_topic: topics.status(),
+        birth_topic: config.discovery_prefix.as_deref().map(Topics::birth),
+    })
+}
+
+fn host_and_port(broker: &str) -> Option<(&str, u16)> {
+    let (host, port) = broker.rsplit_once(':')?;
+    if host.is_empty() { None } else { Some((host, port.parse().ok()?)) }
+}
+
+struct Publisher {
+    board: Board,
+    client: Client,
+    /// What the broker has not acknowledged yet.
+    under_way: FuturesUnordered<BoxFuture<'static, (Ticket, Fate)>>,
+    teller: Teller,
+    /// When everything is sent once more, for a Home Assistant that has started.
+    resend_at: Option<Instant>,
+    /// Whether it was told that there are too many topics.
+    full: bool,
+}
+
+impl Publisher {
+    async fn run(
+        mut self,
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        health_interval: Duration,
+        cancel: CancellationToken,
+    ) {
+        let mut link_changes = self.client.link();
+        let mut link = Link::default();
+        let mut pace = tokio::time::interval(SEND_EVERY);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut health = tokio::time::interval(health_interval.max(SEND_EVERY));
+        health.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.show_phones(&mut snapshots);
+        loop {
+            let sending = link.state == LinkState::Up && self.board.has_next();
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                Ok(()) = link_changes.changed() => {
+                    let news = link_changes.borrow_and_update().clone();
+                    self.link_changed(&link, &news);
+                    link = news;
+                }
+                Ok(()) = snapshots.changed() => self.show_phones(&mut snapshots),
+                _ = health.tick() => {
+                    let snapshot = snapshots.borrow().clone();
+                    let shown = self.board.show_health(&snapshot);
+                    self.note_room(shown);
+                }
+                Some((ticket, fate)) = self.under_way.next() => self.board.settle(&ticket, fate),
+                () = sleep_until(self.resend_at) => {
+                    self.resend_at = None;
+                    self.board.resend();
+                }
+                () = self.teller.room() => {}
+                _ = pace.tick(), if sending => self.send_one(),
+            }
+        }
+        if link.state == LinkState::Up {
+            self.say_offline().await;
+        }
+    }
+
+    fn show_phones(&mut self, snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
+        let snapshot = snapshots.borrow_and_update().clone();
+        let shown = self.board.show_phones(&snapshot);
+        self.note_room(shown);
+    }
+
+    fn note_room(&mut self, shown: Result<(), OutboxFull>) {
+        match shown {
+            Ok(()) => self.full = false,
+            Err(full) if !self.full => {
+                warn!("some phones are not on MQTT: {full}");
+                self.full = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn link_changed(&mut self, before: &Link, now: &Link) {
+        if now.connection != before.connection {
+            info!(broker = %self.teller.broker, "connected to the MQTT broker: publishing everything");
+            self.client.listen();
+            self.board.reconnected();
+            self.resend_at = None;
+        }
+        if now.births != before.births {
+            info!("Home Assistant has started: publishing everything again");
+            self.resend_at = Some(Instant::now() + rand::random_range(Duration::ZERO..BIRTH_JITTER_MAX));
+        }
+        if now.state == before.state && now.connection == before.connection {
+            return;
+        }
+        match &now.state {
+            LinkState::Trying => {}
+            LinkState::Up => self.teller.tell(MqttState::Connected, format!("connected to {}", self.teller.broker)),
+            LinkState::Down(why) => {
+                if before.state == LinkState::Up || before.state == LinkState::Trying {
+                    warn!(broker = %self.teller.broker, "no MQTT, it is tried again: {why}");
+                }
+                self.teller.tell(MqttState::Away, format!("{}: {why}", self.teller.broker));
+            }
+        }
+    }
+
+    fn send_one(&mut self) {
+        let Some((ticket, message)) = self.board.next() else { return };
+        match self.client.publish(message) {
+            Ok(fate) => self.under_way.push(Box::pin(async move { (ticket, fate.await) })),
+            Err(_) => self.board.settle(&ticket, Fate::Lost),
+        }
+    }
+
+    async fn say_offline(self) {
+        let message = Message { topic: self.board.topics().status(), payload: OFFLINE.into() };
+        if let Ok(fate) = self.client.publish(message) {
+            // A broker that does not acknowledge it publishes the last will in a moment.
+            let _ = tokio::time::timeout(OFFLINE_PATIENCE, fate).await;
+        }
+        self.client.close().await;
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells the model of the connection; where the queue has no room, a newer state replaces the one that waits.
+struct Teller {
+    states: mpsc::Sender<MqttView>,
+    waiting: Option<MqttView>,
+    broker: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    Due,
+    Cancelled,
+}
+
+impl Teller {
+    fn tell(&mut self, state: MqttState, why: String) {
+        self.waiting = Some(MqttView { state, why });
+    }
+
+    /// Ends once a waiting state was taken; never, while none waits.
+    async fn room(&mut self) {
+        if self.waiting.is_none() {
+            return std::future::pending().await;
+        }
+        let room = self.states.reserve().await;
+        // No receiver any more: the model has ended, the daemon is about to.
+        if let (Ok(room), Some(view)) = (room, self.waiting.take()) {
+            room.send(view);
+        }
+    }
+
+    async fn until(&mut self, cancel: &CancellationToken, pause: Option<Duration>) -> Woken {
+        let due = sleep_until(pause.map(|pause| Instant::now() + pause));
+        tokio::pin!(due);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return Woken::Cancelled,
+                () = &mut due => return Woken::Due,
+                () = self.room() => {}
+            }
+        }
+    }
+}
