@@ -87,15 +87,15 @@ impl Board {
         self.outbox.resend();
     }
 
-    /// Whether [`Self::next`] has something.
+    /// Whether [`Self::next_message`] has something.
     #[must_use]
     pub fn has_next(&self) -> bool {
         self.outbox.has_next()
     }
 
     /// The next message to send; tell what became of it by [`Self::settle`].
-    pub fn next(&mut self) -> Option<(Ticket, Message)> {
-        self.outbox.next()
+    pub fn next_message(&mut self) -> Option<(Ticket, Message)> {
+        self.outbox.next_message()
     }
 
     /// Tells what became of a message.

@@ -92,7 +92,7 @@ fn health_counts_every_state() {
 
 fn drain(board: &mut Board) -> Vec<(String, String)> {
     let mut sent = Vec::new();
-    while let Some((ticket, message)) = board.next() {
+    while let Some((ticket, message)) = board.next_message() {
         sent.push((message.topic, String::from_utf8(message.payload).unwrap()));
         board.settle(&ticket, Fate::Delivered);
     }
@@ -103,8 +103,7 @@ fn drain(board: &mut Board) -> Vec<(String, String)> {
 fn pretty(json: &str) -> String {
     let mut out = String::new();
     let (mut depth, mut quoted) = (0, false);
-    let mut rest = json.chars().peekable();
-    while let Some(c) = rest.next() {
+    for c in json.chars() {
         let line = |out: &mut String, depth: usize| {
             out.push('\n');
             out.push_str(&"  ".repeat(depth));

@@ -24,7 +24,7 @@ pub const UNDER_WAY_MAX: usize = 32;
 #[error("more than {TOPICS_MAX} MQTT topics")]
 pub struct OutboxFull;
 
-/// Names a message that was given out by [`Outbox::next`].
+/// Names a message that was given out by [`Outbox::next_message`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     topic: String,
@@ -89,14 +89,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether [`Self::next`] has something.
+    /// Whether [`Self::next_message`] has something.
     #[must_use]
     pub fn has_next(&self) -> bool {
         !self.queue.is_empty() && self.under_way < UNDER_WAY_MAX
     }
 
     /// The next message to send. Tell what became of it by [`Self::settle`].
-    pub fn next(&mut self) -> Option<(Ticket, Message)> {
+    pub fn next_message(&mut self) -> Option<(Ticket, Message)> {
         if !self.has_next() {
             return None;
         }
@@ -174,7 +174,7 @@ mod tests {
 
     fn drain(outbox: &mut Outbox) -> Vec<String> {
         let mut sent = Vec::new();
-        while let Some((ticket, message)) = outbox.next() {
+        while let Some((ticket, message)) = outbox.next_message() {
             sent.push(format!("{}={}", message.topic, String::from_utf8_lossy(&message.payload)));
             outbox.settle(&ticket, Fate::Delivered);
         }
@@ -196,10 +196,10 @@ mod tests {
     fn a_newer_value_waits_for_the_older_one_under_way() {
         let mut outbox = Outbox::default();
         outbox.put(message("a", "1")).unwrap();
-        let (first, _) = outbox.next().unwrap();
+        let (first, _) = outbox.next_message().unwrap();
         outbox.put(message("a", "2")).unwrap();
         outbox.put(message("a", "3")).unwrap();
-        assert_eq!(outbox.next(), None);
+        assert_eq!(outbox.next_message(), None);
         outbox.settle(&first, Fate::Delivered);
         assert_eq!(drain(&mut outbox), ["a=3"]);
     }
@@ -208,7 +208,7 @@ mod tests {
     fn what_was_lost_is_sent_again() {
         let mut outbox = Outbox::default();
         outbox.put(message("a", "1")).unwrap();
-        let (ticket, _) = outbox.next().unwrap();
+        let (ticket, _) = outbox.next_message().unwrap();
         outbox.settle(&ticket, Fate::Lost);
         assert_eq!(drain(&mut outbox), ["a=1"]);
     }
@@ -219,7 +219,7 @@ mod tests {
         for topic in ["status", "discovery", "a"] {
             outbox.put(message(topic, "1")).unwrap();
         }
-        let (late, _) = outbox.next().unwrap();
+        let (late, _) = outbox.next_message().unwrap();
         outbox.put(message("a", "2")).unwrap();
         outbox.reconnected();
         outbox.settle(&late, Fate::Lost);
@@ -247,7 +247,7 @@ mod tests {
         }
         assert_eq!(outbox.put(message("one more", "1")), Err(OutboxFull));
         assert_eq!(outbox.put(message("7", "2")), Ok(()), "known topics go on");
-        assert_eq!(std::iter::from_fn(|| outbox.next()).count(), UNDER_WAY_MAX);
+        assert_eq!(std::iter::from_fn(|| outbox.next_message()).count(), UNDER_WAY_MAX);
     }
 
     #[derive(Clone, Debug)]
@@ -283,7 +283,7 @@ mod tests {
                         wanted.insert(topic.to_string(), payload.clone().into_bytes());
                         outbox.put(message(&topic.to_string(), &payload)).unwrap();
                     }
-                    Step::Next => tickets.extend(outbox.next()),
+                    Step::Next => tickets.extend(outbox.next_message()),
                     Step::Settle(which, arrived) if which < tickets.len() => {
                         let (ticket, message) = tickets.remove(which);
                         if arrived {
@@ -304,7 +304,7 @@ mod tests {
                 broker.insert(message.topic.clone(), message.payload);
                 outbox.settle(&ticket, Fate::Delivered);
             }
-            while let Some((ticket, message)) = outbox.next() {
+            while let Some((ticket, message)) = outbox.next_message() {
                 broker.insert(message.topic.clone(), message.payload);
                 outbox.settle(&ticket, Fate::Delivered);
             }

@@ -200,7 +200,7 @@ impl Publisher {
     }
 
     fn send_one(&mut self) {
-        let Some((ticket, message)) = self.board.next() else { return };
+        let Some((ticket, message)) = self.board.next_message() else { return };
         match self.client.publish(message) {
             Ok(fate) => self.under_way.push(Box::pin(async move { (ticket, fate.await) })),
             Err(_) => self.board.settle(&ticket, Fate::Lost),
