@@ -5,6 +5,7 @@
 
 pub mod ladder;
 pub mod life;
+pub mod profile;
 
 use std::path::PathBuf;
 
@@ -119,8 +120,6 @@ pub struct Profile {
     pub sdk: u32,
     /// The first IMEI, where the phone tells it to its shell.
     pub imei: Option<String>,
-    /// `settings get secure android_id`.
-    pub android_id: Option<String>,
     /// `sys.boot_completed` is 1 and the package service answers.
     pub booted: bool,
     /// `dumpsys battery`.

@@ -10,7 +10,7 @@
 //! has a deadline, and a report that does not belong to what is awaited changes nothing.
 //!
 //! Invariant: a state that waits has a deadline with a reason (`tests/sim` asserts it after every step).
-//! Invariant: at most one command of a kind is on its way (`life_tests.rs`).
+//! Invariant: at most one command of a kind is on its way (`tests/sim`).
 
 mod reports;
 

@@ -1,0 +1,182 @@
+//! What Android's own tools print, read: properties, battery, packages, IMEI, network.
+//!
+//! Every reader takes the whole text and gives `None` where the text does not say: a reading is never invented. The formats are
+//! those of AOSP's `getprop`, `dumpsys` and `service`, which makers extend but seldom change.
+
+use crate::rack::ids::{PackageName, VersionCode};
+use crate::rack::snapshot::{Battery, InstalledAgent};
+
+/// The value of a property in the output of `getprop`: lines of `[key]: [value]`.
+#[must_use]
+pub fn property<'a>(getprop: &'a str, key: &str) -> Option<&'a str> {
+    getprop.lines().find_map(|line| {
+        let (name, value) = line.trim_end().strip_prefix('[')?.split_once("]: [")?;
+        (name == key).then(|| value.strip_suffix(']').unwrap_or(value)).filter(|value| !value.is_empty())
+    })
+}
+
+/// The battery in the output of `dumpsys battery`; `None` without a level.
+#[must_use]
+pub fn battery(dumpsys: &str) -> Option<Battery> {
+    let field = |name: &str| {
+        dumpsys.lines().find_map(|line| {
+            let (key, value) = line.trim().split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim().parse::<i64>().ok())?
+        })
+    };
+    let level = field("level")?;
+    let scale = field("scale").filter(|scale| *scale > 0).unwrap_or(100);
+    let percent = u8::try_from(level.checked_mul(100)? / scale).ok().filter(|percent| *percent <= 100)?;
+    Some(Battery {
+        level_percent: percent,
+        temperature_celsius: field("temperature")
+            .and_then(|tenths| i16::try_from(tenths).ok())
+            .map(|t| f32::from(t) / 10.0),
+        voltage_millivolts: field("voltage").and_then(|millivolts| u32::try_from(millivolts).ok()),
+        // BatteryManager: 2 charging, 5 full.
+        charging: matches!(field("status"), Some(2 | 5)),
+    })
+}
+
+/// The package as installed, in the output of `dumpsys package <package>`; `None` if it is not installed.
+///
+/// A system app that was updated is listed a second time under `Hidden system packages:`; the first block is the one that runs.
+#[must_use]
+pub fn package(dumpsys: &str, package: &PackageName) -> Option<InstalledAgent> {
+    let head = format!("Package [{package}]");
+    let block = dumpsys.lines().skip_while(|line| !line.trim_start().starts_with(&head)).skip(1);
+    let mut code = None;
+    let mut name = None;
+    for line in block.take_while(|line| !line.trim_start().starts_with("Package [")) {
+        let line = line.trim();
+        if let Some(rest) = line.strip_prefix("versionCode=") {
+            let digits = rest.split_whitespace().next().unwrap_or_default();
+            code = code.or_else(|| digits.parse().ok());
+        } else if let Some(rest) = line.strip_prefix("versionName=") {
+            name = name.or_else(|| Some(rest.to_owned()));
+        }
+    }
+    let version_name = name.unwrap_or_default();
+    Some(InstalledAgent { package: package.clone(), version_code: VersionCode(code?), version_name })
+}
+
+/// The IMEI in the output of `service call iphonesubinfo 1 …`: a parcel as a hex dump whose words hold UTF-16.
+///
+/// The first word is the exception code (0), the second the length in UTF-16 units, then two units a word, low half first.
+#[must_use]
+pub fn imei(parcel: &str) -> Option<String> {
+    let mut words = parcel.lines().flat_map(parcel_words);
+    if words.next()? != 0 {
+        return None;
+    }
+    let length = usize::try_from(words.next()?).ok().filter(|length| (14..=17).contains(length))?;
+    let units = words.flat_map(|word| [word & 0xffff, word >> 16]);
+    let text: String = units.take(length).filter_map(char::from_u32).collect();
+    is_imei(&text).then_some(text)
+}
+
+/// The words of one line of a parcel's dump: `0x00000010: 00340035 00310032 '5.4.2.1.'`, or all on the line of `Result: Parcel(`.
+fn parcel_words(line: &str) -> impl Iterator<Item = u32> + '_ {
+    let line = line.trim().trim_start_matches("Result: Parcel(");
+    let words = match line.split_once(": ") {
+        Some((offset, words)) if offset.starts_with("0x") => words,
+        _ => line,
+    };
+    let hex = words.split('\'').next().unwrap_or_default();
+    hex.split_whitespace().filter(|word| word.len() == 8).map_while(|word| u32::from_str_radix(word, 16).ok())
+}
+
+/// An IMEI has 15 digits, an MEID 14 hexadecimal ones, an IMEI with software version 16 or 17.
+fn is_imei(text: &str) -> bool {
+    (14..=17).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && text.bytes().any(|byte| byte != b'0')
+}
+
+/// `wifi`, `mobile` or `none`, from the output of `dumpsys connectivity`.
+#[must_use]
+pub fn network(dumpsys: &str) -> &'static str {
+    let default = dumpsys.lines().find_map(|line| line.trim().strip_prefix("Active default network:")).map(str::trim);
+    let Some(number) = default.filter(|number| !number.is_empty() && *number != "none") else { return "none" };
+    let agents = dumpsys.lines().filter(|line| line.contains("NetworkAgentInfo"));
+    let is_default = |line: &&str| {
+        [format!("network{{{number}}}"), format!("- {number}]")].iter().any(|mark| line.contains(mark.as_str()))
+    };
+    match agents.filter(is_default).map(str::to_ascii_uppercase).next() {
+        Some(line) if line.contains("WIFI") => "wifi",
+        Some(line) if line.contains("MOBILE") || line.contains("CELLULAR") => "mobile",
+        _ => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_property_is_found_by_its_whole_name() {
+        let text = "[ro.product.model]: [Pixel 7]\n[ro.product.model.x]: [no]\n[gsm.sim]: []\r\n[a]: [x]\r\n";
+        assert_eq!(property(text, "ro.product.model"), Some("Pixel 7"));
+        assert_eq!(property(text, "gsm.sim"), None);
+        assert_eq!(property(text, "a"), Some("x"));
+        assert_eq!(property(text, "ro.product"), None);
+    }
+
+    #[test]
+    fn a_battery_is_read_as_android_prints_it() {
+        let text = "Current Battery Service state:\n  AC powered: false\n  USB powered: true\n  status: 2\n  health: 2\n  present: true\n  level: 84\n  scale: 100\n  voltage: 4210\n  temperature: 287\n  technology: Li-ion\n";
+        let read = battery(text).unwrap();
+        assert_eq!((read.level_percent, read.voltage_millivolts, read.charging), (84, Some(4210), true));
+        assert_eq!(read.temperature_celsius, Some(28.7));
+    }
+
+    #[test]
+    fn a_battery_without_a_sane_level_is_no_battery() {
+        for text in ["", "level: x", "level: 900\nscale: 100", "level: -1", "level: 9223372036854775807"] {
+            assert_eq!(battery(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_running_block_of_an_updated_system_app_counts() {
+        let text = "Packages:\n  Package [org.example.agent] (a1b2):\n    userId=10123\n    versionCode=2 minSdk=24 targetSdk=33\n    versionName=2.0\n\nHidden system packages:\n  Package [org.example.agent] (c3d4):\n    versionCode=1 minSdk=24 targetSdk=33\n    versionName=1.0\n";
+        let read = package(text, &PackageName::new("org.example.agent")).unwrap();
+        assert_eq!((read.version_code, read.version_name.as_str()), (VersionCode(2), "2.0"));
+        assert_eq!(package(text, &PackageName::new("org.example")), None);
+        assert_eq!(
+            package("Unable to find package: org.example.agent\n", &PackageName::new("org.example.agent")),
+            None
+        );
+    }
+
+    #[test]
+    fn an_imei_comes_out_of_the_parcel_or_not_at_all() {
+        let text = "Result: Parcel(\n  0x00000000: 00000000 0000000f 00390034 00310030 '........4.9.0.1.'\n  0x00000010: 00340035 00300032 00320033 00370033 '5.4.2.0.3.2.3.7.'\n  0x00000020: 00310035 00000038                   '5.1.8...        ')\n";
+        assert_eq!(imei(text).as_deref(), Some("490154203237518"));
+        let denied = "Result: Parcel(ffffffff 00000046 00720065 00690073 'e.r.s.i.')\n";
+        assert_eq!(imei(denied), None);
+        assert_eq!(imei("service: Service iphonesubinfo does not exist\n"), None);
+        assert_eq!(imei("Result: Parcel(00000000 0000000f 00300030 00300030)"), None);
+    }
+
+    #[test]
+    fn the_active_network_is_named_by_its_kind() {
+        let wifi = "NetworkProviders for: x\nActive default network: 101\nCurrent Networks:\n  NetworkAgentInfo{network{100}  handle{1} ni{MOBILE[LTE] CONNECTED}}\n  NetworkAgentInfo{network{101}  handle{2} ni{WIFI CONNECTED extra: }}\n";
+        assert_eq!(network(wifi), "wifi");
+        assert_eq!(network(&wifi.replace(": 101", ": 100")), "mobile");
+        assert_eq!(network("Active default network: none\n"), "none");
+        assert_eq!(network(""), "none");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_reader_panic(text in "(?s).{0,400}") {
+            let _ = property(&text, "a");
+            let _ = battery(&text);
+            let _ = package(&text, &PackageName::new("a.b"));
+            let _ = imei(&text);
+            let _ = network(&text);
+        }
+    }
+}
