@@ -178,6 +178,12 @@ impl Rack {
         out
     }
 
+    /// Rises by one with each event that may have changed something.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// When [`Rack::advance`] must be called next, and why.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {

@@ -1,0 +1,72 @@
+# farmhand: every command of the README and of CONTRIBUTING. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+PREFIX ?= /usr
+DESTDIR ?=
+TIME ?= 20
+ONLY ?=
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RACKBENCH := $(TARGET)/debug/rackbench
+FARMHAND := $(TARGET)/debug/farmhand
+
+.PHONY: help build setup demo demo-check test lint usbtest sim bench fuzz deb check-deb install peers
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+build: ## the daemon and the bench tools, unoptimised
+	$(CARGO) build --workspace --bins
+
+setup: ## install what the tests need (as root; otherwise says the command)
+	firmware-tools/setup-tests.sh
+
+demo: build ## a virtual rack and the real daemon on it, until Ctrl-C: no server, no account, no hardware, no root
+	$(RACKBENCH) demo --farmhand $(FARMHAND)
+
+demo-check: build setup ## the same rack, driven without a person: one STEP line for each verb of the mission
+	$(RACKBENCH) demo-check --farmhand $(FARMHAND)
+
+test: setup ## all tests, then the whole story of the demo
+	$(CARGO) test --workspace
+	$(MAKE) peers demo-check
+
+lint: ## formatting, clippy, and the pure library by itself
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) check --quiet --lib --no-default-features
+
+peers: build ## what other people's programs make of our bytes: Python's protobuf on a capture
+	@if [ -e tests/peers/run.sh ]; then tests/peers/run.sh; fi
+
+usbtest: build ## two of Google's adbd on an emulated USB bus, found and lost by the real daemon
+	firmware-tools/usbtest/run.sh
+
+sim: ## the whole rack in simulation: make sim SEEDS=10000, or SEED=42 to replay one
+	$(CARGO) test --release --test sim -- --nocapture
+
+bench: ## what a user feels, in figures: make bench [ONLY=codec]
+	benches/run.sh "$(ONLY)"
+
+fuzz: ## every parser and core under cargo-fuzz: make fuzz [TIME=600]
+	fuzz/run.sh $(TIME)
+
+deb: ## the Debian package
+	firmware-tools/make-deb.sh
+
+check-deb: ## the package as a user meets it: lintian, sandbox, install and purge in a fresh root
+	firmware-tools/check-deb.sh
+
+install: ## build and install on this machine (as root): binary, unit, udev rule, user
+	$(CARGO) build --release --bin farmhand
+	install -Dm755 $(TARGET)/release/farmhand $(DESTDIR)$(PREFIX)/bin/farmhand
+	install -Dm644 systemd/farmhand.service $(DESTDIR)$(PREFIX)/lib/systemd/system/farmhand.service
+	install -Dm644 systemd/farmhand.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/farmhand.conf
+	install -Dm644 systemd/farmhand.modules-load $(DESTDIR)$(PREFIX)/lib/modules-load.d/farmhand.conf
+	install -Dm644 udev/70-farmhand.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/70-farmhand.rules
+	test -e $(DESTDIR)/etc/farmhand/farmhand.toml || install -Dm640 src/config/example.toml $(DESTDIR)/etc/farmhand/farmhand.toml
+	@if [ -z "$(DESTDIR)" ]; then systemd-sysusers farmhand.conf; udevadm control --reload; systemctl daemon-reload; \
+	  echo "installed: edit /etc/farmhand/farmhand.toml, then: systemctl enable --now farmhand"; fi

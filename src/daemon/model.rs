@@ -1,0 +1,123 @@
+//! The one task that owns the model: takes events in, sends commands out, shows snapshots. It never waits for an actor or a sink.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::clock::Clock;
+use super::dispatch::Dispatch;
+use super::requests::{Ask, Asked};
+use crate::rack::snapshot::{HubState, LineState, PhoneState};
+use crate::rack::{Change, Event, Outcome, Rack, Snapshot};
+
+/// Events that are taken in before a snapshot is made: a burst of readings makes one snapshot.
+const BATCH_MAX: usize = 256;
+/// Between two snapshots: what changes faster is shown together.
+const SNAPSHOT_EVERY: Duration = Duration::from_millis(20);
+/// Between two looks at whether the wall clock was set.
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
+
+/// What the model's task owns.
+pub(super) struct Model {
+    pub(super) rack: Rack,
+    pub(super) clock: Clock,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) dispatch: Dispatch,
+    pub(super) asked: Asked,
+}
+
+impl Model {
+    /// Runs until `cancel`, or until nobody can send events any more.
+    pub(super) async fn run(mut self, cancel: CancellationToken) {
+        let mut clock_look = tokio::time::interval(CLOCK_LOOK);
+        let mut shown = self.rack.snapshot(self.clock.now()).revision;
+        let mut show_at = None;
+        loop {
+            let now = self.clock.now();
+            let outcome = self.rack.advance(now);
+            self.carry_out(outcome);
+            let deadline = self.rack.deadline().map(|deadline| self.clock.instant(deadline.at).into());
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                event = self.events.recv() => match event {
+                    Some(event) => self.take_in(event),
+                    None => break,
+                },
+                Some(ask) = self.asks.recv() => {
+                    if let Some(event) = self.asked.take_in(ask, &self.rack) {
+                        self.take_in(event);
+                    }
+                }
+                () = sleep_until(deadline) => {}
+                () = sleep_until(show_at) => {
+                    show_at = None;
+                    let snapshot = self.rack.snapshot(self.clock.now());
+                    shown = snapshot.revision;
+                    self.snapshots.send_replace(Arc::new(snapshot));
+                }
+                _ = clock_look.tick() => {
+                    if let Some(epoch) = self.clock.was_set() {
+                        info!("the wall clock was set");
+                        self.take_in(Event::ClockSet(epoch));
+                    }
+                }
+            }
+            self.asked.give_up_on_old();
+            if show_at.is_none() && self.rack.revision() != shown {
+                show_at = Some(tokio::time::Instant::now() + SNAPSHOT_EVERY);
+            }
+        }
+    }
+
+    /// This event, and all that wait behind it.
+    fn take_in(&mut self, first: Event) {
+        let mut next = Some(first);
+        for _ in 0..BATCH_MAX {
+            let Some(event) = next.or_else(|| self.events.try_recv().ok()) else { return };
+            self.asked.answer(&event);
+            let outcome = self.rack.apply(self.clock.now(), event);
+            self.carry_out(outcome);
+            next = None;
+        }
+    }
+
+    fn carry_out(&mut self, outcome: Outcome) {
+        for change in &outcome.changes {
+            tell(change);
+        }
+        for command in outcome.commands {
+            self.dispatch.send(command);
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The story of the rack, for whoever reads the log.
+fn tell(change: &Change) {
+    match change {
+        Change::Phone { name, from, to, why } => match to {
+            PhoneState::Recovering | PhoneState::Quarantined => {
+                warn!("{name}: {} → {}: {why}", from.as_str(), to.as_str());
+            }
+            _ => info!("{name}: {} → {}: {why}", from.as_str(), to.as_str()),
+        },
+        Change::Line { phone, state, why } => match state {
+            LineState::Waiting | LineState::NeedsIdentity => warn!("line of {phone}: {state:?}: {why}"),
+            _ => info!("line of {phone}: {state:?}: {why}"),
+        },
+        Change::Hub { hub, state: HubState::Stale, why } => warn!("hub {hub}: its readings are old: {why}"),
+        Change::Hub { hub, state: HubState::Live, why } => info!("hub {hub}: {why}"),
+        Change::PortSwitched { hub, port, mode, why } => info!("hub {hub} port {port}: {} ordered by {why}", mode.as_str()),
+    }
+}

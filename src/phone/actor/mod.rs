@@ -1,0 +1,225 @@
+//! A phone's actor: the task that owns its ADB connection and carries the model's commands out.
+//!
+//! ```text
+//!     model ──Command──▶ mailbox ──▶ actor ──▶ work (open, read, install, probe) over streams of one connection
+//!       ▲                               │
+//!       └────────── Event ──────────────┘
+//! ```
+//!
+//! An actor decides nothing: [`super::life`] does. Work of different kinds runs side by side on streams of their own, so that a
+//! probe is answered in the middle of an install. The actor of a TCP endpoint also looks whether its phone is there, since no
+//! bus tells.
+//!
+//! Invariant: every piece of work ends by its own deadline, and all of it ends with the connection.
+
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{Command, Event, OpenFault, WantedAgent};
+use crate::adb::{Adb, KeyRing};
+use crate::rack;
+use crate::rack::ids::{Endpoint, PackageName};
+
+/// Between two looks at a TCP address where nothing answers.
+const DIAL_EVERY: Duration = Duration::from_secs(1);
+
+/// What the actors of all phones share.
+pub struct ActorContext {
+    /// This host's ADB keys.
+    pub keys: Arc<KeyRing>,
+    /// The package whose version is read, and which rollouts install.
+    pub package: Option<PackageName>,
+    /// The agent that is installed where it is missing.
+    pub agent: Option<WantedAgent>,
+    /// The longest that one install may take.
+    pub install_timeout: Duration,
+    /// The host's USB, where it is scanned.
+    pub bus: Option<crate::usb::Bus>,
+    /// The model's queue. Life-cycle events wait for room in it.
+    pub events: mpsc::Sender<rack::Event>,
+}
+
+/// Starts the actor of the phone at `endpoint`.
+pub fn spawn(
+    context: Arc<ActorContext>,
+    endpoint: Endpoint,
+    commands: mpsc::Receiver<Command>,
+    cancel: CancellationToken,
+) {
+    let look = if matches!(endpoint, Endpoint::Tcp(_)) { Look::Dial } else { Look::ToldByBus };
+    let actor = Actor { context, endpoint, adb: None, look, work: JoinSet::new() };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = actor.run(commands) => {}
+        }
+    });
+}
+
+struct Actor {
+    context: Arc<ActorContext>,
+    endpoint: Endpoint,
+    adb: Option<Adb>,
+    look: Look,
+    work: JoinSet<Outcome>,
+}
+
+/// How the actor learns that its phone is there.
+enum Look {
+    /// Hotplug tells.
+    ToldByBus,
+    /// Nothing answers at the address; it is tried again and again.
+    Dial,
+    /// It answered just now, and waits for the order to open.
+    Answered(TcpStream),
+    /// It was opened, or will be.
+    Opened,
+}
+
+/// What a piece of work came to.
+enum Outcome {
+    Opened(Result<Adb, (OpenFault, String)>),
+    Report(Event),
+}
+
+impl Actor {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let event = tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.begin(command),
+                    None => return,
+                },
+                Some(done) = self.work.join_next() => done.ok().and_then(|outcome| self.finish(outcome)),
+                why = lost(self.adb.as_ref()) => {
+                    self.disconnect();
+                    Some(Event::Lost { why })
+                }
+                stream = dial(&self.look, &self.endpoint) => {
+                    self.look = Look::Answered(stream);
+                    let appeared = rack::Event::Appeared { endpoint: self.endpoint.clone(), serial: None };
+                    if self.context.events.send(appeared).await.is_err() {
+                        return;
+                    }
+                    None
+                }
+            };
+            if let Some(event) = event {
+                let event = rack::Event::Phone { endpoint: self.endpoint.clone(), event };
+                if self.context.events.send(event).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, command: Command) -> Option<Event> {
+        debug!(endpoint = %self.endpoint, ?command, "ordered");
+        match command {
+            Command::Open => {
+                self.disconnect();
+                let held = match std::mem::replace(&mut self.look, Look::Opened) {
+                    Look::Answered(stream) => Some(stream),
+                    Look::ToldByBus | Look::Dial | Look::Opened => None,
+                };
+                let (context, endpoint) = (Arc::clone(&self.context), self.endpoint.clone());
+                self.work.spawn(async move { Outcome::Opened(work::open(&context, &endpoint, held).await) });
+                None
+            }
+            Command::Close => {
+                self.disconnect();
+                None
+            }
+            Command::ResetUsb => {
+                self.disconnect();
+                let (context, endpoint) = (Arc::clone(&self.context), self.endpoint.clone());
+                self.work.spawn(async move {
+                    Outcome::Report(Event::Acted { result: work::reset_usb(&context, &endpoint).await })
+                });
+                None
+            }
+            Command::Reboot => {
+                let (context, endpoint, adb) = (Arc::clone(&self.context), self.endpoint.clone(), self.adb.take());
+                self.work.spawn(async move {
+                    Outcome::Report(Event::Acted { result: work::reboot(&context, &endpoint, adb).await })
+                });
+                None
+            }
+            Command::ReadProfile => self.over_adb(|why| Event::ProfileFailed { why }, work::read_profile),
+            Command::Probe => self.over_adb(|why| Event::ProbeFailed { why }, |adb, _| work::probe(adb)),
+            Command::Provision => self.over_adb(|why| Event::Lost { why }, work::provision),
+            Command::Install { order } => {
+                let refused = order.rollout.clone();
+                self.over_adb(
+                    |why| Event::Installed { rollout: refused, result: Err(super::InstallFailure::interrupted(&why)) },
+                    |adb, context| work::install(adb, context, order),
+                )
+            }
+        }
+    }
+
+    /// Starts work that needs the connection; `without` is the report if there is none.
+    fn over_adb<F>(&mut self, without: impl FnOnce(String) -> Event, work: impl FnOnce(Adb, Arc<ActorContext>) -> F) -> Option<Event>
+    where
+        F: Future<Output = Event> + Send + 'static,
+    {
+        let Some(adb) = self.adb.clone() else { return Some(without("there is no connection to it".to_owned())) };
+        let work = work(adb, Arc::clone(&self.context));
+        self.work.spawn(async move { Outcome::Report(work.await) });
+        None
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Option<Event> {
+        match outcome {
+            Outcome::Report(event) => Some(event),
+            Outcome::Opened(Ok(adb)) => {
+                let banner = adb.banner();
+                let event = Event::Opened { model: banner.model.clone(), features: banner.features.clone() };
+                self.adb = Some(adb);
+                Some(event)
+            }
+            Outcome::Opened(Err((fault, why))) => {
+                let tcp = matches!(self.endpoint, Endpoint::Tcp(_));
+                if tcp && fault == OpenFault::Gone {
+                    self.look = Look::Dial;
+                }
+                Some(Event::OpenFailed { fault, why })
+            }
+        }
+    }
+
+    /// Ends the connection and all work over it.
+    fn disconnect(&mut self) {
+        self.work = JoinSet::new();
+        if let Some(adb) = self.adb.take() {
+            adb.close();
+        }
+    }
+}
+
+/// Ends when the connection has ended by itself.
+async fn lost(adb: Option<&Adb>) -> String {
+    match adb {
+        Some(adb) => adb.closed().await.to_string(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends when the TCP address answers, if it is to be looked at.
+async fn dial(look: &Look, endpoint: &Endpoint) -> TcpStream {
+    let (Look::Dial, Endpoint::Tcp(address)) = (look, endpoint) else { return std::future::pending().await };
+    loop {
+        if let Ok(stream) = work::connect_tcp(*address).await {
+            return stream;
+        }
+        tokio::time::sleep(DIAL_EVERY).await;
+    }
+}

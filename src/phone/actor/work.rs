@@ -1,0 +1,213 @@
+//! What a phone's actor does over its connection: one function a piece of work, each with its deadlines.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::ActorContext;
+use crate::adb::services::install::InstallOptions;
+use crate::adb::{self, Adb, ConnectError, ConnectOptions, TcpTransport};
+use crate::phone::{Event, InstallFailure, InstallFailureClass, OpenFault, Profile, profile};
+use crate::rack;
+use crate::rack::event::InstallOrder;
+use crate::rack::ids::{Endpoint, PackageName, Serial};
+use crate::rack::snapshot::InstalledAgent;
+
+/// A TCP address in the rack's own network answers within milliseconds or not at all.
+const TCP_CONNECT_MAX: Duration = Duration::from_secs(2);
+/// The protocol's rule: a phone that does not answer a new stream within this is not there.
+const PROBE_MAX: Duration = Duration::from_secs(5);
+/// A busy phone may think for a while about `dumpsys`.
+const QUESTION_MAX: Duration = Duration::from_secs(15);
+/// A reset re-enumerates the device.
+const RESET_MAX: Duration = Duration::from_secs(10);
+
+/// Opens the endpoint: transport, CNXN, authentication.
+pub(super) async fn open(
+    context: &ActorContext,
+    endpoint: &Endpoint,
+    held: Option<TcpStream>,
+) -> Result<Adb, (OpenFault, String)> {
+    let (wanted, mut wanted_seen) = tokio::sync::mpsc::channel(1);
+    let options = ConnectOptions { on_authorisation_wanted: Some(wanted), ..ConnectOptions::default() };
+    let keys = Arc::clone(&context.keys);
+    let tell = async {
+        while wanted_seen.recv().await.is_some() {
+            let event = rack::Event::Phone { endpoint: endpoint.clone(), event: Event::AuthorisationWanted };
+            // The model ends only with the daemon.
+            let _ = context.events.send(event).await;
+        }
+        std::future::pending().await
+    };
+    let connect = async {
+        match endpoint {
+            Endpoint::Tcp(address) => {
+                let stream = match held {
+                    Some(stream) => stream,
+                    None => connect_tcp(*address).await.map_err(|why| (OpenFault::Gone, why))?,
+                };
+                let transport = TcpTransport::new(stream).map_err(|why| (OpenFault::Gone, why.to_string()))?;
+                adb::connect(transport, keys, options).await.map_err(|error| (fault_of(&error), error.to_string()))
+            }
+            Endpoint::Usb(path) => {
+                let Some(bus) = &context.bus else {
+                    return Err((OpenFault::Gone, "USB is not scanned: [usb] scan is off".to_owned()));
+                };
+                let transport = bus.open(path).await.map_err(|error| (error.fault, error.to_string()))?;
+                adb::connect(transport, keys, options).await.map_err(|error| (fault_of(&error), error.to_string()))
+            }
+        }
+    };
+    tokio::select! {
+        opened = connect => opened,
+        never = tell => never,
+    }
+}
+
+fn fault_of(error: &ConnectError) -> OpenFault {
+    match error {
+        ConnectError::Unauthorised { .. } => OpenFault::Unauthorised,
+        _ => OpenFault::Protocol,
+    }
+}
+
+/// Connects to a TCP address.
+///
+/// # Errors
+/// What the operating system said, as a sentence.
+pub(super) async fn connect_tcp(address: SocketAddr) -> Result<TcpStream, String> {
+    match timeout(TCP_CONNECT_MAX, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(format!("{address}: {error}")),
+        Err(_) => Err(format!("{address}: no answer in {} s", TCP_CONNECT_MAX.as_secs())),
+    }
+}
+
+pub(super) async fn reset_usb(context: &ActorContext, endpoint: &Endpoint) -> Result<(), String> {
+    let (Some(bus), Endpoint::Usb(path)) = (&context.bus, endpoint) else {
+        return Err("it is not on this host's USB, so there is nothing to reset".to_owned());
+    };
+    match timeout(RESET_MAX, bus.reset(path)).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the reset did not end in {} s", RESET_MAX.as_secs())),
+    }
+}
+
+/// Restarts Android, over the connection that is there or over one of its own.
+pub(super) async fn reboot(context: &ActorContext, endpoint: &Endpoint, adb: Option<Adb>) -> Result<(), String> {
+    let adb = match adb {
+        Some(adb) => adb,
+        None => open(context, endpoint, None).await.map_err(|(_, why)| why)?,
+    };
+    adb.reboot().await.map_err(|error| error.to_string())
+}
+
+/// A new stream that must answer: the end-to-end proof of life.
+pub(super) async fn probe(adb: Adb) -> Event {
+    let nonce = format!("farmhand-{:08x}", rand::random::<u32>());
+    match timeout(PROBE_MAX, adb.shell(&format!("echo {nonce}"))).await {
+        Ok(Ok(output)) if output.stdout_text().trim() == nonce => Event::ProbeAnswered,
+        Ok(Ok(output)) => {
+            Event::ProbeFailed { why: format!("the probe was answered with `{}`", output.stdout_text().trim()) }
+        }
+        Ok(Err(error)) => Event::ProbeFailed { why: format!("the probe failed: {error}") },
+        Err(_) => Event::ProbeFailed { why: format!("the probe got no answer in {} s", PROBE_MAX.as_secs()) },
+    }
+}
+
+/// Asks all questions at once, each on a stream of its own.
+pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event {
+    let package = context.package.clone();
+    let (properties, battery, network, imei, agent) = tokio::join!(
+        ask(&adb, "getprop"),
+        ask(&adb, "dumpsys battery"),
+        ask(&adb, "dumpsys connectivity"),
+        ask(&adb, "service call iphonesubinfo 1 s16 com.android.shell"),
+        ask_package(&adb, package.as_ref()),
+    );
+    let properties = match properties {
+        Ok(text) => text,
+        Err(why) => return Event::ProfileFailed { why: format!("its properties could not be read: {why}") },
+    };
+    let property = |key| profile::property(&properties, key).map(str::to_owned);
+    // The package service is up when it answers the question for a package, installed or not.
+    let package_service = agent.is_ok();
+    Event::Profile(Profile {
+        serial: property("ro.serialno").or_else(|| property("ro.boot.serialno")).map(Serial::new),
+        brand: property("ro.product.brand").unwrap_or_default(),
+        model: property("ro.product.model").unwrap_or_default(),
+        sdk: property("ro.build.version.sdk").and_then(|sdk| sdk.parse().ok()).unwrap_or_default(),
+        imei: imei.ok().as_deref().and_then(profile::imei),
+        booted: package_service && property("sys.boot_completed").as_deref() == Some("1"),
+        battery: battery.ok().as_deref().and_then(profile::battery),
+        agent: agent.ok().flatten(),
+        network: network.as_deref().map_or("none", profile::network).to_owned(),
+    })
+}
+
+/// Installs the agent and reads its version back.
+pub(super) async fn provision(adb: Adb, context: Arc<ActorContext>) -> Event {
+    let Some(agent) = &context.agent else {
+        return Event::ProvisionFailed(InstallFailure {
+            class: InstallFailureClass::Permanent,
+            reason: None,
+            why: "no agent is configured".to_owned(),
+        });
+    };
+    match install_and_verify(&adb, &context, &agent.apk, &agent.package).await {
+        Ok(agent) => Event::Provisioned(agent),
+        Err(failure) => Event::ProvisionFailed(failure),
+    }
+}
+
+/// Installs what a rollout orders and reads the version back.
+pub(super) async fn install(adb: Adb, context: Arc<ActorContext>, order: InstallOrder) -> Event {
+    let installed = install_and_verify(&adb, &context, &order.apk, &order.package).await;
+    let result = installed.and_then(|agent| {
+        if agent.version_code == order.version_code {
+            return Ok(agent);
+        }
+        let why = format!("the phone reports version {} after an install of {}", agent.version_code, order.version_code);
+        Err(InstallFailure { class: InstallFailureClass::Permanent, reason: None, why })
+    });
+    Event::Installed { rollout: order.rollout, result }
+}
+
+async fn install_and_verify(
+    adb: &Adb,
+    context: &ActorContext,
+    apk: &std::path::Path,
+    package: &PackageName,
+) -> Result<InstalledAgent, InstallFailure> {
+    let transient = |why: String| InstallFailure { class: InstallFailureClass::Transient, reason: None, why };
+    match timeout(context.install_timeout, adb.install(apk, InstallOptions::default())).await {
+        Ok(result) => result?,
+        Err(_) => return Err(transient(format!("the install did not end in {} s", context.install_timeout.as_secs()))),
+    }
+    match ask_package(adb, Some(package)).await {
+        Ok(Some(agent)) => Ok(agent),
+        Ok(None) => Err(transient(format!("the phone said Success, but {package} is not installed"))),
+        Err(why) => Err(transient(format!("the version of {package} could not be read back: {why}"))),
+    }
+}
+
+async fn ask_package(adb: &Adb, package: Option<&PackageName>) -> Result<Option<InstalledAgent>, String> {
+    // Any package serves to see whether the package service answers; `android` is on every phone.
+    let name = package.map_or("android", PackageName::as_str);
+    let text = ask(adb, &format!("dumpsys package {name}")).await?;
+    if text.contains("Can't find service") {
+        return Err("the package service is not up yet".to_owned());
+    }
+    Ok(package.and_then(|package| profile::package(&text, package)))
+}
+
+async fn ask(adb: &Adb, question: &str) -> Result<String, String> {
+    match timeout(QUESTION_MAX, adb.shell(question)).await {
+        Ok(Ok(output)) => Ok(output.stdout_text().into_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("`{question}` was not answered in {} s", QUESTION_MAX.as_secs())),
+    }
+}
