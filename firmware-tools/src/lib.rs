@@ -10,3 +10,5 @@
 //!
 //! Nothing here is a product. The daemon under test is the one that ships; it meets this rack only over real boundaries (TCP, a
 //! pty, MQTT, HTTP), so tests of the main package start one in their own process and still test the real thing.
+
+pub mod phone;

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! ```no_run
-//! # async fn example<D: handset::Device>(device: D, line: tokio::net::TcpStream) -> Result<(), handset::SessionError> {
+//! # async fn example<D: handset::Device>(device: std::sync::Arc<D>, line: tokio::net::TcpStream) -> Result<(), handset::SessionError> {
 //! let phone = handset::Handset::new(device, handset::Profile::modern("caiman", "Pixel 9 Pro"), handset::Authorisation::Off);
 //! phone.serve(line).await
 //! # }

@@ -58,8 +58,8 @@ pub enum SessionError {
 
 impl<D: Device> Handset<D> {
     /// A phone that shows `device` to whom `authorisation` lets in.
-    pub fn new(device: D, profile: Profile, authorisation: Authorisation) -> Self {
-        Self { device: Arc::new(device), profile, authorisation }
+    pub fn new(device: Arc<D>, profile: Profile, authorisation: Authorisation) -> Self {
+        Self { device, profile, authorisation }
     }
 
     /// The device behind it.

@@ -157,7 +157,7 @@ impl Host {
 /// A phone that several hosts can meet.
 pub(crate) fn phone(profile: Profile, authorisation: Authorisation) -> Arc<Phone> {
     let files = MemoryFiles::new(1 << 20, &["/sdcard"]);
-    Arc::new(Handset::new(Desk { files }, profile, authorisation))
+    Arc::new(Handset::new(Arc::new(Desk { files }), profile, authorisation))
 }
 
 /// A key pair made by Google's `adb keygen`: the private key, and the public one as it is offered.

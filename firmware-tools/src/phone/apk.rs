@@ -1,0 +1,106 @@
+//! What Android reads of an APK before it installs it.
+
+use std::collections::BTreeSet;
+use std::io::Cursor;
+
+use apk_info::{AXML, Signature, ZipEntry};
+use bytes::Bytes;
+
+/// What the package manager keeps of an APK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Apk {
+    pub(super) package: String,
+    pub(super) version_code: u64,
+    pub(super) version_name: String,
+    pub(super) min_sdk: u32,
+    pub(super) target_sdk: u32,
+    /// SHA-256 of the signing certificates, from the newest signature scheme that is there.
+    pub(super) signers: BTreeSet<String>,
+    pub(super) size: u64,
+}
+
+/// Why Android would not even look further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum BadApk {
+    /// No ZIP archive, or one without manifest.
+    NotApk,
+    /// The manifest is no manifest.
+    BadManifest,
+    /// Neither signature scheme v2 nor v3.
+    NoCertificates,
+}
+
+impl Apk {
+    /// Reads an APK. The signature's presence and its certificates are looked at; what it signs is not computed again.
+    pub(super) fn read(content: &Bytes) -> Result<Self, BadApk> {
+        let zip = ZipEntry::from_reader(Cursor::new(content.clone())).map_err(|_| BadApk::NotApk)?;
+        let (manifest, _) = zip.read("AndroidManifest.xml").map_err(|_| BadApk::NotApk)?;
+        let manifest = AXML::new(&mut &manifest[..], None).map_err(|_| BadApk::BadManifest)?;
+        let attribute = |tag, name| manifest.get_attribute_value(tag, name, None);
+        let number = |tag, name| attribute(tag, name).and_then(|text| text.parse::<u32>().ok());
+        let signers = signers(&zip);
+        if signers.is_empty() {
+            return Err(BadApk::NoCertificates);
+        }
+        let min_sdk = number("uses-sdk", "minSdkVersion").unwrap_or(1);
+        Ok(Self {
+            package: attribute("manifest", "package").ok_or(BadApk::BadManifest)?,
+            version_code: number("manifest", "versionCode").map_or(0, u64::from),
+            version_name: attribute("manifest", "versionName").unwrap_or_default(),
+            min_sdk,
+            target_sdk: number("uses-sdk", "targetSdkVersion").unwrap_or(min_sdk),
+            signers,
+            size: content.len() as u64,
+        })
+    }
+}
+
+fn signers(zip: &ZipEntry) -> BTreeSet<String> {
+    let signatures = zip.get_signatures_other().unwrap_or_default();
+    let by_scheme = |wanted: fn(&Signature) -> Option<&Vec<apk_info::CertificateInfo>>| {
+        let certificates = signatures.iter().find_map(wanted)?;
+        Some(certificates.iter().map(|certificate| certificate.sha256_fingerprint.to_lowercase()).collect())
+    };
+    by_scheme(|signature| match signature {
+        Signature::V3(certificates) => Some(certificates),
+        _ => None,
+    })
+    .or_else(|| {
+        by_scheme(|signature| match signature {
+            Signature::V2(certificates) => Some(certificates),
+            _ => None,
+        })
+    })
+    .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str) -> Result<Apk, BadApk> {
+        let path = format!("{}/apks/{name}", env!("CARGO_MANIFEST_DIR"));
+        Apk::read(&Bytes::from(std::fs::read(path).unwrap()))
+    }
+
+    #[test]
+    fn a_signed_apk_is_read() {
+        let apk = read("agent-2.apk").unwrap();
+        assert_eq!(
+            (apk.package.as_str(), apk.version_code, apk.version_name.as_str()),
+            ("org.example.agent", 2, "2.0")
+        );
+        assert_eq!((apk.min_sdk, apk.target_sdk), (24, 29));
+        let key_a = "1f3459901dc294cd0daefe7eb300273362911beaeb3884637ed22e65d83aaba6";
+        assert_eq!(apk.signers.iter().collect::<Vec<_>>(), [key_a]);
+        assert_ne!(read("agent-2-other-key.apk").unwrap().signers, apk.signers);
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_apk_is_told() {
+        assert_eq!(read("agent-2-unsigned.apk"), Err(BadApk::NoCertificates));
+        assert_eq!(read("agent-2-truncated.apk"), Err(BadApk::NotApk));
+        assert_eq!(Apk::read(&Bytes::from_static(b"")), Err(BadApk::NotApk));
+        assert_eq!(Apk::read(&Bytes::from_static(b"PK\x03\x04")), Err(BadApk::NotApk));
+    }
+}
