@@ -23,9 +23,13 @@
 
 pub mod adb;
 pub mod agent;
+#[cfg(feature = "daemon")]
+pub mod announce;
 pub mod central;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "daemon")]
+pub mod host;
 pub mod mqtt;
 pub mod phone;
 pub mod power;
