@@ -21,7 +21,7 @@ use handset::{Errno, FileSystem as _, Output, Stdin};
 use super::android::Android;
 use super::dumpsys;
 use super::packages::InstallOptions;
-use super::words::{self, When};
+use super::words::{self, Redirection, When};
 
 /// Exit code of `cmd` for a service that is not there.
 const NO_SERVICE: u8 = 20;
@@ -47,13 +47,41 @@ pub(super) async fn run(android: &Android, line: &str, stdin: &mut Stdin<'_>) ->
         };
         if runs {
             let words: Vec<_> = step.words.iter().map(String::as_str).collect();
-            let output = command(android, &words, stdin).await;
+            let output = redirected(command(android, &words, stdin).await, &step.redirections);
             all.stdout.extend(output.stdout);
             all.stderr.extend(output.stderr);
             all.code = output.code;
         }
     }
     all
+}
+
+/// What is left of a command's output. With `</dev/null` nothing changes: no command but `install -S` reads its input.
+fn redirected(output: Output, redirections: &[Redirection]) -> Output {
+    #[derive(Clone, Copy)]
+    enum Sink {
+        Stdout,
+        Stderr,
+        Nowhere,
+    }
+    let (mut stdout, mut stderr) = (Sink::Stdout, Sink::Stderr);
+    for redirection in redirections {
+        match redirection {
+            Redirection::NoStdin => {}
+            Redirection::DropStdout => stdout = Sink::Nowhere,
+            Redirection::DropStderr => stderr = Sink::Nowhere,
+            Redirection::StderrToStdout => stderr = stdout,
+        }
+    }
+    let mut left = Output { code: output.code, ..Output::default() };
+    for (sink, bytes) in [(stdout, output.stdout), (stderr, output.stderr)] {
+        match sink {
+            Sink::Stdout => left.stdout.extend(bytes),
+            Sink::Stderr => left.stderr.extend(bytes),
+            Sink::Nowhere => {}
+        }
+    }
+    left
 }
 
 /// Runs one command.

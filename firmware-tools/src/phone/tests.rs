@@ -126,6 +126,7 @@ async fn a_phone_tells_who_it_is() {
     assert!(battery.contains("\n  USB powered: true\n") && battery.contains("\n  level: 80\n"), "{battery}");
     assert_eq!(host.shell("foo bar").await, "/system/bin/sh: foo: inaccessible or not found\n");
     assert_eq!(host.shell("echo 'one  two'; false || echo three").await, "one  two\nthree\n");
+    assert_eq!(host.shell("foo 2>/dev/null; ls /sdcard >/dev/null 2>&1; echo fine").await, "fine\n");
     assert!(phone.state().shells >= 10);
 }
 

@@ -1,10 +1,33 @@
-//! A command line as `sh` reads it, as far as hosts of phones need: words, quotes, `;`, `&&`, `||`.
+//! A command line as `sh` reads it, as far as hosts of phones need: words, quotes, `;`, `&&`, `||`, and `/dev/null`.
+
+use std::iter::Peekable;
+use std::str::Chars;
 
 /// One command of a line, and when it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) when: When,
     pub(super) words: Vec<String>,
+    pub(super) redirections: Vec<Redirection>,
+}
+
+impl Step {
+    fn new(when: When) -> Self {
+        Self { when, words: Vec::new(), redirections: Vec::new() }
+    }
+}
+
+/// Where input and output of a command go, in the order of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Redirection {
+    /// `</dev/null`
+    NoStdin,
+    /// `>/dev/null`
+    DropStdout,
+    /// `2>/dev/null`
+    DropStderr,
+    /// `2>&1`
+    StderrToStdout,
 }
 
 /// Whether a command runs, given how the one before it ended.
@@ -29,7 +52,7 @@ pub(super) enum BadLine {
 /// Splits a line into its commands.
 pub(super) fn split(line: &str) -> Result<Vec<Step>, BadLine> {
     let mut steps = Vec::new();
-    let mut step = Step { when: When::Always, words: Vec::new() };
+    let mut step = Step::new(When::Always);
     let mut word: Option<String> = None;
     let mut letters = line.chars().peekable();
     while let Some(letter) = letters.next() {
@@ -37,7 +60,12 @@ pub(super) fn split(line: &str) -> Result<Vec<Step>, BadLine> {
             ';' | '\n' => When::Always,
             '&' if letters.next_if_eq(&'&').is_some() => When::AfterSuccess,
             '|' if letters.next_if_eq(&'|').is_some() => When::AfterFailure,
-            '&' | '|' | '<' | '>' | '(' | ')' | '`' | '$' | '*' | '?' => return Err(BadLine::Unsupported(letter)),
+            '<' | '>' => {
+                step.redirections.push(redirection(letter, &mut word, &mut letters)?);
+                step.words.extend(word.take());
+                continue;
+            }
+            '&' | '|' | '(' | ')' | '`' | '$' | '*' | '?' => return Err(BadLine::Unsupported(letter)),
             ' ' | '\t' | '\r' => {
                 step.words.extend(word.take());
                 continue;
@@ -60,12 +88,39 @@ pub(super) fn split(line: &str) -> Result<Vec<Step>, BadLine> {
             }
         };
         step.words.extend(word.take());
-        steps.push(std::mem::replace(&mut step, Step { when, words: Vec::new() }));
+        steps.push(std::mem::replace(&mut step, Step::new(when)));
     }
     step.words.extend(word);
     steps.push(step);
     steps.retain(|step| !step.words.is_empty());
     Ok(steps)
+}
+
+/// What follows `<` or `>`; a digit before it is the end of `word`.
+fn redirection(
+    sign: char,
+    word: &mut Option<String>,
+    letters: &mut Peekable<Chars<'_>>,
+) -> Result<Redirection, BadLine> {
+    let from = match word.as_deref() {
+        Some("1" | "2") => word.take(),
+        Some(digit) if digit.len() == 1 && digit.chars().all(|letter| letter.is_ascii_digit()) => {
+            return Err(BadLine::Unsupported(sign));
+        }
+        _ => None,
+    };
+    while letters.next_if_eq(&' ').is_some() {}
+    let mut target = String::new();
+    while let Some(letter) = letters.next_if(|letter| !matches!(letter, ' ' | '\t' | '\n' | ';' | '|' | '<' | '>')) {
+        target.push(letter);
+    }
+    match (from.as_deref(), sign, target.as_str()) {
+        (None, '<', "/dev/null") => Ok(Redirection::NoStdin),
+        (None | Some("1"), '>', "/dev/null") => Ok(Redirection::DropStdout),
+        (Some("2"), '>', "/dev/null") => Ok(Redirection::DropStderr),
+        (Some("2"), '>', "&1") => Ok(Redirection::StderrToStdout),
+        _ => Err(BadLine::Unsupported(sign)),
+    }
 }
 
 fn quoted(letters: &mut impl Iterator<Item = char>, word: &mut String) -> Result<(), BadLine> {
@@ -119,6 +174,22 @@ mod tests {
         let steps = split("true && echo a; false||echo b").unwrap();
         let whens: Vec<_> = steps.iter().map(|step| step.when).collect();
         assert_eq!(whens, [When::Always, When::AfterSuccess, When::Always, When::AfterFailure]);
+    }
+
+    #[test]
+    fn only_dev_null_is_redirected_to() {
+        let steps = split("rm -f '/a' </dev/null; ls 2>/dev/null >/dev/null; foo 2>&1 bar").unwrap();
+        let all: Vec<_> = steps.iter().map(|step| (step.words.join(" "), step.redirections.clone())).collect();
+        assert_eq!(
+            all,
+            [
+                ("rm -f /a".to_owned(), vec![Redirection::NoStdin]),
+                ("ls".to_owned(), vec![Redirection::DropStderr, Redirection::DropStdout]),
+                ("foo bar".to_owned(), vec![Redirection::StderrToStdout]),
+            ]
+        );
+        assert_eq!(split("echo a > /sdcard/b"), Err(BadLine::Unsupported('>')));
+        assert_eq!(split("echo 3>/dev/null"), Err(BadLine::Unsupported('>')));
     }
 
     #[test]
