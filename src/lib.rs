@@ -26,6 +26,8 @@ pub mod agent;
 #[cfg(feature = "daemon")]
 pub mod announce;
 pub mod central;
+#[cfg(feature = "daemon")]
+pub mod cli;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "daemon")]
@@ -39,3 +41,5 @@ pub mod rollout;
 pub mod spelling;
 pub mod store;
 pub mod usb;
+#[cfg(feature = "daemon")]
+pub mod web;

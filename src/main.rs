@@ -1,3 +1,7 @@
 //! The command line of farmhand.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    farmhand::cli::main()
+}

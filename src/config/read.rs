@@ -65,7 +65,7 @@ pub fn parse(file_name: &str, text: &str, base: &Path, host: &str) -> Result<Loa
             "config::syntax",
             at,
             what,
-            "see https://toml.io for the format",
+            "texts stand in quotes, keys do not; https://toml.io has the whole format",
         ));
     }
     let config =

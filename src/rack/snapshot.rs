@@ -28,6 +28,21 @@ pub struct Snapshot {
     pub switched_off: Vec<SwitchedOff>,
 }
 
+impl Snapshot {
+    /// The phone that an operator calls `name`: a slot's name first, else an id.
+    #[must_use]
+    pub fn phone(&self, name: &str) -> Option<&PhoneView> {
+        let by_slot = || self.phones.iter().find(|phone| phone.slot.as_ref().is_some_and(|slot| slot.as_str() == name));
+        by_slot().or_else(|| self.phones.iter().find(|phone| phone.id.as_str() == name))
+    }
+
+    /// The hub that the configuration calls `name`.
+    #[must_use]
+    pub fn hub(&self, name: &str) -> Option<&HubView> {
+        self.hubs.iter().find(|hub| hub.name.as_str() == name)
+    }
+}
+
 /// The daemon itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DaemonView {
@@ -210,6 +225,23 @@ pub enum LineState {
     Waiting,
 }
 
+impl LineState {
+    /// All of them, in the order of the enum.
+    pub const ALL: [Self; 5] = [Self::Closed, Self::NeedsIdentity, Self::Connecting, Self::Registered, Self::Waiting];
+
+    /// The word for it in JSON and in tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::NeedsIdentity => "needs_identity",
+            Self::Connecting => "connecting",
+            Self::Registered => "registered",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
 /// A phone's line to the central server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LineView {
@@ -266,6 +298,20 @@ pub enum HubState {
     /// It has not answered for a while; its readings are old.
     #[default]
     Stale,
+}
+
+impl HubState {
+    /// All of them, in the order of the enum.
+    pub const ALL: [Self; 2] = [Self::Live, Self::Stale];
+
+    /// The word for it in JSON and in tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Stale => "stale",
+        }
+    }
 }
 
 /// One port of a power hub.
@@ -332,6 +378,21 @@ pub enum MqttState {
     Away,
 }
 
+impl MqttState {
+    /// All of them, in the order of the enum.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Connected, Self::Away];
+
+    /// The word for it in JSON and in tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Connected => "connected",
+            Self::Away => "away",
+        }
+    }
+}
+
 /// A rollout's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -353,7 +414,13 @@ pub enum RolloutState {
 }
 
 impl RolloutState {
-    /// All states.
+    /// Whether nothing more will happen in it.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Finished | Self::Aborted)
+    }
+
+    /// All states, in the order of the enum.
     pub const ALL: [Self; 7] = [
         Self::Gathering,
         Self::Fetching,

@@ -1,0 +1,123 @@
+//! Talking to the daemon: one HTTP request over its Unix socket.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::failure::{Failure, Refused};
+use crate::rack::request::{self, Done, Refusal};
+
+/// The name of the daemon's socket in its state directory.
+pub(super) const SOCKET: &str = "farmhand.sock";
+/// The longest wait for an answer: longer than the daemon itself gives an order.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(35);
+/// The longest answer that is taken: some hundred times a large rack's snapshot.
+const ANSWER_MAX: usize = 64 << 20;
+
+/// The daemon of one state directory.
+pub(super) struct Client {
+    state: PathBuf,
+    socket: PathBuf,
+}
+
+impl Client {
+    pub(super) fn at(state: &Path) -> Self {
+        Self { state: state.to_owned(), socket: state.join(SOCKET) }
+    }
+
+    /// What stands at `path`.
+    pub(super) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = Request::get(path).header("host", "localhost").body(Full::default());
+        self.ask(path, request).await
+    }
+
+    /// Has an order carried out.
+    pub(super) async fn order(&self, order: &request::Request) -> Result<Done, Failure> {
+        let path = "/api/requests";
+        let body = serde_json::to_vec(order).map_err(|error| not_understood(path, error))?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::new(body.into()));
+        self.ask(path, request).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: Result<Request<Full<Bytes>>, hyper::http::Error>,
+    ) -> Result<T, Failure> {
+        let request = request.map_err(|error| not_understood(path, error))?;
+        let answer = timeout(ANSWER_DEADLINE, self.exchange(request)).await;
+        let (status, body) =
+            answer.map_err(|_| Failure::Slow { socket: self.socket.clone(), seconds: ANSWER_DEADLINE.as_secs() })??;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| not_understood(path, error));
+        }
+        match serde_json::from_slice::<Refusal>(&body) {
+            Ok(refusal) => Err(Refused(refusal).into()),
+            Err(_) => Err(not_understood(path, format!("HTTP status {status}"))),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let broken = |reason: String| Failure::BrokenOff { socket: self.socket.clone(), reason };
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.to_string()))?;
+        let talk = async {
+            let response = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+            Ok((status, body.map_err(|error| broken(error.to_string()))?.to_bytes()))
+        };
+        let mut connection = std::pin::pin!(connection);
+        let mut talk = std::pin::pin!(talk);
+        tokio::select! {
+            answer = talk.as_mut() => answer,
+            // The connection may end right behind the answer, which then is complete.
+            _ = connection.as_mut() => talk.await,
+        }
+    }
+
+    fn unreachable(&self, error: &std::io::Error) -> Failure {
+        use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+        match error.kind() {
+            NotFound | ConnectionRefused => Failure::NoDaemon { state: self.state.clone() },
+            PermissionDenied => Failure::Denied { socket: self.socket.clone() },
+            _ => Failure::BrokenOff { socket: self.socket.clone(), reason: error.to_string() },
+        }
+    }
+}
+
+fn not_understood(path: &str, reason: impl ToString) -> Failure {
+    Failure::NotUnderstood { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// `name` as one segment of a path.
+pub(super) fn segment(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_is_one_segment() {
+        assert_eq!(segment("A1"), "A1");
+        assert_eq!(segment("a/b c?"), "a%2Fb%20c%3F");
+        assert_eq!(segment("ü"), "%C3%BC");
+    }
+}

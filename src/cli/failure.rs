@@ -1,0 +1,82 @@
+//! Why a command failed, as a person reads it, and the exit code for programs.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::config::ConfigError;
+use crate::rack::request::Refusal;
+
+/// Why a command failed.
+#[derive(Debug, Error, Diagnostic)]
+pub(super) enum Failure {
+    /// Nobody listens on the socket.
+    #[error("no farmhand runs on {}", state.display())]
+    #[diagnostic(
+        code(cli::no_daemon),
+        help(
+            "start it with `systemctl start farmhand`, or by hand with `farmhand run`; if its state directory is \
+             another one, give --state or set FARMHAND_STATE"
+        )
+    )]
+    NoDaemon { state: PathBuf },
+    /// The socket's permissions say no.
+    #[error("this user may not talk to the daemon on {}", socket.display())]
+    #[diagnostic(code(cli::permission_denied), help("use sudo, or join the daemon's group: adduser YOU farmhand"))]
+    Denied { socket: PathBuf },
+    /// The conversation broke off.
+    #[error("the daemon on {} broke off: {reason}", socket.display())]
+    #[diagnostic(code(cli::broken_off), help("it may be stopping or starting; try again, then look at its log"))]
+    BrokenOff { socket: PathBuf, reason: String },
+    /// It did not answer in time.
+    #[error("the daemon on {} did not answer within {seconds} s", socket.display())]
+    #[diagnostic(code(cli::no_answer), help("look at its log: journalctl -u farmhand"))]
+    Slow { socket: PathBuf, seconds: u64 },
+    /// It answered something that this program does not understand.
+    #[error("the daemon's answer to {path} is not understood: {reason}")]
+    #[diagnostic(
+        code(cli::not_understood),
+        help("are the daemon and this program of one version? restart the daemon after an upgrade")
+    )]
+    NotUnderstood { path: String, reason: String },
+    /// It refused.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Refused(#[from] Refused),
+    /// The configuration.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] ConfigError),
+    /// This process could not start what it needs.
+    #[error("the program cannot start: {0}")]
+    #[diagnostic(code(cli::runtime))]
+    Runtime(std::io::Error),
+}
+
+impl Failure {
+    /// See the text in `--help`.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::NotUnderstood { .. } | Self::Runtime(_) => 1,
+            Self::NoDaemon { .. } | Self::Denied { .. } | Self::BrokenOff { .. } | Self::Slow { .. } => 3,
+            Self::Refused(_) => 4,
+        }
+    }
+}
+
+/// The daemon's refusal, with its own code and help.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(super) struct Refused(pub(super) Refusal);
+
+impl Diagnostic for Refused {
+    fn code<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
+        Some(Box::new(&self.0.code))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
+        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn Display>)
+    }
+}

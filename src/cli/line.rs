@@ -1,0 +1,59 @@
+//! `farmhand line`: the lines of phones to the central server.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::paper::{Cell, Paper, json, or_dash};
+use super::phones::tone_of_line;
+use crate::rack::ids::{PhoneId, SlotName};
+use crate::rack::snapshot::{LineView, PhoneView};
+
+#[derive(Debug, Args)]
+pub(super) struct Line {
+    /// Only the line of this phone, by slot or id
+    #[arg(value_name = "SLOT|ID")]
+    name: Option<String>,
+    /// Print the lines as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A line with its phone, for JSON.
+#[derive(Serialize)]
+struct PhoneLine<'p> {
+    phone: &'p PhoneId,
+    slot: Option<&'p SlotName>,
+    #[serde(flatten)]
+    line: &'p LineView,
+}
+
+impl Line {
+    pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
+        let phones: Vec<PhoneView> = match &self.name {
+            Some(name) => vec![client.read(&format!("/api/phones/{}", segment(name))).await?],
+            None => client.read("/api/phones").await?,
+        };
+        if self.json {
+            let lines =
+                phones.iter().map(|phone| PhoneLine { phone: &phone.id, slot: phone.slot.as_ref(), line: &phone.line });
+            return Ok(json(&lines.collect::<Vec<_>>()));
+        }
+        let heading = ["SLOT", "PHONE", "LINE", "SINCE", "HEARTBEAT", "WAITS FOR", "WHY"];
+        Ok(paper.table(&heading, phones.iter().map(|phone| row(phone, paper)).collect()))
+    }
+}
+
+fn row(phone: &PhoneView, paper: &Paper) -> Vec<Cell> {
+    let line = &phone.line;
+    vec![
+        or_dash(phone.slot.as_ref()).into(),
+        (&phone.id).into(),
+        Cell::toned(tone_of_line(line.state), line.state.as_str()),
+        paper.age(line.since).into(),
+        paper.age_or_dash(line.last_heartbeat).into(),
+        or_dash(line.deadline.as_ref().map(|deadline| &deadline.why)).into(),
+        (&line.why).into(),
+    ]
+}

@@ -1,0 +1,132 @@
+//! The command line: one file for each subcommand, one place that prints.
+//!
+//! ```text
+//! arguments ─▶ clap ─▶ one subcommand ─▶ client ── Unix socket ──▶ the daemon's desk
+//!                            └─▶ text, or a diagnostic ─▶ main prints it and chooses the exit code
+//! ```
+//!
+//! Invariant: subcommands return what is to be printed; only [`main`] writes to the terminal, so a closed pipe is no panic.
+//! Invariant: everything that prints data has `--json`, which is the API's own answer.
+
+mod client;
+mod completions;
+mod config;
+mod failure;
+mod hub;
+mod hubs;
+mod line;
+mod paper;
+mod phone;
+mod phones;
+mod rollout;
+mod status;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use client::Client;
+use failure::Failure;
+use paper::Paper;
+
+/// Where the package puts the configuration.
+const CONFIG_FILE: &str = "/etc/farmhand/farmhand.toml";
+
+/// What `--help` says below the options of the whole program.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: a problem in a file, or something that the system refused
+  2  the command line is wrong
+  3  no daemon answers
+  4  the daemon refused; the message says why";
+
+/// The controller of a rack of USB-tethered Android handsets
+#[derive(Debug, Parser)]
+#[command(name = "farmhand", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    /// The daemon's state directory, in which its socket is
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "FARMHAND_STATE",
+        hide_env_values = true,
+        default_value = "/var/lib/farmhand",
+        global = true
+    )]
+    state: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How the rack is, on one screen
+    Status(status::Status),
+    /// Every phone
+    Phones(phones::Phones),
+    /// One phone
+    Phone(phone::Phone),
+    /// Every power hub with its ports
+    Hubs(hubs::Hubs),
+    /// One power hub: show it, switch a port
+    Hub(hub::Hub),
+    /// Rollouts of an app: start, watch, approve, pause, resume
+    Rollout(rollout::Rollout),
+    /// The lines of phones to the central server
+    Line(line::Line),
+    /// Check a configuration file, show what it means, print an example
+    Config(config::Config),
+    /// Print the completions for a shell
+    Completions(completions::Completions),
+}
+
+/// Runs the command line of this process, and says how the process shall end.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(text) => print(&text),
+        Err(failure) => {
+            let code = failure.exit_code();
+            let _ = writeln!(std::io::stderr(), "{:?}", miette::Report::new(failure));
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Carries the command out; `Ok` is what is to be printed.
+fn dispatch(cli: Cli) -> Result<String, Failure> {
+    let paper = Paper::of_stdout();
+    match cli.command {
+        Command::Config(config) => return config.carry_out(),
+        Command::Completions(completions) => return completions.carry_out(Cli::command()),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let client = Client::at(&cli.state);
+    runtime.block_on(async {
+        match cli.command {
+            Command::Status(status) => status.carry_out(&client, &paper).await,
+            Command::Phones(phones) => phones.carry_out(&client, &paper).await,
+            Command::Phone(phone) => phone.carry_out(&client, &paper).await,
+            Command::Hubs(hubs) => hubs.carry_out(&client, &paper).await,
+            Command::Hub(hub) => hub.carry_out(&client, &paper).await,
+            Command::Rollout(rollout) => rollout.carry_out(&client, &paper).await,
+            Command::Line(line) => line.carry_out(&client, &paper).await,
+            Command::Config(_) | Command::Completions(_) => Ok(String::new()),
+        }
+    })
+}
+
+/// Writes `text` to standard output. A reader that has gone away (`farmhand phones | head -1`) is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

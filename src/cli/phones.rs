@@ -1,0 +1,74 @@
+//! `farmhand phones`: every phone, one a line.
+
+use clap::Args;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::paper::{Cell, Paper, Tone, json, or_dash};
+use crate::rack::snapshot::{LineState, PhoneState, PhoneView};
+
+#[derive(Debug, Args)]
+pub(super) struct Phones {
+    /// Print the API's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Phones {
+    pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
+        let phones: Vec<PhoneView> = client.read("/api/phones").await?;
+        if self.json {
+            return Ok(json(&phones));
+        }
+        if phones.is_empty() {
+            return Ok("No phone was found yet. Plug one in, with USB debugging switched on.\n".to_owned());
+        }
+        let heading = ["SLOT", "PHONE", "MODEL", "PLACE", "STATE", "BATTERY", "AGENT", "LINE", "ALIVE", "WHY"];
+        Ok(paper.table(&heading, phones.iter().map(|phone| row(phone, paper)).collect()))
+    }
+}
+
+fn row(phone: &PhoneView, paper: &Paper) -> Vec<Cell> {
+    // What an absent phone had is no news; `phone show` has it.
+    let here = phone.state != PhoneState::Absent;
+    let battery = phone.battery.filter(|_| here).map(|battery| {
+        let charging = if battery.charging { "+" } else { "" };
+        format!("{} %{charging}", battery.level_percent)
+    });
+    vec![
+        or_dash(phone.slot.as_ref()).into(),
+        (&phone.id).into(),
+        or_dash(phone.model.as_ref()).into(),
+        or_dash(phone.endpoint.as_ref()).into(),
+        Cell::toned(tone_of(phone.state), phone.state.as_str()),
+        or_dash(battery).into(),
+        or_dash(phone.agent.as_ref().map(|agent| &agent.version_name)).into(),
+        Cell::toned(tone_of_line(phone.line.state), phone.line.state.as_str()),
+        paper.age_or_dash(phone.last_alive).into(),
+        (&phone.why).into(),
+    ]
+}
+
+/// What a state means to the reader.
+pub(super) fn tone_of(state: PhoneState) -> Tone {
+    match state {
+        PhoneState::Ready => Tone::Good,
+        PhoneState::Absent => Tone::Quiet,
+        PhoneState::Recovering | PhoneState::Quarantined => Tone::Bad,
+        PhoneState::Detected
+        | PhoneState::Claiming
+        | PhoneState::Authorising
+        | PhoneState::Online
+        | PhoneState::Provisioning => Tone::Busy,
+    }
+}
+
+/// What a line's state means to the reader.
+pub(super) fn tone_of_line(state: LineState) -> Tone {
+    match state {
+        LineState::Registered => Tone::Good,
+        LineState::Closed => Tone::Quiet,
+        LineState::Connecting => Tone::Busy,
+        LineState::NeedsIdentity | LineState::Waiting => Tone::Bad,
+    }
+}

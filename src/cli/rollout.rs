@@ -1,0 +1,160 @@
+//! `farmhand rollout`: start one, watch it, let it go on.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::paper::{Cell, Paper, Tone, json, or_dash};
+use crate::rack::ids::{PackageName, PhoneId, RolloutId};
+use crate::rack::request::Request;
+use crate::rack::snapshot::{PhoneView, RolloutPhoneState, RolloutState, RolloutView};
+
+#[derive(Debug, Args)]
+pub(super) struct Rollout {
+    #[command(subcommand)]
+    action: Action,
+    /// Print the answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Begin a rollout of an APK on this host
+    Start {
+        /// The APK
+        apk: PathBuf,
+        /// The package that the APK must be of; the configured agent's by default
+        #[arg(long)]
+        package: Option<String>,
+        /// Only this phone, by slot or id; may be given several times. All that are ready by default
+        #[arg(long = "phone", value_name = "SLOT|ID")]
+        phones: Vec<String>,
+    },
+    /// Every rollout, the newest first
+    List,
+    /// One rollout with its waves
+    Show {
+        /// Its name, such as R7
+        rollout: String,
+    },
+    /// Let one begin that waits for approval
+    Approve {
+        /// Its name, such as R7
+        rollout: String,
+    },
+    /// Start no further install
+    Pause {
+        /// Its name, such as R7
+        rollout: String,
+    },
+    /// Go on, trying again what failed
+    Resume {
+        /// Its name, such as R7
+        rollout: String,
+    },
+}
+
+impl Rollout {
+    pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
+        let order = match self.action {
+            Action::List => {
+                let rollouts: Vec<RolloutView> = client.read("/api/rollouts").await?;
+                return Ok(if self.json { json(&rollouts) } else { list(&rollouts, paper) });
+            }
+            Action::Show { rollout } => {
+                let rollout: RolloutView = client.read(&format!("/api/rollouts/{}", segment(&rollout))).await?;
+                return Ok(if self.json { json(&rollout) } else { sheet(&rollout, paper) });
+            }
+            Action::Start { apk, package, phones } => start(client, apk, package, phones).await?,
+            Action::Approve { rollout } => Request::RolloutApprove { rollout: RolloutId::new(rollout) },
+            Action::Pause { rollout } => Request::RolloutPause { rollout: RolloutId::new(rollout) },
+            Action::Resume { rollout } => Request::RolloutResume { rollout: RolloutId::new(rollout) },
+        };
+        let done = client.order(&order).await?;
+        Ok(if self.json { json(&done) } else { done.what + "\n" })
+    }
+}
+
+/// Phones are named by slot here and by id in the order, which outlives a move to another slot.
+async fn start(client: &Client, apk: PathBuf, package: Option<String>, names: Vec<String>) -> Result<Request, Failure> {
+    let mut phones: Vec<PhoneId> = Vec::new();
+    for name in names {
+        let phone: PhoneView = client.read(&format!("/api/phones/{}", segment(&name))).await?;
+        if !phones.contains(&phone.id) {
+            phones.push(phone.id);
+        }
+    }
+    let apk = std::path::absolute(&apk).unwrap_or(apk);
+    Ok(Request::RolloutStart { apk, package: package.map(PackageName::new), phones })
+}
+
+fn list(rollouts: &[RolloutView], paper: &Paper) -> String {
+    if rollouts.is_empty() {
+        return "No rollout yet. Begin one: farmhand rollout start APK\n".to_owned();
+    }
+    let row = |rollout: &RolloutView| -> Vec<Cell> {
+        vec![
+            (&rollout.id).into(),
+            rollout.package.as_str().into(),
+            (&rollout.version_name).into(),
+            Cell::toned(tone_of(rollout.state), rollout.state.as_str()),
+            progress(rollout).into(),
+            paper.age(rollout.created).into(),
+            (&rollout.why).into(),
+        ]
+    };
+    let heading = ["ROLLOUT", "PACKAGE", "VERSION", "STATE", "DONE", "AGE", "WHY"];
+    paper.table(&heading, rollouts.iter().map(row).collect())
+}
+
+fn progress(rollout: &RolloutView) -> String {
+    let phones = rollout.waves.iter().flat_map(|wave| &wave.phones);
+    let done = phones.clone().filter(|phone| phone.state == RolloutPhoneState::Done).count();
+    format!("{done}/{}", phones.count())
+}
+
+fn sheet(rollout: &RolloutView, paper: &Paper) -> String {
+    let state = paper.paint(tone_of(rollout.state), rollout.state.as_str());
+    let head = format!(
+        "{}  {} {} ({})  {state}, {} done, began {} ago\n{}\n",
+        rollout.id,
+        rollout.package,
+        rollout.version_name,
+        rollout.version_code,
+        progress(rollout),
+        paper.age(rollout.created),
+        rollout.why,
+    );
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    for (number, wave) in rollout.waves.iter().enumerate() {
+        for phone in &wave.phones {
+            let tone = match phone.state {
+                RolloutPhoneState::Done => Tone::Good,
+                RolloutPhoneState::Failed => Tone::Bad,
+                RolloutPhoneState::Installing => Tone::Busy,
+                RolloutPhoneState::Waiting => Tone::Quiet,
+            };
+            rows.push(vec![
+                (number + 1).into(),
+                (&phone.phone).into(),
+                Cell::toned(tone, phone.state.as_str()),
+                phone.attempts.into(),
+                or_dash(phone.why.as_ref()).into(),
+            ]);
+        }
+    }
+    head + &paper.table(&["WAVE", "PHONE", "STATE", "TRIES", "WHY"], rows)
+}
+
+fn tone_of(state: RolloutState) -> Tone {
+    match state {
+        RolloutState::Finished => Tone::Good,
+        RolloutState::Paused | RolloutState::Aborted => Tone::Bad,
+        RolloutState::Gathering | RolloutState::Fetching | RolloutState::WaitingApproval | RolloutState::Running => {
+            Tone::Busy
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `farmhand status`: how the rack is, on one screen.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::paper::{Paper, Tone, json};
+use super::phones::tone_of;
+use crate::rack::Snapshot;
+use crate::rack::snapshot::{HostHealth, HubState, LineState, MqttState, PhoneState};
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Print the whole snapshot as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
+        let rack: Snapshot = client.read("/api/snapshot").await?;
+        Ok(if self.json { json(&rack) } else { screen(&rack, paper) })
+    }
+}
+
+fn screen(rack: &Snapshot, paper: &Paper) -> String {
+    let daemon = &rack.daemon;
+    let mut text = format!("{} · farmhand {} · up {}\n\n", daemon.rack, daemon.version, paper.age(daemon.started));
+    let mut line = |key: &str, value: &str| {
+        let _ = writeln!(text, "{}  {value}", paper.paint(Tone::Quiet, &format!("{key:<8}")));
+    };
+    line("phones", &phones(rack, paper));
+    line("lines", &lines(rack));
+    line("host", &rack.host.as_ref().map_or_else(|| "not measured yet".to_owned(), host));
+    line("mqtt", &mqtt(rack));
+    for hub in &rack.hubs {
+        let fed: u32 = hub.ports.iter().map(|port| port.current_milliamps).sum();
+        let fed = if hub.state == HubState::Live { format!(", feeds {fed} mA") } else { format!(": {}", hub.why) };
+        line("hub", &format!("{} {}{fed}", hub.name, hub.state.as_str()));
+    }
+    for rollout in rack.rollouts.iter().filter(|rollout| !rollout.state.is_over()) {
+        line("rollout", &format!("{} {}: {}", rollout.id, rollout.state.as_str(), rollout.why));
+    }
+    for off in &rack.switched_off {
+        line("off", &format!("{}; switch it on with {}", off.what, off.how));
+    }
+    let troubled = |state| matches!(state, PhoneState::Recovering | PhoneState::Quarantined | PhoneState::Authorising);
+    for phone in rack.phones.iter().filter(|phone| troubled(phone.state)) {
+        let place = phone.slot.as_ref().map_or_else(|| phone.id.to_string(), ToString::to_string);
+        let state = paper.paint(tone_of(phone.state), phone.state.as_str());
+        line(&place, &format!("{state} for {}: {}", paper.age(phone.since), phone.why));
+    }
+    text
+}
+
+fn phones(rack: &Snapshot, paper: &Paper) -> String {
+    if rack.phones.is_empty() {
+        return "none yet: plug one in, with USB debugging switched on".to_owned();
+    }
+    let by_state = PhoneState::ALL.into_iter().rev().filter_map(|state| {
+        let count = rack.phones.iter().filter(|phone| phone.state == state).count();
+        (count > 0).then(|| paper.paint(tone_of(state), &format!("{count} {}", state.as_str())))
+    });
+    format!("{}: {}", rack.phones.len(), by_state.collect::<Vec<_>>().join(", "))
+}
+
+fn lines(rack: &Snapshot) -> String {
+    let by_state = LineState::ALL.into_iter().filter_map(|state| {
+        let count = rack.phones.iter().filter(|phone| phone.line.state == state).count();
+        (count > 0).then(|| format!("{count} {}", state.as_str()))
+    });
+    let lines = by_state.collect::<Vec<_>>().join(", ");
+    if lines.is_empty() { "none".to_owned() } else { lines }
+}
+
+fn host(host: &HostHealth) -> String {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let mut parts = Vec::new();
+    parts.extend(host.cpu_percent.map(|cpu| format!("CPU {cpu:.0} %")));
+    let (used, total) = (host.memory_used_bytes as f64 / GIB, host.memory_total_bytes as f64 / GIB);
+    parts.push(format!("memory {used:.1} of {total:.1} GiB"));
+    parts.extend(host.disk_free_bytes.map(|free| format!("{:.1} GiB of disk free", free as f64 / GIB)));
+    parts.extend(host.temperature_celsius.map(|celsius| format!("{celsius:.1} °C")));
+    parts.join(", ")
+}
+
+fn mqtt(rack: &Snapshot) -> String {
+    match rack.mqtt.state {
+        MqttState::Away => format!("away: {}", rack.mqtt.why),
+        state => state.as_str().to_owned(),
+    }
+}

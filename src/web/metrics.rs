@@ -1,0 +1,199 @@
+//! The rack as Prometheus reads it. A value that is not known, or too old to be believed, is left out: a gap is honest, a zero
+//! is not.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+
+use super::Counter;
+use crate::clock::UnixMillis;
+use crate::rack::Snapshot;
+use crate::rack::snapshot::{HostHealth, HubState, LineState, MqttState, PhoneState, RolloutState};
+
+/// The text format's own content type.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A metric's name, and what Prometheus tells of it. All are gauges.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Family(&'static str, &'static str);
+
+const INFO: Family = Family("farmhand_info", "The daemon, always 1.");
+const START_TIME: Family = Family("farmhand_start_time_seconds", "When the daemon started, since 1970.");
+const PHONES: Family = Family("farmhand_phones", "Phones by state.");
+const LINES: Family = Family("farmhand_lines", "Central lines by state.");
+const ROLLOUTS: Family = Family("farmhand_rollouts", "Rollouts by state.");
+const BATTERY: Family = Family("farmhand_phone_battery_ratio", "A phone's battery, 0 to 1, as last read.");
+const BATTERY_CELSIUS: Family =
+    Family("farmhand_phone_battery_celsius", "A phone's battery temperature, as last read.");
+const ALIVE: Family = Family("farmhand_phone_alive_time_seconds", "When a phone last answered the probe, since 1970.");
+const HUB_LIVE: Family = Family("farmhand_hub_live", "Whether a hub's readings can be believed.");
+const HUB_CELSIUS: Family = Family("farmhand_hub_celsius", "A live hub's temperature.");
+const HUB_VOLTS: Family = Family("farmhand_hub_supply_volts", "A live hub's 5 V rail.");
+const PORT_AMPERES: Family = Family("farmhand_hub_port_amperes", "What a port of a live hub feeds.");
+const CPU: Family = Family("farmhand_host_cpu_ratio", "Busy share of all processors, 0 to 1.");
+const MEMORY_USED: Family = Family("farmhand_host_memory_used_bytes", "Memory in use.");
+const MEMORY: Family = Family("farmhand_host_memory_bytes", "Memory there is.");
+const DISK_FREE: Family = Family("farmhand_host_disk_free_bytes", "Room left on the state directory's file system.");
+const DISK: Family = Family("farmhand_host_disk_bytes", "Size of the state directory's file system.");
+const HOST_CELSIUS: Family = Family("farmhand_host_celsius", "The hottest of the host's sensors.");
+const MQTT: Family = Family("farmhand_mqtt_connected", "Whether there is a connection to the configured broker.");
+
+pub(super) async fn metrics(State(counter): State<Counter>) -> Response {
+    let now = counter.desk.snapshots.borrow().clone();
+    ([(CONTENT_TYPE, TEXT_FORMAT)], page(&now)).into_response()
+}
+
+/// The whole page, family by family.
+fn page(rack: &Snapshot) -> String {
+    let mut page = Page::default();
+    page.add(INFO, &[("rack", &rack.daemon.rack), ("version", &rack.daemon.version)], 1.0);
+    page.add(START_TIME, &[], seconds(rack.daemon.started));
+    for state in PhoneState::ALL {
+        let count = rack.phones.iter().filter(|phone| phone.state == state).count();
+        page.add(PHONES, &[("state", state.as_str())], count as f64);
+    }
+    for state in LineState::ALL {
+        let count = rack.phones.iter().filter(|phone| phone.line.state == state).count();
+        page.add(LINES, &[("state", state.as_str())], count as f64);
+    }
+    for state in RolloutState::ALL {
+        let count = rack.rollouts.iter().filter(|rollout| rollout.state == state).count();
+        page.add(ROLLOUTS, &[("state", state.as_str())], count as f64);
+    }
+    page.phones(rack);
+    page.hubs(rack);
+    if let Some(host) = &rack.host {
+        page.host(host);
+    }
+    if rack.mqtt.state != MqttState::Off {
+        page.add(MQTT, &[], truth(rack.mqtt.state == MqttState::Connected));
+    }
+    page.text()
+}
+
+/// Lines by family: the format wants each family's lines together, in whatever order they are found.
+#[derive(Default)]
+struct Page(BTreeMap<Family, Vec<String>>);
+
+impl Page {
+    fn add(&mut self, family: Family, labels: &[(&str, &str)], value: f64) {
+        let labels = labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escaped(text))).collect::<Vec<_>>();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        self.0.entry(family).or_default().push(format!("{}{labels} {value}", family.0));
+    }
+
+    fn add_known(&mut self, family: Family, labels: &[(&str, &str)], value: Option<f64>) {
+        if let Some(value) = value {
+            self.add(family, labels, value);
+        }
+    }
+
+    fn phones(&mut self, rack: &Snapshot) {
+        for phone in &rack.phones {
+            let slot = phone.slot.as_ref().map_or("", |slot| slot.as_str());
+            let labels = [("phone", phone.id.as_str()), ("slot", slot)];
+            let battery = phone.battery.as_ref();
+            self.add_known(BATTERY, &labels, battery.map(|battery| f64::from(battery.level_percent) / 100.0));
+            self.add_known(
+                BATTERY_CELSIUS,
+                &labels,
+                battery.and_then(|battery| battery.temperature_celsius).map(f64::from),
+            );
+            self.add_known(ALIVE, &labels, phone.last_alive.map(seconds));
+        }
+    }
+
+    fn hubs(&mut self, rack: &Snapshot) {
+        for hub in &rack.hubs {
+            let name = ("hub", hub.name.as_str());
+            self.add(HUB_LIVE, &[name], truth(hub.state == HubState::Live));
+            if hub.state != HubState::Live {
+                continue;
+            }
+            self.add_known(HUB_CELSIUS, &[name], hub.temperature_celsius.map(f64::from));
+            self.add_known(HUB_VOLTS, &[name], hub.supply_volts.map(f64::from));
+            for port in &hub.ports {
+                let slot = port.slot.as_ref().map_or("", |slot| slot.as_str());
+                let labels = [name, ("port", &port.port.to_string()), ("slot", slot)];
+                self.add(PORT_AMPERES, &labels, f64::from(port.current_milliamps) / 1000.0);
+            }
+        }
+    }
+
+    fn host(&mut self, host: &HostHealth) {
+        self.add_known(CPU, &[], host.cpu_percent.map(|cpu| f64::from(cpu) / 100.0));
+        self.add(MEMORY_USED, &[], host.memory_used_bytes as f64);
+        self.add(MEMORY, &[], host.memory_total_bytes as f64);
+        self.add_known(DISK_FREE, &[], host.disk_free_bytes.map(|bytes| bytes as f64));
+        self.add_known(DISK, &[], host.disk_total_bytes.map(|bytes| bytes as f64));
+        self.add_known(HOST_CELSIUS, &[], host.temperature_celsius.map(f64::from));
+    }
+
+    fn text(self) -> String {
+        let mut text = String::new();
+        for (Family(name, help), lines) in self.0 {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{}", lines.join("\n"));
+        }
+        text
+    }
+}
+
+fn seconds(at: UnixMillis) -> f64 {
+    at.0 as f64 / 1000.0
+}
+
+fn truth(holds: bool) -> f64 {
+    if holds { 1.0 } else { 0.0 }
+}
+
+/// A label's text, as the format wants it.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rack::ids::HubName;
+    use crate::rack::snapshot::{HubView, MqttView};
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let stale = HubView {
+            name: HubName::new("H\"1"),
+            device: "/dev/ttyUSB0".to_owned(),
+            identity: None,
+            state: HubState::Stale,
+            why: "it does not answer".to_owned(),
+            last_reading: None,
+            temperature_celsius: Some(40.0),
+            supply_volts: Some(5.1),
+            ports: Vec::new(),
+        };
+        let rack = Snapshot { hubs: vec![stale], ..Snapshot::default() };
+        let text = page(&rack);
+        assert!(text.contains("farmhand_phones{state=\"ready\"} 0\n"), "{text}");
+        assert!(text.contains("farmhand_hub_live{hub=\"H\\\"1\"} 0\n"), "{text}");
+        for absent in ["farmhand_hub_celsius", "farmhand_host", "farmhand_mqtt"] {
+            assert!(!text.contains(absent), "{absent} in {text}");
+        }
+    }
+
+    #[test]
+    fn each_family_stands_together_below_its_help() {
+        let mqtt = MqttView { state: MqttState::Away, why: String::new() };
+        let text = page(&Snapshot { host: Some(HostHealth::default()), mqtt, ..Snapshot::default() });
+        let mut current = "";
+        for line in text.lines() {
+            match line.strip_prefix("# HELP ") {
+                Some(help) => current = help.split(' ').next().unwrap(),
+                None if line.starts_with('#') => assert!(line.contains(current), "{line}"),
+                None => assert!(line.starts_with(current), "{line} below {current}"),
+            }
+        }
+        assert!(text.contains("farmhand_mqtt_connected 0\n"));
+    }
+}

@@ -1,0 +1,78 @@
+//! What a person or a program sees of the rack through a browser, a scraper or the command line: one HTTP interface, two doors.
+//!
+//! ```text
+//!   farmhand's command line ── Unix socket ──▶ door::Local ───┐            ┌── snapshots ◀── the model
+//!                                                             ├─▶ router ──┤
+//!   browser, Prometheus ────── TCP ──────────▶ door::Network ─┘            └── requests ───▶ the model
+//! ```
+//!
+//! Reading is the same through both. Orders are taken from the local door, to which the file system's permissions decide who
+//! comes, and from the network door only where [`door`] finds that they come from this very host.
+//!
+//! Invariant: nothing here waits for the model without a deadline, and nothing here can slow it: snapshots come by `watch`,
+//! orders go through a bounded queue that refuses when it is full.
+//! Invariant: every open stream ends when the daemon stops (`tests::an_open_stream_does_not_hold_up_the_end`).
+
+mod api;
+pub mod change;
+mod door;
+mod events;
+mod metrics;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::rack::Snapshot;
+use crate::rack::request::{Done, Refusal, Request};
+
+pub use door::Door;
+pub use serve::{BindError, bind_tcp, bind_unix, serve_tcp, serve_unix};
+
+/// An order on its way to the model, with the way back for the answer.
+pub type Order = (Request, oneshot::Sender<Result<Done, Refusal>>);
+
+/// Where operators meet the model: they read the snapshots and hand in orders.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// The newest snapshot.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// To the model. An order that finds the queue full is refused.
+    pub requests: mpsc::Sender<Order>,
+}
+
+/// The most event streams that are kept open at once; each holds one snapshot.
+const STREAMS_MAX: usize = 64;
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Counter {
+    desk: Desk,
+    streams: Arc<Semaphore>,
+    cancel: CancellationToken,
+}
+
+/// Every path, as seen through `door`. Streams end with `cancel`.
+pub fn router(desk: Desk, door: Door, cancel: CancellationToken) -> Router {
+    let counter = Counter { desk, streams: Arc::new(Semaphore::new(STREAMS_MAX)), cancel };
+    Router::new()
+        .route("/api/snapshot", get(api::snapshot))
+        .route("/api/phones", get(api::phones))
+        .route("/api/phones/{name}", get(api::phone))
+        .route("/api/hubs", get(api::hubs))
+        .route("/api/hubs/{name}", get(api::hub))
+        .route("/api/rollouts", get(api::rollouts))
+        .route("/api/rollouts/{id}", get(api::rollout))
+        .route("/api/requests", post(api::request).layer(axum::middleware::from_fn_with_state(door, door::admit)))
+        .route("/api/events", get(events::events))
+        .route("/metrics", get(metrics::metrics))
+        .route("/healthz", get(api::healthz))
+        .fallback(api::no_such_path)
+        .with_state(counter)
+}

@@ -1,0 +1,292 @@
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request as Http, StatusCode, header};
+use http_body_util::BodyExt;
+use proptest::prelude::*;
+use tower::ServiceExt;
+
+use super::change::Change;
+use super::*;
+use crate::clock::UnixMillis;
+use crate::rack::ids::{HubName, HubPort, PhoneId, RolloutId, SlotName};
+use crate::rack::snapshot::{HostHealth, LineView, PhoneState, PhoneView, PortMode};
+
+fn phone(id: &str, slot: Option<&str>, state: PhoneState) -> PhoneView {
+    PhoneView {
+        id: PhoneId::new(id),
+        slot: slot.map(SlotName::new),
+        endpoint: None,
+        serial: None,
+        state,
+        why: "so it was set up".to_owned(),
+        since: UnixMillis(0),
+        deadline: None,
+        brand: None,
+        model: None,
+        sdk: None,
+        battery: None,
+        agent: None,
+        line: LineView::default(),
+        last_alive: None,
+        power: None,
+    }
+}
+
+fn two_phones() -> Snapshot {
+    let phones = vec![phone("S1", Some("A1"), PhoneState::Ready), phone("S2", None, PhoneState::Online)];
+    Snapshot { revision: 7, phones, ..Snapshot::default() }
+}
+
+/// The desk's back: what the model holds of it.
+struct Model {
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    orders: mpsc::Receiver<Order>,
+}
+
+fn desk(rack: Snapshot, queue: usize) -> (Desk, Model) {
+    let (snapshots, watched) = watch::channel(Arc::new(rack));
+    let (requests, orders) = mpsc::channel(queue);
+    (Desk { snapshots: watched, requests }, Model { snapshots, orders })
+}
+
+async fn ask(desk: &Desk, request: Http<Body>) -> (StatusCode, serde_json::Value) {
+    let router = router(desk.clone(), Door::Local, CancellationToken::new());
+    let response = router.oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()))
+}
+
+fn get(path: &str) -> Http<Body> {
+    Http::get(path).body(Body::empty()).unwrap()
+}
+
+fn post(body: &str) -> Http<Body> {
+    let json = (header::CONTENT_TYPE, "application/json");
+    Http::post("/api/requests").header(json.0, json.1).body(Body::from(body.to_owned())).unwrap()
+}
+
+#[tokio::test]
+async fn a_phone_is_found_by_slot_and_by_id() {
+    let (desk, _model) = desk(two_phones(), 1);
+    assert_eq!(ask(&desk, get("/api/phones/A1")).await.1["id"], "S1");
+    assert_eq!(ask(&desk, get("/api/phones/S2")).await.1["state"], "online");
+    assert_eq!(ask(&desk, get("/api/snapshot")).await.1["revision"], 7);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named_with_what_is() {
+    let (desk, _model) = desk(two_phones(), 1);
+    let (status, refusal) = ask(&desk, get("/api/phones/a1")).await;
+    assert_eq!((status, &refusal["code"]), (StatusCode::NOT_FOUND, &"phone.unknown".into()));
+    assert_eq!(refusal["help"], "did you mean `A1`?");
+    assert_eq!(ask(&desk, get("/api/hubs/H1")).await.1["help"], "there is no hub yet");
+    assert_eq!(ask(&desk, get("/api/rollouts/R1")).await.1["code"], "rollout.unknown");
+    assert_eq!(ask(&desk, get("/somewhere")).await.1["code"], "path.unknown");
+}
+
+#[tokio::test]
+async fn an_order_reaches_the_model_and_its_answer_comes_back() {
+    let (desk, mut model) = desk(two_phones(), 1);
+    let answers = tokio::spawn(async move {
+        let (request, answer) = model.orders.recv().await.unwrap();
+        answer.send(Ok(Done { what: "Port 3 of H1 is off.".to_owned(), rollout: None })).unwrap();
+        request
+    });
+    let (status, done) = ask(&desk, post(r#"{"do":"set_port","hub":"H1","port":3,"mode":"off"}"#)).await;
+    assert_eq!((status, &done["what"]), (StatusCode::OK, &"Port 3 of H1 is off.".into()));
+    let order = Request::SetPort { hub: HubName::new("H1"), port: HubPort(3), mode: PortMode::Off };
+    assert_eq!(answers.await.unwrap(), order);
+}
+
+#[tokio::test]
+async fn a_refusal_has_a_status_by_its_code() {
+    let (desk, mut model) = desk(two_phones(), 1);
+    tokio::spawn(async move {
+        while let Some((request, answer)) = model.orders.recv().await {
+            let known = request == Request::RolloutPause { rollout: RolloutId::new("R1") };
+            let code = if known { "rollout.over" } else { "rollout.unknown" };
+            let _ = answer.send(Err(Refusal { code: code.to_owned(), what: String::new(), help: None }));
+        }
+    });
+    let pause = |id| post(&format!(r#"{{"do":"rollout_pause","rollout":"{id}"}}"#));
+    assert_eq!(ask(&desk, pause("R1")).await.0, StatusCode::CONFLICT);
+    assert_eq!(ask(&desk, pause("R2")).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_is_no_order_is_refused_with_an_example() {
+    let (desk, _model) = desk(two_phones(), 1);
+    for body in ["", "{}", "[1]", r#"{"do":"fly"}"#, r#"{"do":"set_port","hub":"H1","port":900,"mode":"off"}"#] {
+        let (status, refusal) = ask(&desk, post(body)).await;
+        assert!(status.is_client_error(), "{body}: {status}");
+        assert_eq!(refusal["code"], "request.malformed");
+        assert!(refusal["help"].as_str().unwrap().contains("rollout_approve"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_does_not_answer_is_not_waited_for_for_ever() {
+    let (desk, model) = desk(two_phones(), 1);
+    let order = || post(r#"{"do":"rollout_pause","rollout":"R1"}"#);
+    let (status, refusal) = ask(&desk, order()).await;
+    assert_eq!((status, &refusal["code"]), (StatusCode::GATEWAY_TIMEOUT, &"daemon.slow".into()));
+    let (status, refusal) = ask(&desk, order()).await;
+    assert_eq!(
+        (status, &refusal["code"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"daemon.busy".into()),
+        "the queue is full"
+    );
+    drop(model);
+    let (status, refusal) = ask(&desk, order()).await;
+    assert_eq!((status, &refusal["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"daemon.stopping".into()));
+    assert_eq!(ask(&desk, get("/healthz")).await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// The next event that a stream tells: its kind and content.
+async fn next_event(body: &mut Body) -> Option<(String, serde_json::Value)> {
+    loop {
+        let frame = body.frame().await?.unwrap();
+        let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        if let (Some(kind), Some(data)) = (field("event: "), field("data: ")) {
+            return Some((kind, serde_json::from_str(&data).unwrap()));
+        }
+    }
+}
+
+async fn stream(desk: &Desk, cancel: &CancellationToken) -> Body {
+    let router = router(desk.clone(), Door::Local, cancel.clone());
+    router.oneshot(get("/api/events")).await.unwrap().into_body()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_sees_the_rack_then_what_changes_in_it() {
+    let (desk, model) = desk(two_phones(), 1);
+    let mut body = stream(&desk, &CancellationToken::new()).await;
+    let (kind, whole) = next_event(&mut body).await.unwrap();
+    assert_eq!((kind.as_str(), &whole["phones"][0]["state"]), ("snapshot", &"ready".into()));
+
+    let mut rack = two_phones();
+    rack.revision = 8;
+    rack.phones[0].state = PhoneState::Absent;
+    model.snapshots.send(Arc::new(rack)).unwrap();
+    let (kind, change) = next_event(&mut body).await.unwrap();
+    assert_eq!((kind.as_str(), &change["revision"]), ("change", &8.into()));
+    assert_eq!(change["phones"].as_array().unwrap().len(), 1, "only the phone that changed");
+    assert_eq!(change.get("hubs"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_changes_is_told_at_most_ten_times_a_second() {
+    let (desk, model) = desk(two_phones(), 1);
+    let mut body = stream(&desk, &CancellationToken::new()).await;
+    next_event(&mut body).await.unwrap();
+    let begin = tokio::time::Instant::now();
+    tokio::spawn(async move {
+        for revision in 8..=1007 {
+            model.snapshots.send(Arc::new(Snapshot { revision, ..two_phones() })).unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // The viewer shall have seen the last one before the model ends.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    });
+    let mut told = 0;
+    let mut last = 0;
+    while let Some((_, change)) = next_event(&mut body).await {
+        told += 1;
+        last = change["revision"].as_u64().unwrap();
+    }
+    assert_eq!(last, 1007, "the newest is never lost");
+    assert!(told <= 12, "{told} events in {:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_is_kept_alive() {
+    let (desk, _model) = desk(two_phones(), 1);
+    let mut body = stream(&desk, &CancellationToken::new()).await;
+    next_event(&mut body).await.unwrap();
+    let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(frame.starts_with(b":"), "{frame:?}");
+}
+
+#[tokio::test]
+async fn streams_are_counted() {
+    let (desk, _model) = desk(two_phones(), 1);
+    let router = router(desk, Door::Local, CancellationToken::new());
+    let mut open = Vec::new();
+    for _ in 0..STREAMS_MAX {
+        open.push(router.clone().oneshot(get("/api/events")).await.unwrap());
+    }
+    let refused = router.clone().oneshot(get("/api/events")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    open.pop();
+    assert_eq!(router.oneshot(get("/api/events")).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_open_stream_does_not_hold_up_the_end() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (desk, _model) = desk(two_phones(), 1);
+    let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cancel = CancellationToken::new();
+    let served = tokio::spawn(serve_tcp(listener, desk, cancel.clone()));
+    let mut browser = tokio::net::TcpStream::connect(address).await.unwrap();
+    browser.write_all(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("event: snapshot") {
+        assert_ne!(browser.read_buf(&mut heard).await.unwrap(), 0, "{}", String::from_utf8_lossy(&heard));
+    }
+    cancel.cancel();
+    let begin = std::time::Instant::now();
+    served.await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_foreign_name_gets_no_order_through_the_network_door() {
+    let (desk, _model) = desk(two_phones(), 1);
+    let router = router(desk, Door::Network("127.0.0.1:8420".parse().unwrap()), CancellationToken::new());
+    let mut order = post(r#"{"do":"rollout_pause","rollout":"R1"}"#);
+    order.headers_mut().insert(header::HOST, "evil.example:8420".parse().unwrap());
+    let response = router.oneshot(order).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn the_socket_of_a_dead_daemon_is_replaced_and_that_of_a_living_one_is_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("farmhand.sock");
+    drop(bind_unix(&path).await.unwrap());
+    let living = bind_unix(&path).await.unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    assert!(matches!(bind_unix(&path).await, Err(BindError::Occupied(_))));
+    drop(living);
+}
+
+fn some_phone() -> impl Strategy<Value = PhoneView> {
+    let state = proptest::sample::select(PhoneState::ALL.to_vec());
+    ("[a-e]", state).prop_map(|(id, state)| phone(&id, None, state))
+}
+
+fn some_rack() -> impl Strategy<Value = Snapshot> {
+    (proptest::collection::vec(some_phone(), 0..5), any::<u64>(), any::<u64>()).prop_map(
+        |(mut phones, revision, used)| {
+            let mut seen = std::collections::BTreeSet::new();
+            phones.retain(|phone| seen.insert(phone.id.clone()));
+            let host = Some(HostHealth { memory_used_bytes: used, ..HostHealth::default() });
+            Snapshot { revision, phones, host, ..Snapshot::default() }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_change_makes_the_newer_rack_from_the_older(mut old in some_rack(), new in some_rack()) {
+        Change::between(&old, &new).apply(&mut old);
+        prop_assert_eq!(old, new);
+    }
+}

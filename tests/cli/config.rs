@@ -1,0 +1,61 @@
+//! Diagnostics of configurations, frozen.
+
+use std::path::Path;
+
+use crate::desk::{Said, farmhand};
+
+fn checked(text: &str) -> (tempfile::TempDir, Said) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("farmhand.toml"), text).unwrap();
+    let said = farmhand(dir.path(), &["config", "check", "farmhand.toml"]);
+    (dir, said)
+}
+
+#[test]
+fn each_kind_of_problem_shows_its_line_and_what_is_allowed() {
+    let cases = [
+        ("unknown key", "[central]\nserver = \"centre.example:9200\"\nheartbeat = 60\n"),
+        ("unknown section", "[[slots]]\nname = \"A1\"\npath = \"1-2\"\n"),
+        ("bad value", "[central]\nserver = \"centre.example:9200\"\nheartbeat_s = \"60\"\n"),
+        ("unknown word", "[recovery]\nmax_rung = \"reboots\"\n"),
+        ("missing key", "[agent]\napk = \"agent.apk\"\n"),
+        ("wave of nobody", "[rollout]\nwaves = [1, 0, 50]\n"),
+        ("not toml", "[web]\nlisten = 127.0.0.1:8420\n"),
+        (
+            "several",
+            "[[hub]]\nname = \"H1\"\ndevice = \"/dev/ttyUSB0\"\n\n[[slot]]\nname = \"A1\"\npath = \"1-2\"\nhub = \"H2\"\nport = 1\n\n\
+             [[slot]]\nname = \"A1\"\nendpoint = \"tcp:localhost\"\n",
+        ),
+        (
+            "one port for two",
+            "[[hub]]\nname = \"H1\"\ndevice = \"/dev/ttyUSB0\"\n[[slot]]\nname = \"A1\"\npath = \"1-2\"\nhub = \"H1\"\nport = 1\n\
+             [[slot]]\nname = \"A2\"\npath = \"1-3\"\nhub = \"H1\"\nport = 1\n",
+        ),
+    ];
+    for (name, text) in cases {
+        let (dir, said) = checked(text);
+        assert_eq!(said.code, 1, "{name}");
+        insta::assert_snapshot!(name.replace(' ', "_"), said.redacted(dir.path()));
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = farmhand(dir.path(), &["config", "check", "nowhere.toml"]);
+    insta::assert_snapshot!("unreadable", said.redacted(dir.path()));
+}
+
+#[test]
+fn the_example_passes_its_own_check() {
+    let example = farmhand(Path::new("/"), &["config", "example"]).out;
+    let (_dir, said) = checked(&example);
+    assert_eq!((said.code, said.out.as_str()), (0, "farmhand.toml is right: 0 slots, 0 hubs.\n"), "{}", said.err);
+}
+
+#[test]
+fn show_marks_defaults() {
+    let (dir, _) = checked("[rack]\nname = \"rack-1\"\n[central]\nserver = \"centre.example:9200\"\ngrace_s = 30\n");
+    let said = farmhand(dir.path(), &["config", "show", "farmhand.toml"]);
+    insta::assert_snapshot!("show", said.redacted(dir.path()));
+}

@@ -1,0 +1,40 @@
+//! Every `--help`, frozen.
+
+use crate::desk::farmhand;
+
+#[test]
+fn every_help_text_is_as_agreed() {
+    let state = tempfile::tempdir().unwrap();
+    let commands: &[&[&str]] = &[
+        &[],
+        &["status"],
+        &["phones"],
+        &["phone"],
+        &["phone", "A1", "show"],
+        &["hubs"],
+        &["hub"],
+        &["hub", "H1", "port"],
+        &["rollout"],
+        &["rollout", "start"],
+        &["rollout", "approve"],
+        &["line"],
+        &["config"],
+        &["config", "check"],
+        &["completions"],
+    ];
+    for command in commands {
+        let said = farmhand(state.path(), &[command, &["--help"][..]].concat());
+        assert_eq!((said.code, said.err.as_str()), (0, ""), "{command:?}");
+        let name = [&["help"], *command].concat().join("_");
+        insta::assert_snapshot!(name, said.redacted(state.path()));
+    }
+}
+
+#[test]
+fn each_shell_gets_its_completions() {
+    let state = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let said = farmhand(state.path(), &["completions", shell]);
+        assert!(said.code == 0 && said.out.contains("rollout"), "{shell}: {said:?}");
+    }
+}

@@ -1,0 +1,57 @@
+//! What reading commands print.
+
+use crate::desk::Fixture;
+
+#[test]
+fn every_table_is_as_agreed() {
+    let desk = Fixture::of_rack();
+    let commands: &[&[&str]] = &[
+        &["status"],
+        &["phones"],
+        &["phone", "A5", "show"],
+        &["hubs"],
+        &["hub", "H2", "show"],
+        &["rollout", "list"],
+        &["rollout", "show", "R2"],
+        &["line"],
+        &["line", "A7"],
+    ];
+    for command in commands {
+        let said = desk.farmhand(command);
+        assert_eq!(said.code, 0, "{said:?}");
+        insta::assert_snapshot!(command.join("_"), said.redacted(desk.state.path()));
+    }
+}
+
+#[test]
+fn an_empty_rack_says_what_to_do() {
+    let desk = Fixture::start(farmhand::rack::Snapshot::default(), |_| unreachable!("nothing is ordered"));
+    assert!(desk.farmhand(&["phones"]).out.contains("Plug one in"));
+    assert!(desk.farmhand(&["hubs"]).out.contains("[[hub]]"));
+    assert!(desk.farmhand(&["rollout", "list"]).out.contains("rollout start"));
+    assert!(desk.farmhand(&["status"]).out.contains("none yet"));
+}
+
+#[test]
+fn json_is_the_api_itself() {
+    let desk = Fixture::of_rack();
+    let phones = desk.farmhand(&["phones", "--json"]).json();
+    assert_eq!(phones[0]["slot"], "A1");
+    assert_eq!(phones[0]["state"], "ready");
+    assert_eq!(phones[0]["line"]["state"], "registered");
+    assert_eq!(desk.farmhand(&["phone", "A3", "show", "--json"]).json()["state"], "absent");
+    assert_eq!(desk.farmhand(&["hubs", "--json"]).json()[0]["ports"][2]["mode"], "off");
+    assert_eq!(desk.farmhand(&["hub", "H2", "show", "--json"]).json()["state"], "stale");
+    assert_eq!(desk.farmhand(&["rollout", "list", "--json"]).json()[1]["state"], "finished");
+    assert_eq!(desk.farmhand(&["rollout", "show", "R2", "--json"]).json()["waves"][1]["phones"][1]["state"], "failed");
+    assert_eq!(desk.farmhand(&["line", "A7", "--json"]).json()[0]["state"], "waiting");
+    assert_eq!(desk.farmhand(&["status", "--json"]).json()["revision"], 4711);
+}
+
+#[test]
+fn a_phone_is_found_by_its_id_too() {
+    let desk = Fixture::of_rack();
+    let by_slot = desk.farmhand(&["phone", "A1", "show", "--json"]).json();
+    let by_id = desk.farmhand(&["phone", by_slot["id"].as_str().unwrap(), "show", "--json"]).json();
+    assert_eq!(by_slot, by_id);
+}
