@@ -1,10 +1,16 @@
 //! Google's adbd 34 is the judge: it speaks ADB as phones do.
 
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use farmhand::adb::banner::PeerKind;
 use farmhand::adb::connection::{EndReason, Fault};
 use farmhand::adb::driver::OpenError;
+use farmhand::adb::services::sync::{FileStat, RemoteFile, SyncError};
+use tokio::io::ReadBuf;
 
 use crate::adbd::with_adbd;
 
@@ -109,4 +115,83 @@ fn a_shell_round_trip_takes_milliseconds() {
         // Nothing of ours waits for a timer or for the other side's TCP: the rest is adbd's fork.
         assert!(best < Duration::from_millis(40), "{best:?}");
     });
+}
+
+/// Bytes that no two places share.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let words = (0..len.div_ceil(8)).flat_map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.take(len).collect()
+}
+
+fn remote(path: &Path) -> RemoteFile {
+    RemoteFile { path: path.to_str().unwrap().to_owned(), mode: 0o600, mtime_s: 1_700_000_000 }
+}
+
+#[test]
+fn a_pushed_file_arrives_byte_for_byte_with_mode_and_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = remote(&dir.path().join("new/folder/file"));
+    with_adbd(async move |adbd| {
+        let adb = adbd.connect().await;
+        assert_eq!(adb.stat(&to.path).await.unwrap(), None);
+        // Neither a multiple of a DATA nor of a payload.
+        let file = noise((8 << 20) + 12_345);
+        assert_eq!(adb.push(file.as_slice(), &to).await.unwrap(), file.len() as u64);
+        assert!(std::fs::read(&to.path).unwrap() == file, "the bytes differ");
+        // adbd gives group and others what the owner has.
+        let stat = FileStat { mode: 0o100_666, size: file.len() as u64, mtime_s: 1_700_000_000 };
+        assert_eq!(adb.stat(&to.path).await.unwrap(), Some(stat));
+        assert_eq!(adb.push(&b""[..], &to).await.unwrap(), 0);
+        assert_eq!(std::fs::read(&to.path).unwrap(), b"");
+        drop(dir);
+    });
+}
+
+#[test]
+fn a_push_that_can_not_be_is_told_with_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let to = remote(&dir.path().join("file/below"));
+    with_adbd(async move |adbd| {
+        let adb = adbd.connect().await;
+        for len in [10, 5 << 20] {
+            let error = adb.push(noise(len).as_slice(), &to).await.unwrap_err();
+            assert!(matches!(&error, SyncError::Failed(why) if why.contains("irectory")), "{len}: {error}");
+        }
+        assert_eq!(adb.stat("/").await.unwrap().map(|stat| stat.mode & 0o170_000), Some(0o040_000));
+        drop(dir);
+    });
+}
+
+#[test]
+fn a_file_that_ends_in_the_middle_of_its_push_leaves_the_connection_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = remote(&dir.path().join("file"));
+    with_adbd(async move |adbd| {
+        let adb = adbd.connect().await;
+        let broken = failing(noise(3 << 20));
+        assert!(matches!(adb.push(broken, &to).await, Err(SyncError::Source(_))));
+        assert_eq!(adb.shell("echo alive").await.unwrap().text(), "alive");
+        drop(dir);
+    });
+}
+
+/// Gives the bytes, then an error, as a disk does that fails.
+fn failing(bytes: Vec<u8>) -> impl tokio::io::AsyncRead + Unpin {
+    struct Failing(std::io::Cursor<Vec<u8>>);
+    impl tokio::io::AsyncRead for Failing {
+        fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, to: &mut ReadBuf) -> Poll<io::Result<()>> {
+            if self.0.position() == self.0.get_ref().len() as u64 {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            Pin::new(&mut self.0).poll_read(context, to)
+        }
+    }
+    Failing(std::io::Cursor::new(bytes))
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Command;
 use super::inbox::{Inbox, Mail};
+use super::{Command, Greeted};
 use crate::adb::banner::Banner;
 use crate::adb::connection::{EndReason, Fault, OpenRefused, StreamId};
 
@@ -19,7 +19,7 @@ pub struct Adb {
 
 #[derive(Debug)]
 struct Shared {
-    banner: Banner,
+    greeted: Greeted,
     commands: mpsc::Sender<Command>,
     end: watch::Receiver<Option<Fault>>,
     cancel: CancellationToken,
@@ -48,18 +48,24 @@ pub enum OpenError {
 
 impl Adb {
     pub(super) fn new(
-        banner: Banner,
+        greeted: Greeted,
         commands: mpsc::Sender<Command>,
         end: watch::Receiver<Option<Fault>>,
         cancel: CancellationToken,
     ) -> Self {
-        Self { shared: Arc::new(Shared { banner, commands, end, cancel }) }
+        Self { shared: Arc::new(Shared { greeted, commands, end, cancel }) }
     }
 
     /// What the handset said of itself.
     #[must_use]
     pub fn banner(&self) -> &Banner {
-        &self.shared.banner
+        &self.shared.greeted.banner
+    }
+
+    /// The most bytes that one message carries: writes of exactly this length are fastest.
+    #[must_use]
+    pub fn payload_max(&self) -> usize {
+        self.shared.greeted.payload_max
     }
 
     /// Opens a stream to a service such as `shell:ls`. The handset's answer has a deadline.

@@ -114,9 +114,16 @@ pub async fn connect<T: Transport>(
     let queues = Queues { commands: command_queue, dropped: dropped_queue, cancel: cancel.clone() };
     tokio::spawn(task.run(reader, queues).in_current_span());
     match online.await {
-        Ok(banner) => Ok(Adb::new(banner, commands, end, cancel)),
+        Ok(greeted) => Ok(Adb::new(greeted, commands, end, cancel)),
         Err(_) => Err(ConnectError { fault: end.borrow().clone().unwrap_or(Fault::Ended) }),
     }
+}
+
+/// What the greeting brought.
+#[derive(Debug)]
+struct Greeted {
+    banner: Banner,
+    payload_max: usize,
 }
 
 /// What the handles ask of the task.
@@ -158,7 +165,7 @@ struct Task<W> {
     keys: Arc<KeyRing>,
     entries: BTreeMap<StreamId, Entry>,
     handles: Handles,
-    ready: Option<oneshot::Sender<Banner>>,
+    ready: Option<oneshot::Sender<Greeted>>,
     authorisation_wanted: Option<oneshot::Sender<()>>,
     ended: watch::Sender<Option<Fault>>,
 }
@@ -274,7 +281,8 @@ impl<W: Writer> Task<W> {
             Event::Online(banner) => {
                 tracing::debug!(skipped = self.decoder.skipped(), ?banner, "ADB is online");
                 // If `connect` was dropped, the commands' end follows.
-                let _ = self.ready.take().map(|ready| ready.send(banner));
+                let payload_max = self.core.framing().payload_max;
+                let _ = self.ready.take().map(|ready| ready.send(Greeted { banner, payload_max }));
             }
             Event::Incoming { id, service } => {
                 tracing::debug!(%id, service, "refused a stream that the handset opened: nothing listens for it");

@@ -141,6 +141,8 @@ pub fn fuzz_packets(bytes: &[u8]) {
 }
 
 #[cfg(feature = "daemon")]
+pub(super) use run::read_all;
+#[cfg(feature = "daemon")]
 pub use run::{ServiceError, ShellLimits, ShellOutput};
 
 #[cfg(feature = "daemon")]
