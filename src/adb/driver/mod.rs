@@ -282,7 +282,9 @@ impl<W: Writer> Task<W> {
                 tracing::debug!(skipped = self.decoder.skipped(), ?banner, "ADB is online");
                 // If `connect` was dropped, the commands' end follows.
                 let payload_max = self.core.framing().payload_max;
-                let _ = self.ready.take().map(|ready| ready.send(Greeted { banner, payload_max }));
+                if let Some(ready) = self.ready.take() {
+                    drop(ready.send(Greeted { banner, payload_max }));
+                }
             }
             Event::Incoming { id, service } => {
                 tracing::debug!(%id, service, "refused a stream that the handset opened: nothing listens for it");

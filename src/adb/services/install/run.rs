@@ -72,15 +72,13 @@ impl InstallOptions {
     }
 }
 
-/// The ways to install, the fastest first.
+/// The ways to stream an APK, the fastest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// The package manager itself, without a process of its own.
     AbbExec,
     /// `cmd package`, from Android 7.
     Cmd,
-    /// A file, then `pm`.
-    File,
 }
 
 impl Adb {
@@ -114,7 +112,6 @@ impl Adb {
         match way {
             Way::AbbExec => self.banner().offers("abb_exec"),
             Way::Cmd => self.banner().offers("cmd"),
-            Way::File => true,
         }
     }
 
@@ -126,7 +123,7 @@ impl Adb {
         arguments.extend(["-S".to_owned(), size.to_string()]);
         let service = match way {
             Way::AbbExec => format!("abb_exec:{}", arguments.join("\0")),
-            Way::Cmd | Way::File => format!("exec:cmd {}", arguments.join(" ")),
+            Way::Cmd => format!("exec:cmd {}", arguments.join(" ")),
         };
         let stream = self.open(service).await?;
         tracing::debug!(apk = %apk.display(), size, ?way, "installing");
