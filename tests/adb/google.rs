@@ -130,7 +130,7 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 fn remote(path: &Path) -> RemoteFile {
-    RemoteFile { path: path.to_str().unwrap().to_owned(), mode: 0o600, mtime_s: 1_700_000_000 }
+    RemoteFile { path: path.display().to_string(), mode: 0o600, mtime_s: 1_700_000_000 }
 }
 
 #[test]
