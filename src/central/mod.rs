@@ -17,6 +17,7 @@
 
 pub mod catalogue;
 pub mod envelope;
+pub mod exercise;
 pub mod frame;
 pub mod policy;
 pub mod session;

@@ -1,0 +1,175 @@
+//! What the fuzz targets call and the tests replay: any bytes, through each parser and the core, against their invariants.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::envelope::{Envelope, View, splice};
+use super::frame::{self, HEADER, Split};
+use super::session::{Output, Session, Settings};
+use crate::clock::Moment;
+use crate::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
+use crate::rack::snapshot::LineState;
+
+/// The bound that the exercises set on frames.
+const MAX: usize = 4096;
+
+/// Any bytes as a stream of frames: what comes out covers the input without a gap, whether viewed or taken.
+pub fn frames(bytes: &[u8]) {
+    let (mut rest, mut buffer) = (bytes, BytesMut::from(bytes));
+    loop {
+        let taken = frame::take(&mut buffer, MAX);
+        match frame::split(rest, MAX) {
+            Ok(Split::Frame { payload, consumed }) => {
+                assert_eq!(consumed, HEADER + payload.len());
+                assert_eq!(taken, Ok(Some(Bytes::copy_from_slice(payload))));
+                rest = rest.get(consumed..).unwrap_or_default();
+            }
+            Ok(Split::Partial { needed }) => {
+                assert!(needed > rest.len() && needed <= HEADER + MAX);
+                assert_eq!((taken, buffer.as_ref()), (Ok(None), rest));
+                assert_eq!(frame::at_close(rest, MAX).is_ok(), rest.is_empty());
+                return;
+            }
+            Err(why) => {
+                assert_eq!(taken, Err(why));
+                return;
+            }
+        }
+    }
+}
+
+/// Any bytes as an envelope: a new Id and token change nothing else.
+pub fn envelope(bytes: &[u8]) {
+    let Ok(before) = View::parse(bytes) else { return };
+    let mut out = BytesMut::new();
+    let spliced = splice(bytes, 7, "token", &mut out);
+    assert!(spliced.is_ok(), "what can be viewed can be spliced");
+    assert_eq!(View::parse(&out), Ok(View { id: 7, access_token: "token", ..before }));
+}
+
+/// Any bytes as a list of things that happen to a line: every rule of [`super::session`] holds after each.
+pub fn session(bytes: &[u8]) {
+    let settings = Settings::new(Duration::from_secs(60));
+    let mut line = Exercise {
+        session: Session::new(settings, bytes.len() as u64),
+        now: Moment::START,
+        state: LineState::Closed,
+        linked: false,
+    };
+    let mut script = Script(bytes);
+    while let Some(operation) = script.byte() {
+        line.operate(operation, &mut script);
+        let closed = line.state == LineState::Closed;
+        assert_eq!(line.session.deadline().is_none(), closed, "every wait has a deadline");
+    }
+}
+
+struct Exercise {
+    session: Session,
+    now: Moment,
+    state: LineState,
+    linked: bool,
+}
+
+impl Exercise {
+    fn operate(&mut self, operation: u8, script: &mut Script<'_>) {
+        let now = self.now;
+        let answered = operation % 16 == 4;
+        match operation % 16 {
+            0 => self.session.command(open(), now),
+            1 => self.session.command(LineCommand::Close { why: String::new() }, now),
+            2 => self.session.connected(now),
+            3 => self.session.connect_failed("refused", now),
+            4 => self.session.command(LineCommand::Presence(Presence::Answered), now),
+            5 => self.session.command(LineCommand::Presence(Presence::Silent), now),
+            6 => self.session.closed("reset", now),
+            7 => self.session.corrupt("nonsense", now),
+            8 => {
+                let brand = script.byte().map(|b| b.to_string()).unwrap_or_default();
+                self.session.command(LineCommand::Device(DeviceInfo { brand, ..DeviceInfo::default() }), now);
+            }
+            9 => {
+                let failed = LineCommand::TaskFailed { message_id: 1, task_type: 1094, why: String::new() };
+                self.session.command(failed, now);
+            }
+            10 | 11 => self.wait(script),
+            12 => self.session.receive(script.bytes(), now),
+            _ => self.serve(script),
+        }
+        self.drain(answered);
+    }
+
+    /// On to the next deadline, or to a moment before it.
+    fn wait(&mut self, script: &mut Script<'_>) {
+        let Some(deadline) = self.session.deadline() else { return };
+        let early = Duration::from_secs(u64::from(script.byte().unwrap_or(0) & 3) * 20);
+        self.now = self.now.max(Moment::from_start(deadline.at.since_start().saturating_sub(early)));
+        self.session.advance(self.now);
+        if early.is_zero() {
+            let next = self.session.deadline();
+            assert!(next.is_none_or(|next| next.at > self.now), "an advance gets on: {next:?} at {}", self.now);
+        }
+    }
+
+    fn serve(&mut self, script: &mut Script<'_>) {
+        let code = i32::from(script.byte().unwrap_or(0)) * 8 + i32::from(script.byte().unwrap_or(0));
+        let ref_message_id = i64::from(script.byte().unwrap_or(0));
+        let type_name = super::catalogue::lookup(code).and_then(|entry| entry.body).unwrap_or_default();
+        let body = Some(super::envelope::Body { type_name, value: script.bytes() });
+        let message = Envelope { id: 9, access_token: "", msg_type: code, body, ref_message_id };
+        let mut payload = BytesMut::new();
+        message.encode(&mut payload);
+        self.session.receive(&payload, self.now);
+    }
+
+    fn drain(&mut self, answered: bool) {
+        while let Some(output) = self.session.poll() {
+            match output {
+                Output::Connect => self.linked = true,
+                Output::Disconnect => assert!(std::mem::take(&mut self.linked), "there was something to end"),
+                Output::Event(LineEvent::State { state, .. }) => self.state = state,
+                Output::Event(_) => {}
+                Output::Transmit(frame) => {
+                    assert!(self.linked, "nothing is sent into the void");
+                    self.check(&frame, answered);
+                }
+            }
+        }
+    }
+
+    fn check(&self, frame: &[u8], answered: bool) {
+        let Ok(Split::Frame { payload, .. }) = frame::split(frame, frame::MAX_FRAME_DEFAULT) else {
+            unreachable!("the session sends whole frames")
+        };
+        let view = View::parse(payload);
+        assert!(view.is_ok(), "and in them envelopes");
+        let view = view.unwrap_or_default();
+        assert!(answered || view.msg_type != 1001, "a heartbeat that nobody vouched for");
+        let before_registration = matches!(view.msg_type, 1010 | 1003);
+        assert!(!view.access_token.is_empty() || before_registration, "{} without a token", view.msg_type);
+    }
+}
+
+fn open() -> LineCommand {
+    LineCommand::Open { credential: "c".to_owned(), device: DeviceInfo::default() }
+}
+
+/// The bytes of an input, read from the front.
+struct Script<'a>(&'a [u8]);
+
+impl<'a> Script<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    /// As many bytes as the next one says, if there are as many.
+    fn bytes(&mut self) -> &'a [u8] {
+        let length = usize::from(self.byte().unwrap_or(0)).min(self.0.len());
+        let (bytes, rest) = self.0.split_at(length);
+        self.0 = rest;
+        bytes
+    }
+}
