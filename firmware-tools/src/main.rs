@@ -1,3 +1,8 @@
 //! rackbench: the bench tools of farmhand.
 
-fn main() {}
+use clap::Parser;
+use firmware_tools::cli::Cli;
+
+fn main() -> miette::Result<()> {
+    Cli::parse().run()
+}

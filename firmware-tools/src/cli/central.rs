@@ -1,0 +1,51 @@
+//! `rackbench central`: the reference central server alone, until Ctrl-C.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use miette::{IntoDiagnostic as _, Result};
+
+use super::{interrupted, log_to_stderr};
+use crate::central::{CentralServer, CentralSpec};
+use crate::rack_file::{Allow, CentralFault};
+
+/// Run the reference central server alone until Ctrl-C; it prints what it has seen in the end
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where it listens
+    #[arg(long, default_value = "127.0.0.1:9200")]
+    listen: SocketAddr,
+    /// A session that is silent for so long is ended, in seconds
+    #[arg(long, default_value_t = 180)]
+    silence_s_max: u64,
+    /// What is wrong with it
+    #[arg(long)]
+    fault: Option<CentralFault>,
+    /// Which tasks it may send
+    #[arg(long, default_value = "device")]
+    allow: Allow,
+    /// Append every frame of both directions to this file, as it is on the wire
+    #[arg(long)]
+    capture: Option<PathBuf>,
+}
+
+impl Args {
+    #[expect(clippy::print_stdout, reason = "a command's output")]
+    pub(super) async fn run(self) -> Result<()> {
+        log_to_stderr("info");
+        let spec = CentralSpec {
+            listen: self.listen,
+            silence_max: Duration::from_secs(self.silence_s_max),
+            allow: self.allow,
+            fault: self.fault,
+            capture: self.capture,
+        };
+        let central = CentralServer::start(spec).await.into_diagnostic()?;
+        println!("listening on {}", central.address());
+        interrupted().await?;
+        central.stop().await;
+        println!("{}", serde_json::to_string_pretty(&central.record()).into_diagnostic()?);
+        Ok(())
+    }
+}
