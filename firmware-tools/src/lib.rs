@@ -14,6 +14,7 @@
 pub mod broker;
 pub mod cable;
 pub mod central;
+pub mod check;
 pub mod cli;
 pub mod control;
 mod daemon_config;

@@ -98,7 +98,7 @@ impl Rack {
             files: None,
             file,
         };
-        rack.start_phones().await?;
+        rack.start_phones()?;
         rack.start_hubs()?;
         if let Some(section) = &rack.file.central {
             let started = CentralServer::start(central_spec(section)).await;
@@ -115,21 +115,24 @@ impl Rack {
         Ok(rack)
     }
 
-    async fn start_phones(&mut self) -> Result<(), RackError> {
+    fn start_phones(&mut self) -> Result<(), RackError> {
         for (number, phone) in (1_u64..).zip(&self.file.phones) {
             let imei = phone.imei.clone().unwrap_or_else(|| format!("{:015}", 350_000_000_000_000 + number));
+            let serial = phone.serial.clone().unwrap_or_else(|| format!("VIRTUAL{}", phone.name));
             let spec = PhoneSpec {
-                name: phone.name.clone(),
-                serial: phone.serial.clone().unwrap_or_else(|| format!("VIRTUAL{}", phone.name)),
-                imei: imei.clone(),
+                imei: Some(imei.clone()),
                 brand: phone.brand.clone(),
                 model: phone.model.clone(),
                 sdk: phone.sdk,
                 listen: phone.listen,
                 packages: phone.packages.iter().map(|apk| self.apks.join(apk)).collect(),
-                battery_percent: phone.battery,
+                battery_percent: f64::from(phone.battery),
+                auth: phone.auth.clone(),
+                adb: phone.adb,
+                network: phone.network,
+                ..PhoneSpec::new(phone.name.clone(), serial)
             };
-            let started = VirtualPhone::start(spec).await.map_err(part(&format!("phone {}", phone.name)))?;
+            let started = VirtualPhone::start(spec).map_err(part(&format!("phone {}", phone.name)))?;
             for fault in &phone.faults {
                 started.set_fault(fault_of(*fault));
             }
@@ -219,7 +222,7 @@ impl Rack {
     /// The rack has no such thing, or the thing refused.
     pub async fn obey(&self, order: Order) -> Result<Value, Refused> {
         match order {
-            Order::Show => Ok(self.show().await),
+            Order::Show => Ok(self.show()),
             Order::Phone { name, act } => {
                 let cable = self.phone(&name).ok_or_else(|| unknown("phone", &name, self.phones.keys()))?;
                 act_on_phone(cable, act).await.map(|()| json!({ "phone": name }))
@@ -280,12 +283,27 @@ impl Rack {
         Ok(ids)
     }
 
-    async fn show(&self) -> Value {
-        let mut phones = serde_json::Map::new();
-        for (name, cable) in &self.phones {
-            let state = serde_json::to_value(cable.phone().state()).unwrap_or_default();
-            phones.insert(name.clone(), json!({ "imei": self.imei(name), "state": state }));
-        }
+    fn show(&self) -> Value {
+        let phones: BTreeMap<&String, Value> = self
+            .phones
+            .iter()
+            .map(|(name, cable)| {
+                let state = cable.phone().state();
+                let shown = json!({
+                    "address": cable.phone().address(),
+                    "imei": self.imei(name),
+                    "plugged": state.plugged,
+                    "booted": state.booted,
+                    "battery_percent": state.battery_percent,
+                    "packages": state.packages,
+                    "installs": state.installs,
+                    "installs_failed": state.installs_failed,
+                    "reboots": state.reboots,
+                    "connections": state.connections,
+                });
+                (name, shown)
+            })
+            .collect();
         let hubs: BTreeMap<&String, Value> = self
             .hubs
             .iter()
@@ -379,7 +397,7 @@ async fn act_on_phone(cable: &Cable, act: PhoneAct) -> Result<(), Refused> {
             Ok(())
         }
         PhoneAct::Battery { percent } => {
-            cable.phone().set_battery(percent.min(100));
+            cable.phone().set_battery(f64::from(percent.min(100)));
             Ok(())
         }
     }

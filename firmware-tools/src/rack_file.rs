@@ -21,6 +21,8 @@ use miette::{Diagnostic, NamedSource, SourceSpan};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::phone::{AdbGeneration, Auth, Network};
+
 /// A whole rack.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,6 +97,15 @@ pub struct Phone {
     pub hub: Option<Spanned<String>>,
     /// The hub's port on which it hangs, from 1.
     pub port: Option<Spanned<u8>>,
+    /// Whom it lets in; everybody by default.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Which ADB it speaks.
+    #[serde(default)]
+    pub adb: AdbGeneration,
+    /// The network that it uses.
+    #[serde(default)]
+    pub network: Network,
     /// What is wrong with it from the start.
     #[serde(default)]
     pub faults: Vec<PhoneFault>,

@@ -2,6 +2,8 @@
 
 mod central;
 mod ctl;
+mod demo;
+mod demo_check;
 mod rack;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ enum Command {
     Rack(rack::Args),
     Ctl(ctl::Args),
     Central(central::Args),
+    Demo(demo::Args),
+    DemoCheck(demo_check::Args),
 }
 
 impl Cli {
@@ -37,6 +41,8 @@ impl Cli {
                 Command::Rack(args) => args.run().await,
                 Command::Ctl(args) => args.run().await,
                 Command::Central(args) => args.run().await,
+                Command::Demo(args) => args.run().await,
+                Command::DemoCheck(args) => args.run().await,
             }
         })
     }
