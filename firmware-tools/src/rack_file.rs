@@ -265,22 +265,24 @@ pub enum RackFileError {
         /// Why.
         error: std::io::Error,
     },
-    /// It is no TOML, or holds a key or a value that is not known.
-    #[error("{what}")]
-    #[diagnostic(code(rack_file::wrong))]
-    Wrong {
-        /// What is wrong.
-        what: String,
-        /// The file's text.
-        #[source_code]
-        text: NamedSource<String>,
-        /// Where.
-        #[label("here")]
-        at: Option<SourceSpan>,
-        /// What to write instead.
-        #[help]
-        help: Option<String>,
-    },
+    /// What it says makes no rack.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Wrong(#[from] Box<Wrong>),
+}
+
+/// A text that makes no rack: it is no TOML, holds a key that is not known, or things that do not fit each other.
+#[derive(Debug, Diagnostic, thiserror::Error)]
+#[error("{what}")]
+#[diagnostic(code(rack_file::wrong))]
+pub struct Wrong {
+    what: String,
+    #[source_code]
+    text: NamedSource<String>,
+    #[label("here")]
+    at: Option<SourceSpan>,
+    #[help]
+    help: Option<String>,
 }
 
 impl RackFile {
@@ -355,7 +357,7 @@ struct Source<'a> {
 impl Source<'_> {
     fn wrong(&self, what: String, at: Option<std::ops::Range<usize>>, help: Option<String>) -> RackFileError {
         let text = NamedSource::new(self.name, self.text.to_owned()).with_language("TOML");
-        RackFileError::Wrong { what, text, at: at.map(SourceSpan::from), help }
+        RackFileError::Wrong(Box::new(Wrong { what, text, at: at.map(SourceSpan::from), help }))
     }
 
     fn half_a_port(&self, phone: &str, at: std::ops::Range<usize>) -> RackFileError {

@@ -97,7 +97,7 @@ impl Session {
     fn authenticate(&mut self, message: &proto::TransportMessage, fault: Option<CentralFault>) -> Step {
         let request: proto::DeviceAuthReqMessage = match body(message) {
             Ok(request) => request,
-            Err(step) => return step,
+            Err(step) => return *step,
         };
         if fault == Some(CentralFault::RefusesAuth) {
             return refuse(message, &format!("device {} is not welcome here", request.credential));
@@ -143,7 +143,6 @@ pub(super) fn upgrade_content(imei: &str, upgrade: &Upgrade) -> Any {
         version: upgrade.version_name.clone(),
         package_name: upgrade.package.clone(),
         package_url: upgrade.url.clone(),
-        ..Default::default()
     };
     let notice =
         proto::UpgradeDeviceAppNoticeMessage { imei: imei.to_owned(), app_infos: vec![app], ..Default::default() };
@@ -162,14 +161,14 @@ fn registered(message: &proto::TransportMessage) -> Step {
         Ok(Type::Error) => {
             return match body(message) {
                 Ok(error) => Step { answer: None, seen: Some(error_seen(message.ref_message_id, error)) },
-                Err(step) => Step { answer: None, ..step },
+                Err(step) => Step { answer: None, ..*step },
             };
         }
         _ => Ok(Seen::Other { code: message.msg_type }),
     };
     match seen {
         Ok(seen) => Step { answer: Some(answer(message, Type::MsgReceivedAck, None)), seen: Some(seen) },
-        Err(step) => step,
+        Err(step) => *step,
     }
 }
 
@@ -202,11 +201,13 @@ fn error_seen(ref_message_id: i64, error: proto::ErrorMessage) -> Seen {
 }
 
 /// The body of a message, or the step that says why there is none. An empty type URL and any prefix are taken.
-fn body<M: Message + Default>(message: &proto::TransportMessage) -> Result<M, Step> {
+fn body<M: Message + Default>(message: &proto::TransportMessage) -> Result<M, Box<Step>> {
     let bytes = message.content.as_ref().map(|content| content.value.as_slice()).unwrap_or_default();
-    M::decode(bytes).map_err(|error| Step {
-        answer: Some(error_answer(message, INVALID_PARAM, &format!("the Content does not decode: {error}"))),
-        seen: Some(Seen::BadBody),
+    M::decode(bytes).map_err(|error| {
+        Box::new(Step {
+            answer: Some(error_answer(message, INVALID_PARAM, &format!("the Content does not decode: {error}"))),
+            seen: Some(Seen::BadBody),
+        })
     })
 }
 
