@@ -1,12 +1,11 @@
 //! Google's own adb, as Debian packages it, drives virtual phones: what it accepts, a real host accepts.
 //!
-//! Each test runs an adb server of its own, on a port and with a home of its own, so it meets neither the user's server nor the
+//! Each test runs an adb server of its own, on a Unix socket in a home of its own, so it meets neither the user's server nor the
 //! user's keys.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends by a panic")]
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -21,7 +20,6 @@ const ADB_DEADLINE: Duration = Duration::from_secs(60);
 /// An adb server and its client.
 struct Adb {
     home: TempDir,
-    port: u16,
 }
 
 /// What one call of adb printed, standard error behind standard output.
@@ -32,17 +30,26 @@ struct Said {
 
 impl Adb {
     async fn start() -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let adb = Self { home: TempDir::new().unwrap(), port };
+        let adb = Self { home: TempDir::new().unwrap() };
+        // Before the server, which would make a key of its own when it first needs one.
+        std::fs::create_dir(adb.home.path().join(".android")).unwrap();
+        let made = adb.run([OsStr::new("keygen"), adb.key().as_ref()]).await;
+        assert_eq!(made.code, Some(0), "{}", made.text);
         let started = adb.run(["start-server"]).await;
         assert_eq!(started.code, Some(0), "{}", started.text);
         adb
     }
 
+    /// The private key; the public one is beside it.
+    fn key(&self) -> PathBuf {
+        self.home.path().join(".android/adbkey")
+    }
+
     fn command(&self) -> std::process::Command {
         let mut command = std::process::Command::new("adb");
         command.env("HOME", self.home.path()).env("TMPDIR", self.home.path()).env("ADB_USB", "0");
-        command.env_remove("ANDROID_SERIAL").env("ANDROID_ADB_SERVER_PORT", self.port.to_string());
+        let socket = format!("localfilesystem:{}/server", self.home.path().display());
+        command.env_remove("ANDROID_SERIAL").env("ADB_SERVER_SOCKET", socket);
         command.stdin(Stdio::null());
         command
     }
@@ -215,17 +222,8 @@ async fn the_user_allows_adb_once_and_for_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_that_knows_the_key_lets_adb_in_and_others_do_not() {
     let adb = Adb::start().await;
-    let key = adb.home.path().join(".android/adbkey");
-    let known = VirtualPhone::start(PhoneSpec { auth: Auth::Known(vec![key.with_extension("pub")]), ..spec() });
-    let known = match known {
-        Ok(known) => known,
-        // The server makes its key only when it needs one.
-        Err(_) => {
-            std::fs::create_dir_all(key.parent().unwrap()).unwrap();
-            assert_eq!(adb.run([OsStr::new("keygen"), key.as_ref()]).await.code, Some(0));
-            VirtualPhone::start(PhoneSpec { auth: Auth::Known(vec![key.with_extension("pub")]), ..spec() }).unwrap()
-        }
-    };
+    let auth = Auth::Known(vec![adb.key().with_extension("pub")]);
+    let known = VirtualPhone::start(PhoneSpec { auth, ..spec() }).unwrap();
     adb.run(["connect", &known.address().to_string()]).await;
     adb.wait_for(&known, "device").await;
 
