@@ -34,7 +34,7 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// How long the broker may take at the end to acknowledge what is under way.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where and as whom to connect.
 pub(super) struct Settings {
