@@ -40,6 +40,12 @@ pub enum DialogueError {
         /// What was asked.
         command: String,
     },
+    /// Several replies at once: the hub answers more than was asked, or late.
+    #[error("the reply to `{command}` came with others: the hub is out of step")]
+    OutOfStep {
+        /// What was asked.
+        command: String,
+    },
     /// Something that no hub prints.
     #[error("the reply to `{command}` is no text: `{seen}`")]
     Garbage {
@@ -120,14 +126,30 @@ impl Dialogue {
             if !printable {
                 return Err(DialogueError::Garbage { command: self.command.clone(), seen: shortened(&text) });
             }
-            // An earlier prompt may stand before the repeated command.
-            let text = text.trim_start_matches(">>").trim();
-            let echo = lines.is_empty() && text.eq_ignore_ascii_case(&self.command);
-            if !text.is_empty() && !echo {
-                lines.push(text.to_owned());
+            let text = text.trim();
+            // The prompt that was shown before may stand before the first line, and nowhere else.
+            let after_prompt = text.trim_start_matches(">>").trim_start();
+            let second_reply = after_prompt.len() < text.len() && !after_prompt.is_empty() && !lines.is_empty();
+            let echo = lines.is_empty() && after_prompt.eq_ignore_ascii_case(&self.command);
+            if second_reply || (!echo && is_command(after_prompt)) {
+                return Err(DialogueError::OutOfStep { command: self.command.clone() });
+            }
+            if !after_prompt.is_empty() && !echo {
+                lines.push(after_prompt.to_owned());
             }
         }
         Ok(lines)
+    }
+}
+
+/// Whether a line is one of our commands, repeated: no hub prints such a line of itself.
+fn is_command(line: &str) -> bool {
+    let words: Vec<String> = line.split_whitespace().map(str::to_ascii_lowercase).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["id" | "health" | "state"] => true,
+        ["state", port] | ["mode", _, port] => port.parse::<u8>().is_ok(),
+        _ => false,
     }
 }
 
@@ -157,6 +179,15 @@ mod tests {
     fn a_hub_may_repeat_the_command_or_not() {
         for bytes in [&b"mfr:x\r\n>>"[..], b"ID\r\nmfr:x\r\n>> ", b">> id\r\n\r\nmfr:x\r\n\r\n>>\r\n"] {
             assert_eq!(asked(Request::Id).receive(bytes).unwrap().unwrap(), ["mfr:x"], "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn several_replies_at_once_are_no_reply() {
+        let error = asked(Request::Id).receive(b"state\r\n1, 0, A S\r\n>>id\r\nmfr:x\r\n>>").unwrap_err();
+        assert_eq!(error.to_string(), "the reply to `id` came with others: the hub is out of step");
+        for bytes in [&b"\r\n>> health\r\nx: 1\r\n>>"[..], b"mode off 3\r\n>>", b"id\r\nmfr:x\r\n>>id\r\nmfr:x\r\n>>"] {
+            assert!(asked(Request::Id).receive(bytes).is_err(), "{bytes:?}");
         }
     }
 

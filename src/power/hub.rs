@@ -168,6 +168,7 @@ impl Driver {
 
     async fn wake(&mut self, due: Instant) -> Wake {
         let Self { orders, outlet, cancel, .. } = self;
+        let events = outlet.events.clone();
         loop {
             let order = async {
                 match orders.as_mut() {
@@ -177,16 +178,12 @@ impl Driver {
             };
             tokio::select! {
                 () = cancel.cancelled() => return Wake::End,
-                () = outlet.events.closed() => return Wake::End,
+                () = events.closed() => return Wake::End,
                 order = order => match order {
                     Some(order) => return Wake::Order(order),
                     None => *orders = None,
                 },
-                Ok(room) = outlet.events.reserve(), if outlet.waiting.is_some() => {
-                    if let Some(reading) = outlet.waiting.take() {
-                        room.send(HubEvent::Reading(reading));
-                    }
-                }
+                () = outlet.hand_over(), if outlet.waiting.is_some() => {}
                 () = tokio::time::sleep_until(due.into()) => return Wake::Due,
             }
         }
@@ -334,6 +331,15 @@ impl Outlet {
             self.waiting = Some(reading);
         } else {
             self.waiting = None;
+        }
+    }
+
+    /// Hands the waiting reading over as soon as there is room.
+    async fn hand_over(&mut self) {
+        let room = self.events.reserve().await;
+        // No receiver any more: the driver is about to end.
+        if let (Ok(room), Some(reading)) = (room, self.waiting.take()) {
+            room.send(HubEvent::Reading(reading));
         }
     }
 

@@ -121,6 +121,34 @@ async fn a_full_queue_delays_no_hub_and_gets_the_newest_reading() {
     assert_eq!(driver.reading().await.ports[0].current_milliamps, 77, "then the newest");
 }
 
+#[tokio::test]
+async fn of_readings_that_find_no_room_only_the_newest_waits() {
+    let (events, mut received) = mpsc::channel(1);
+    let mut outlet = Outlet { events, waiting: None };
+    let reading = |name: &str| HubReading { identity: name.to_owned(), ..HubReading::default() };
+    for name in ["first", "second", "third"] {
+        outlet.show(reading(name));
+    }
+    assert_eq!(received.recv().await, Some(HubEvent::Reading(reading("first"))));
+    outlet.hand_over().await;
+    assert_eq!(received.recv().await, Some(HubEvent::Reading(reading("third"))));
+    assert_eq!(outlet.waiting, None);
+}
+
+#[tokio::test]
+async fn answers_that_come_one_too_late_are_never_believed() {
+    let bench = Bench::new(Script::default());
+    let mut driver = bench.driver(8);
+    driver.reading().await;
+    bench.behave(Behaviour::OneLate);
+    driver.stale().await;
+    bench.asked_more_than(bench.asked() + 20).await;
+    bench.script.lock().unwrap().current = 77;
+    bench.behave(Behaviour::Good);
+    // Between stale and good nothing was read; what is read now is what the hub says now.
+    assert_eq!(driver.reading().await.ports[0].current_milliamps, 77);
+}
+
 #[test]
 fn the_default_pace_tells_a_cut_line_within_six_seconds() {
     let pace = Pace::DEFAULT;
@@ -136,6 +164,8 @@ enum Behaviour {
     Garbage,
     Silent,
     HalfLine,
+    /// Each command gets the answer of the one before.
+    OneLate,
 }
 
 struct Script {
@@ -145,12 +175,15 @@ struct Script {
     current: u32,
     modes: BTreeMap<u8, char>,
     asked_for_state: u32,
+    asked: u32,
+    late: Vec<u8>,
 }
 
 impl Default for Script {
     fn default() -> Self {
         let modes = (1..=4).map(|port| (port, 'S')).collect();
-        Self { behaviour: Behaviour::Good, deaf: false, current: 491, modes, asked_for_state: 0 }
+        let behaviour = Behaviour::Good;
+        Self { behaviour, deaf: false, current: 491, modes, asked_for_state: 0, asked: 0, late: Vec::new() }
     }
 }
 
@@ -168,12 +201,15 @@ impl Script {
             ["mode", mode, port] => self.set(mode, port.parse().unwrap()),
             _ => "*E400: what?\r\n".to_owned(),
         };
+        self.asked += 1;
+        let whole = format!("{command}\r\n{body}>>").into_bytes();
         match self.behaviour {
-            Behaviour::Good => format!("{command}\r\n{body}>>").into_bytes(),
+            Behaviour::Good => whole,
+            Behaviour::OneLate => std::mem::replace(&mut self.late, whole),
             Behaviour::Garbage => b"\xf0\x9f\x00\x1b[2J\r\n>>".to_vec(),
             Behaviour::Silent => Vec::new(),
             Behaviour::HalfLine if command == "state" => format!("{command}\r\n1, 0000, A S\r\n2,\r\n>>").into_bytes(),
-            Behaviour::HalfLine => format!("{command}\r\n{body}>>").into_bytes(),
+            Behaviour::HalfLine => whole,
         }
     }
 
@@ -227,6 +263,16 @@ impl Bench {
 
     fn behave(&self, behaviour: Behaviour) {
         self.script.lock().unwrap().behaviour = behaviour;
+    }
+
+    fn asked(&self) -> u32 {
+        self.script.lock().unwrap().asked
+    }
+
+    async fn asked_more_than(&self, count: u32) {
+        while self.asked() <= count {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn asked_for_state_more_than(&self, count: u32) {
