@@ -153,6 +153,25 @@ fn is_command(line: &str) -> bool {
     }
 }
 
+/// What the fuzz target calls: any bytes, in chunks whose size is the first byte, as the reply to `state`. A reply that is
+/// given out ends the dialogue, and is printable.
+pub fn fuzz_hub_reply(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let mut dialogue = Dialogue::begin(Request::State, Moment::START, Duration::from_secs(1));
+    for chunk in bytes.chunks(usize::from(*size).max(1)) {
+        match dialogue.receive(chunk) {
+            Ok(None) => {}
+            Ok(Some(lines)) => {
+                assert!(
+                    lines.iter().all(|line| !line.is_empty() && line.chars().all(|c| c == '\t' || !c.is_control()))
+                );
+                return;
+            }
+            Err(_) => return,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -214,6 +233,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_bytes_end_in_a_reply_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            fuzz_hub_reply(&bytes);
+        }
+
         #[test]
         fn how_the_bytes_fall_does_not_matter(reply in "([ -=?-~]{0,30}\r\n){0,8}", cuts in proptest::collection::vec(1_usize..9, 1..40)) {
             let whole = format!("{reply}>>");
