@@ -9,6 +9,14 @@
 //!
 //! Invariant: only a file that passed the check of this process has a [`CheckedApk`].
 
+#[cfg(feature = "daemon")]
+pub mod apk;
+#[cfg(feature = "daemon")]
+pub mod signature;
+pub mod signing_block;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use crate::rack::ids::{PackageName, VersionCode};
