@@ -12,6 +12,10 @@
 #[cfg(feature = "daemon")]
 pub mod apk;
 #[cfg(feature = "daemon")]
+pub mod fetch;
+#[cfg(test)]
+mod fetch_tests;
+#[cfg(feature = "daemon")]
 pub mod signature;
 pub mod signing_block;
 #[cfg(test)]

@@ -7,9 +7,13 @@
 //!                                    Fetch ──▶ actor: download, check   └─▶ Views ──▶ everyone
 //! ```
 //!
-//! [`plan`] decides and does no I/O; its shell carries out. A rollout gathers the phones, fetches and checks the APK once, waits for
+//! [`plan`] decides and does no I/O; its shell, `actor`, carries out. A rollout gathers the phones, fetches and checks the APK once, waits for
 //! approval, and then goes wave by wave; a crash at any point is a late step.
 //!
 //! Invariant: nothing goes out before the promise that it belongs to is on the disk.
 
+#[cfg(feature = "daemon")]
+pub mod actor;
+#[cfg(test)]
+mod actor_tests;
 pub mod plan;

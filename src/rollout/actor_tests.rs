@@ -1,0 +1,236 @@
+//! The actor with a real store, a real download and a real APK.
+#![cfg(feature = "daemon")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::actor::{Asked, Channels, spawn};
+use crate::agent::fetch::Fetcher;
+use crate::config;
+use crate::phone::{InstallFailure, InstallFailureClass};
+use crate::rack::event::{InstallOrder, RolloutCommand, RolloutEvent, UpgradeNotice};
+use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
+use crate::rack::request::{Done, Refusal, Request};
+use crate::rack::snapshot::{RolloutState, RolloutView};
+use crate::store::{StateDir, Store};
+
+const KEY_A: &str = "1f3459901dc294cd0daefe7eb300273362911beaeb3884637ed22e65d83aaba6";
+/// No step of a test takes so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Rig {
+    commands: mpsc::Sender<RolloutCommand>,
+    requests: mpsc::Sender<Asked>,
+    events: mpsc::Receiver<RolloutEvent>,
+    cancel: CancellationToken,
+    actor: JoinHandle<()>,
+    _state: StateDir,
+}
+
+impl Rig {
+    async fn start(dir: &Path) -> Self {
+        let state = StateDir::lock(dir).unwrap();
+        let store = Store::open(&state).unwrap();
+        let rollout = config::Rollout {
+            waves: vec![1, 3],
+            approval: config::Approval::Required,
+            gather: Duration::from_millis(20),
+            install_timeout: Duration::from_secs(300),
+            sources: Vec::new(),
+        };
+        let package = PackageName::new("org.example.agent");
+        let agent = config::Agent { apk: None, package, signers: vec![KEY_A.into()] };
+        let (commands, commands_in) = mpsc::channel(16);
+        let (requests, requests_in) = mpsc::channel(16);
+        let (events_out, events) = mpsc::channel(64);
+        let cancel = CancellationToken::new();
+        let fetcher = Fetcher::new(dir.join("apks"), Vec::new()).unwrap();
+        let promises = store.load_rollouts().await.unwrap();
+        let channels = Channels { commands: commands_in, requests: requests_in, events: events_out };
+        let actor = spawn(rollout, Some(agent), fetcher, store, promises, channels, cancel.clone());
+        Self { commands, requests, events, cancel, actor, _state: state }
+    }
+
+    async fn stop(self) {
+        self.cancel.cancel();
+        self.actor.await.unwrap();
+    }
+
+    async fn command(&self, command: RolloutCommand) {
+        self.commands.send(command).await.unwrap();
+    }
+
+    async fn available(&self, phone: &str, version: u64) {
+        let version_code = Some(VersionCode(version));
+        self.command(RolloutCommand::Available { phone: PhoneId::new(phone), version_code }).await;
+    }
+
+    async fn offer(&self, phone: &str, message_id: i64, url: &str) {
+        let notice = UpgradeNotice {
+            message_id,
+            package: PackageName::new("org.example.agent"),
+            version_code: VersionCode(2),
+            version_name: "2.0".into(),
+            url: url.into(),
+        };
+        self.command(RolloutCommand::Offered { phone: PhoneId::new(phone), notice }).await;
+    }
+
+    async fn ask(&self, request: Request) -> Result<Done, Refusal> {
+        let (asker, answer) = oneshot::channel();
+        self.requests.send((request, asker)).await.unwrap();
+        tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time").unwrap()
+    }
+
+    async fn next(&mut self) -> RolloutEvent {
+        tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time").unwrap()
+    }
+
+    /// The newest rollout, once it is in this state.
+    async fn until(&mut self, state: RolloutState) -> RolloutView {
+        loop {
+            if let RolloutEvent::Views(views) = self.next().await
+                && let Some(view) = views.into_iter().next().filter(|view| view.state == state)
+            {
+                return view;
+            }
+        }
+    }
+
+    async fn install(&mut self) -> (PhoneId, InstallOrder) {
+        loop {
+            if let RolloutEvent::Install { phone, order } = self.next().await {
+                return (phone, order);
+            }
+        }
+    }
+
+    async fn installed(&self, phone: &str, result: Result<u64, InstallFailure>) {
+        let (phone, rollout) = (PhoneId::new(phone), RolloutId::new("R1"));
+        self.command(RolloutCommand::Installed { phone, rollout, result: result.map(VersionCode) }).await;
+    }
+}
+
+fn apks() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("firmware-tools/apks")
+}
+
+/// Serves a test APK once.
+async fn serve(apk: &str) -> String {
+    let body = std::fs::read(apks().join(apk)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/{apk}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        assert!(connection.read(&mut request).await.unwrap() > 0);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(&body).await.unwrap();
+    });
+    url
+}
+
+fn approve() -> Request {
+    Request::RolloutApprove { rollout: RolloutId::new("R1") }
+}
+
+#[tokio::test]
+async fn notices_become_a_rollout_that_survives_a_restart_in_the_middle() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = serve("agent-2.apk").await;
+    let mut rig = Rig::start(dir.path()).await;
+    for (n, phone) in (1..).zip(["P1", "P2", "P3"]) {
+        rig.available(phone, 1).await;
+        rig.offer(phone, n, &url).await;
+    }
+    let view = rig.until(RolloutState::WaitingApproval).await;
+    assert_eq!(view.waves.iter().map(|wave| wave.phones.len()).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(rig.ask(approve()).await.unwrap().what, "R1 is approved for 3 phones");
+    let (phone, order) = rig.install().await;
+    assert_eq!(phone.as_str(), "P1");
+    assert_eq!(std::fs::read(&order.apk).unwrap(), std::fs::read(apks().join("agent-2.apk")).unwrap());
+    rig.installed("P1", Ok(2)).await;
+    assert_eq!(rig.install().await.0.as_str(), "P2");
+    rig.stop().await;
+
+    // The server is gone: the APK must be the one that is here.
+    let mut rig = Rig::start(dir.path()).await;
+    for (phone, version) in [("P1", 2), ("P2", 2), ("P3", 1)] {
+        rig.available(phone, version).await;
+    }
+    assert_eq!(rig.install().await.0.as_str(), "P3");
+    rig.installed("P3", Ok(2)).await;
+    let view = rig.until(RolloutState::Finished).await;
+    assert_eq!(view.waves[1].phones[1].attempts, 2, "P3 was under way when the daemon ended");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_is_told_to_the_server_and_resume_tries_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = serve("agent-2.apk").await;
+    let mut rig = Rig::start(dir.path()).await;
+    rig.available("P1", 1).await;
+    rig.offer("P1", 41, &url).await;
+    rig.until(RolloutState::WaitingApproval).await;
+    rig.ask(approve()).await.unwrap();
+    rig.install().await;
+    let failure = InstallFailure { class: InstallFailureClass::Transient, reason: None, why: "no space".into() };
+    rig.installed("P1", Err(failure)).await;
+    loop {
+        if let RolloutEvent::ReportFailure { message_id, why, .. } = rig.next().await {
+            assert_eq!((message_id, why.as_str()), (41, "no space"));
+            break;
+        }
+    }
+    assert_eq!(rig.until(RolloutState::Paused).await.why, "P1 failed: no space");
+    rig.ask(Request::RolloutResume { rollout: RolloutId::new("R1") }).await.unwrap();
+    rig.install().await;
+    rig.installed("P1", Ok(2)).await;
+    rig.until(RolloutState::Finished).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_apk_of_another_key_never_reaches_a_phone() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = serve("agent-2-other-key.apk").await;
+    let mut rig = Rig::start(dir.path()).await;
+    rig.available("P1", 1).await;
+    rig.offer("P1", 1, &url).await;
+    let view = rig.until(RolloutState::Aborted).await;
+    assert!(view.why.starts_with(&format!("{url} is refused: it is signed by aedc91c8")), "{}", view.why);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn the_operators_apk_is_checked_before_there_is_a_rollout() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path()).await;
+    let start = |apk: &str| Request::RolloutStart { apk: apks().join(apk), package: None, phones: Vec::new() };
+    assert_eq!(rig.ask(start("agent-2.apk")).await.unwrap_err().code, "rollout.no_phone");
+    rig.available("P1", 2).await;
+    // Commands and requests come by two ways: the phone may not be known yet.
+    let downgrade = loop {
+        let refused = rig.ask(start("agent-1.apk")).await.unwrap_err();
+        if refused.code != "rollout.no_phone" {
+            break refused;
+        }
+    };
+    assert_eq!(downgrade.code, "apk.downgrade");
+    assert!(downgrade.what.ends_with("agent-1.apk is refused: it is version 1, a downgrade from version 2"));
+    let cut = rig.ask(start("agent-2-truncated.apk")).await.unwrap_err();
+    assert_eq!(cut.code, "apk.signature");
+    assert!(cut.what.contains("agent-2-truncated.apk is refused"), "{}", cut.what);
+    let done = rig.ask(start("agent-3.apk")).await.unwrap();
+    assert_eq!(done.rollout.unwrap().as_str(), "R1");
+    rig.until(RolloutState::WaitingApproval).await;
+    rig.stop().await;
+}
