@@ -25,7 +25,8 @@ use std::task::{Context as TaskContext, Poll};
 use bytes::Bytes;
 use rusb::constants::{
     LIBUSB_ERROR_NO_DEVICE, LIBUSB_ERROR_NO_MEM, LIBUSB_TRANSFER_ADD_ZERO_PACKET, LIBUSB_TRANSFER_CANCELLED,
-    LIBUSB_TRANSFER_COMPLETED, LIBUSB_TRANSFER_NO_DEVICE, LIBUSB_TRANSFER_OVERFLOW, LIBUSB_TRANSFER_STALL,
+    LIBUSB_TRANSFER_COMPLETED, LIBUSB_TRANSFER_ERROR, LIBUSB_TRANSFER_NO_DEVICE, LIBUSB_TRANSFER_OVERFLOW,
+    LIBUSB_TRANSFER_STALL,
 };
 use rusb::{Context, DeviceHandle, UsbContext, ffi};
 use tokio::sync::oneshot;
@@ -51,8 +52,10 @@ pub(super) enum TransferFault {
     NoMemory,
     #[error("the handset took {taken} of {sent} bytes")]
     Short { taken: usize, sent: usize },
-    #[error("the bus failed (libusb status {0})")]
-    Bus(c_int),
+    #[error("the transfer failed on the bus: unplugged, or a bad cable or hub")]
+    Broken,
+    #[error("libusb failed with code {0}")]
+    Other(c_int),
 }
 
 /// What a transfer carries.
@@ -169,7 +172,7 @@ pub(super) fn submit(
     Err(match code {
         LIBUSB_ERROR_NO_DEVICE => TransferFault::Gone,
         LIBUSB_ERROR_NO_MEM => TransferFault::NoMemory,
-        other => TransferFault::Bus(other),
+        other => TransferFault::Other(other),
     })
 }
 
@@ -208,7 +211,8 @@ fn judge(cargo: Cargo, status: c_int, actual: usize) -> Completion {
         (LIBUSB_TRANSFER_STALL, _) => Err(TransferFault::Stalled),
         (LIBUSB_TRANSFER_OVERFLOW, _) => Err(TransferFault::Overflow),
         (LIBUSB_TRANSFER_CANCELLED, _) => Err(TransferFault::Cancelled),
-        (other, _) => Err(TransferFault::Bus(other)),
+        (LIBUSB_TRANSFER_ERROR, _) => Err(TransferFault::Broken),
+        (other, _) => Err(TransferFault::Other(other)),
     }
 }
 
@@ -273,6 +277,7 @@ mod tests {
         assert_eq!(fault(LIBUSB_TRANSFER_STALL), TransferFault::Stalled);
         assert_eq!(fault(LIBUSB_TRANSFER_OVERFLOW), TransferFault::Overflow);
         assert_eq!(fault(LIBUSB_TRANSFER_CANCELLED), TransferFault::Cancelled);
-        assert_eq!(fault(1), TransferFault::Bus(1));
+        assert_eq!(fault(LIBUSB_TRANSFER_ERROR), TransferFault::Broken);
+        assert_eq!(fault(77), TransferFault::Other(77));
     }
 }

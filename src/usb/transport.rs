@@ -281,7 +281,7 @@ fn died(fault: TransferFault) -> io::Error {
         TransferFault::Cancelled => io::ErrorKind::ConnectionAborted,
         TransferFault::NoMemory => io::ErrorKind::OutOfMemory,
         TransferFault::Short { .. } => io::ErrorKind::WriteZero,
-        TransferFault::Bus(_) => io::ErrorKind::Other,
+        TransferFault::Broken | TransferFault::Other(_) => io::ErrorKind::Other,
     };
     io::Error::new(kind, fault)
 }
