@@ -37,7 +37,6 @@ pub(super) struct State {
     pub(super) battery: Battery,
     /// Android has started: its services answer.
     pub(super) booted: bool,
-    pub(super) booted_at: Instant,
     pub(super) installs: u64,
     pub(super) installs_failed: u64,
     pub(super) shells: u64,
@@ -51,7 +50,6 @@ impl Android {
             packages: Packages::default(),
             battery: Battery::new(spec.battery_percent, Duration::ZERO),
             booted: true,
-            booted_at: now,
             installs: 0,
             installs_failed: 0,
             shells: 0,

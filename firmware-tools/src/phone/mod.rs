@@ -196,7 +196,6 @@ async fn restart_when_asked(android: Arc<Android>, port: Arc<Port>, stop: Cancel
             tokio::time::sleep(seconds(android.spec.boot_s)).await;
             let mut state = android.state();
             state.booted = true;
-            state.booted_at = tokio::time::Instant::now();
         }
     };
     tokio::select! {
