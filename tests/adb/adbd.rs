@@ -21,7 +21,7 @@ static START_ADBD: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 /// Keys that nobody asks for: Debian's adbd lets everyone in.
-static KEYS: LazyLock<Arc<KeyRing>> = LazyLock::new(|| {
+pub(crate) static KEYS: LazyLock<Arc<KeyRing>> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a folder");
     Arc::new(KeyRing::load_or_create(dir.path()).expect("a key"))
 });

@@ -1,6 +1,7 @@
 //! farmhand's ADB against real peers.
 
-#![expect(clippy::expect_used, reason = "what a test needs and does not find ends it")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "what a test needs and does not find ends it")]
 
 mod adbd;
 mod google;
+mod phone;
