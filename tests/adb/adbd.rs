@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -20,10 +20,10 @@ static START_ADBD: LazyLock<PathBuf> = LazyLock::new(|| {
     String::from_utf8(output.stdout).expect("a path").trim().into()
 });
 
-/// Keys that nobody asks for: Debian's adbd lets everyone in.
+/// The tests' key: checked in, since making one takes seconds without optimisation.
 pub(crate) static KEYS: LazyLock<Arc<KeyRing>> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().expect("a folder");
-    Arc::new(KeyRing::load_or_create(dir.path()).expect("a key"))
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-tools/handset/tests/keys");
+    Arc::new(KeyRing::load_or_create(Path::new(dir)).expect("a key"))
 });
 
 /// An adbd, killed when dropped.
