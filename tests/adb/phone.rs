@@ -47,7 +47,7 @@ impl Phone {
                 stdin.read_into(size, |bytes| apk.extend_from_slice(bytes)).await;
             }
             (None, Some(path)) => {
-                apk = self.files.read(path.trim_end_matches(';')).expect("the APK was pushed").to_vec()
+                apk = self.files.read(path).expect("the APK was pushed").to_vec();
             }
             (None, None) => return Output::failure(1, "no APK"),
         }
