@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use farmhand::central::proto;
+use firmware_tools::check::{Browser, Subscriber, until};
 use firmware_tools::hub::LineFault;
 use firmware_tools::order::{CentralAct, Order, PhoneAct};
 use firmware_tools::ports::Addresses;
@@ -273,4 +274,49 @@ async fn the_demo_rack_starts_and_its_daemon_configuration_is_one_that_farmhand_
     assert_eq!(config["agent"]["package"].as_str(), Some("org.example.agent"));
     assert!(config["hub"][0]["device"].as_str().unwrap().ends_with("/H1"));
     assert!(started.elapsed() < PATIENCE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_subscriber_of_the_check_tells_retained_from_live() {
+    let (rack, _dir) = rack("[broker]\n").await;
+    let broker = rack.broker().unwrap().address();
+    let publish = |topic: &'static str, payload: &'static str| {
+        let port = broker.port().to_string();
+        let told = mosquitto("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-r", "-q", "1", "-t", topic, "-m", payload])
+            .status();
+        assert!(told.unwrap().success());
+    };
+    publish("farmhand/demo/status", "online");
+    let subscriber = Subscriber::start(broker).unwrap();
+    let seen = async |topic: &str| {
+        until(PATIENCE, topic, async || subscriber.last(topic).ok_or_else(|| format!("{:?}", subscriber.topics())))
+            .await
+            .unwrap()
+    };
+    assert!(seen("farmhand/demo/status").await.retained);
+    publish("farmhand/demo/health", "{\"cpu\": 3}");
+    let health = seen("farmhand/demo/health").await;
+    assert_eq!((health.payload.as_str(), health.retained), ("{\"cpu\": 3}", false));
+}
+
+/// A page that changes by itself, as the daemon's does when an event comes.
+const PAGE: &str = "data:text/html,<p id=a data-phone=P1 data-state=ready>P1</p>\
+                    <script>setTimeout(() => document.getElementById('a').dataset.state = 'absent', 100)</script>";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_browser_of_the_check_sees_a_page_change() {
+    let mut browser = Browser::start().await.unwrap();
+    browser.open(PAGE).await.unwrap();
+    let changed = until(PATIENCE, "absent", async || {
+        let state = browser.evaluate("document.querySelector('[data-phone=P1]')?.dataset.state").await;
+        match state.unwrap().as_str() {
+            Some("absent") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    changed.await.unwrap();
+    let error = browser.evaluate("nothing.here").await.unwrap_err();
+    assert!(error.to_string().contains("ReferenceError"), "{error}");
+    assert!(browser.picture().await.unwrap().starts_with(b"\x89PNG\r\n"));
 }
