@@ -42,7 +42,11 @@ pub fn settle(file: &mut RackFile, addresses: Addresses) -> io::Result<()> {
             Addresses::AnyFree => false,
         };
         if !keep {
-            *listen = free(*listen)?;
+            let free = free(*listen)?;
+            if addresses == Addresses::PreferWritten && listen.port() != 0 {
+                tracing::warn!(taken = %listen, instead = %free, "an address of the rack file is taken by somebody else");
+            }
+            *listen = free;
         }
     }
     Ok(())

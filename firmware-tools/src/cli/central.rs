@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use miette::{IntoDiagnostic as _, Result};
 
-use super::{interrupted, log_to_stderr};
+use super::{interrupted, log_to_stderr, say};
 use crate::central::{CentralServer, CentralSpec};
 use crate::rack_file::{Allow, CentralFault};
 
@@ -31,9 +31,8 @@ pub(super) struct Args {
 }
 
 impl Args {
-    #[expect(clippy::print_stdout, reason = "a command's output")]
     pub(super) async fn run(self) -> Result<()> {
-        log_to_stderr("info");
+        log_to_stderr("info,mqtt5=warn");
         let spec = CentralSpec {
             listen: self.listen,
             silence_max: Duration::from_secs(self.silence_s_max),
@@ -42,10 +41,10 @@ impl Args {
             capture: self.capture,
         };
         let central = CentralServer::start(spec).await.into_diagnostic()?;
-        println!("listening on {}", central.address());
+        say(format_args!("listening on {}", central.address()))?;
         interrupted().await?;
         central.stop().await;
-        println!("{}", serde_json::to_string_pretty(&central.record()).into_diagnostic()?);
+        say(format_args!("{}", serde_json::to_string_pretty(&central.record()).into_diagnostic()?))?;
         Ok(())
     }
 }

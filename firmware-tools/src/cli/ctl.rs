@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use miette::{IntoDiagnostic as _, Result, WrapErr as _};
 
+use super::say;
 use crate::control;
 use crate::order::Order;
 
@@ -18,13 +19,12 @@ pub(super) struct Args {
 }
 
 impl Args {
-    #[expect(clippy::print_stdout, reason = "a command's output")]
     pub(super) async fn run(self) -> Result<()> {
         let done = control::give(&self.dir, &self.order)
             .await
             .into_diagnostic()
             .wrap_err_with(|| format!("the rack in {} did not do it", self.dir.display()))?;
-        println!("{}", serde_json::to_string_pretty(&done).into_diagnostic()?);
+        say(format_args!("{}", serde_json::to_string_pretty(&done).into_diagnostic()?))?;
         Ok(())
     }
 }

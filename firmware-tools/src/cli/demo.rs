@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use miette::{IntoDiagnostic as _, Result, WrapErr as _, miette};
 
-use super::{demo_rack, interrupted, log_to_stderr};
+use super::{demo_rack, interrupted, log_to_stderr, say};
 use crate::check::Daemon;
 use crate::control::Control;
 use crate::ports::Addresses;
@@ -27,7 +27,6 @@ pub(super) struct Args {
 }
 
 impl Args {
-    #[expect(clippy::print_stdout, reason = "a command's output")]
     pub(super) async fn run(self) -> Result<()> {
         log_to_stderr("warn");
         let file = RackFile::read(&self.file.unwrap_or_else(demo_rack))?;
@@ -38,7 +37,7 @@ impl Args {
         let _control = Control::start(Arc::clone(&rack), &rack_dir).into_diagnostic()?;
         let log = self.dir.join("farmhand.log");
         let mut daemon = Daemon::start(&self.farmhand, &rack.config_file(), &state, &log).await.into_diagnostic()?;
-        println!("{}", what_to_try(&rack, &self.farmhand, &self.dir)?);
+        say(format_args!("{}", what_to_try(&rack, &self.farmhand, &self.dir)?))?;
         tokio::select! {
             interrupted = interrupted() => interrupted?,
             ended = daemon.ended() => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use miette::{IntoDiagnostic as _, Result, miette};
 
-use super::log_to_stderr;
+use super::{log_to_stderr, say};
 use crate::check::{self, Outcome, Plan};
 
 /// Drive the real daemon on the demo's rack without a person, and say of each step whether it was seen
@@ -37,16 +37,15 @@ impl Args {
         }
     }
 }
-
-#[expect(clippy::print_stdout, reason = "a command's output")]
 fn print(outcome: &Outcome) {
     let seconds = outcome.took.as_secs_f64();
-    match &outcome.result {
-        Ok(()) => println!("STEP {} ok {seconds:.1}", outcome.step),
+    let line = match &outcome.result {
+        Ok(()) => format!("STEP {} ok {seconds:.1}", outcome.step),
         Err(miss) => {
-            println!("STEP {} FAIL {seconds:.1}", outcome.step);
-            println!("  expected  {}", miss.expected);
-            println!("  seen      {}", miss.seen);
+            let (step, expected, seen) = (outcome.step, &miss.expected, &miss.seen);
+            format!("STEP {step} FAIL {seconds:.1}\n  expected  {expected}\n  seen      {seen}")
         }
-    }
+    };
+    // Whoever reads may have gone; the exit status still tells.
+    let _ = say(format_args!("{line}"));
 }

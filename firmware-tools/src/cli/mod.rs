@@ -54,6 +54,12 @@ fn log_to_stderr(default: &str) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
+/// Prints a line; whoever reads may have gone.
+fn say(line: std::fmt::Arguments<'_>) -> Result<()> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{line}").into_diagnostic()
+}
+
 /// Waits until a person or a service manager wants it to end.
 async fn interrupted() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};

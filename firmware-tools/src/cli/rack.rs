@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use miette::{IntoDiagnostic as _, Result};
 
-use super::{demo_rack, interrupted, log_to_stderr};
+use super::{demo_rack, interrupted, log_to_stderr, say};
 use crate::control::Control;
 use crate::ports::Addresses;
 use crate::rack::{Rack, test_apks};
@@ -26,15 +26,14 @@ pub(super) struct Args {
 }
 
 impl Args {
-    #[expect(clippy::print_stdout, reason = "a command's output")]
     pub(super) async fn run(self) -> Result<()> {
-        log_to_stderr("info");
+        log_to_stderr("info,mqtt5=warn");
         let file = RackFile::read(&self.file.unwrap_or_else(demo_rack))?;
         let apks = self.apks.unwrap_or_else(test_apks);
-        let rack = Arc::new(Rack::start(file, Addresses::AsWritten, &apks, &self.dir).await.into_diagnostic()?);
+        let rack = Arc::new(Rack::start(file, Addresses::PreferWritten, &apks, &self.dir).await.into_diagnostic()?);
         let _control = Control::start(Arc::clone(&rack), &self.dir).into_diagnostic()?;
-        println!("the rack runs; its daemon: farmhand run --config {}", rack.config_file().display());
-        println!("orders to it: rackbench ctl --dir {} --help", self.dir.display());
+        say(format_args!("the rack runs; its daemon: farmhand run --config {}", rack.config_file().display()))?;
+        say(format_args!("orders to it: rackbench ctl --dir {} --help", self.dir.display()))?;
         interrupted().await
     }
 }
