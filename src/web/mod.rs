@@ -18,6 +18,7 @@ pub mod change;
 mod door;
 mod events;
 mod metrics;
+mod page;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -73,6 +74,7 @@ pub fn router(desk: Desk, door: Door, cancel: CancellationToken) -> Router {
         .route("/api/events", get(events::events))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(api::healthz))
+        .merge(page::routes())
         .fallback(api::no_such_path)
         .with_state(counter)
 }

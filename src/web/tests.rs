@@ -144,6 +144,21 @@ async fn a_model_that_does_not_answer_is_not_waited_for_for_ever() {
     assert_eq!(ask(&desk, get("/healthz")).await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
+#[tokio::test]
+async fn the_page_runs_nothing_but_its_own_files() {
+    let (desk, _model) = desk(two_phones(), 1);
+    for path in ["/", "/page.css", "/page.js", "/icon.svg"] {
+        let router = router(desk.clone(), Door::Local, CancellationToken::new());
+        let response = router.oneshot(get(path)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&body).replace("http://www.w3.org/2000/svg", "");
+        assert!(!text.is_empty() && !text.contains("://"), "{path} fetches from elsewhere");
+    }
+}
+
 /// The next event that a stream tells: its kind and content.
 async fn next_event(body: &mut Body) -> Option<(String, serde_json::Value)> {
     loop {
