@@ -42,6 +42,12 @@ struct World {
     waiting: BTreeMap<StreamId, usize>,
     consumed: BTreeMap<StreamId, u64>,
     acknowledged: BTreeMap<StreamId, u64>,
+    greeted: bool,
+    /// Whether delayed acknowledgement was agreed.
+    delayed: bool,
+    /// How many bytes the handset lets this side send on each stream, and the window of its last OPEN.
+    credit: BTreeMap<StreamId, u64>,
+    offered: u64,
     /// The handset's side of each stream.
     remotes: BTreeMap<StreamId, u32>,
     next: u8,
@@ -60,6 +66,10 @@ impl World {
             waiting: BTreeMap::new(),
             consumed: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            greeted: false,
+            delayed: false,
+            credit: BTreeMap::new(),
+            offered: 0,
             remotes: BTreeMap::new(),
             next: 0,
         }
@@ -72,7 +82,7 @@ impl World {
     fn len(&mut self) -> usize {
         // Mostly small, sometimes more than a payload.
         match self.byte() {
-            byte @ 250.. => usize::from(byte - 249) * 2000,
+            byte @ 200.. => usize::from(byte - 199) * 100,
             byte => usize::from(byte),
         }
     }
@@ -107,14 +117,19 @@ impl World {
                 };
                 self.core.answer_auth(answer, self.now);
             }
-            8 => self.arbitrary(),
+            8 if self.byte() < 64 => self.arbitrary(),
+            8 => self.honest(),
             9 if self.byte() == 7 => self.core.fail(Fault::Io("unplugged".to_owned())),
             9..=11 => self.honest(),
             _ => self.transmit(),
         }
     }
 
+    /// Once: a second CNXN ends the connection, which is left to arbitrary messages.
     fn greet(&mut self) {
+        if std::mem::replace(&mut self.greeted, true) {
+            return;
+        }
         let banner: &[u8] = if self.byte().is_multiple_of(2) { b"device::features=delayed_ack" } else { b"device::" };
         let version = VERSION_CHECKSUM + u32::from(self.byte() % 2);
         self.receive(Command::Connect, version, 4096, banner.to_vec());
@@ -150,8 +165,35 @@ impl World {
     }
 
     fn receive(&mut self, command: Command, arg0: u32, arg1: u32, payload: Vec<u8>) {
+        self.allow(command, arg1, &payload);
         let message = Message::new(command, arg0, arg1, payload.into(), Checksums::Skipped);
         self.core.receive(message, self.now);
+    }
+
+    /// What a message lets this side send at most; whether the core believes it is another matter.
+    fn allow(&mut self, command: Command, arg1: u32, payload: &[u8]) {
+        let payload_max = self.core.framing().payload_max as u64;
+        match (command, payload) {
+            (Command::Okay, [a, b, c, d]) if self.delayed => {
+                let more = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
+                *self.credit.entry(StreamId(arg1)).or_default() += more;
+            }
+            // One payload may be on its way.
+            (Command::Okay, _) if !self.delayed => {
+                self.credit.insert(StreamId(arg1), payload_max);
+            }
+            (Command::Open, _) => self.offered = if self.delayed { arg1.into() } else { payload_max },
+            _ => {}
+        }
+    }
+
+    /// Takes a WRTE's bytes from what the handset lets this side send.
+    fn spend(&mut self, id: StreamId, len: usize) {
+        let credit = self.credit.entry(id).or_default();
+        let left = credit.checked_sub(len as u64);
+        assert!(left.is_some(), "{len} bytes on {id} where the handset takes {credit}");
+        // Without counts nothing more may go until the next OKAY.
+        *credit = if self.delayed { left.unwrap_or_default() } else { 0 };
     }
 
     fn arbitrary(&mut self) {
@@ -196,6 +238,7 @@ impl World {
                 let sending = self.sending.entry(id).or_default();
                 let expected: Vec<u8> = sending.drain(..message.payload.len().min(sending.len())).collect();
                 assert_eq!(message.payload, expected, "bytes lost, doubled or out of order on {id}");
+                self.spend(id, message.payload.len());
             }
             Command::Okay if message.payload.len() == 4 => {
                 let counted = message.payload.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
@@ -228,13 +271,18 @@ impl World {
     fn event(&mut self, event: Event) {
         assert!(!self.lost, "{event:?} after the end");
         match event {
-            Event::Incoming { id, .. } => assert!(self.open.insert(id), "{id} twice"),
+            Event::Incoming { id, .. } => {
+                assert!(self.open.insert(id), "{id} twice");
+                self.credit.insert(id, self.offered);
+            }
             Event::Opened { id } | Event::Writable { id } => assert!(self.open.contains(&id), "{id} is not open"),
             Event::Data { id, bytes } => {
                 assert!(self.open.contains(&id) && !bytes.is_empty());
                 let waiting = self.waiting.entry(id).or_default();
                 *waiting += bytes.len();
-                assert!(*waiting <= RECEIVE_WINDOW as usize + self.core.framing().payload_max, "{id} holds {waiting}");
+                // One payload, or a window and the payload that overruns it.
+                let allowed = if self.delayed { RECEIVE_WINDOW as usize } else { 0 } + self.core.framing().payload_max;
+                assert!(*waiting <= allowed, "{id} holds {waiting}");
             }
             Event::Closed { id, reason } => {
                 assert!(self.open.remove(&id) && self.ended.insert(id), "{id} ended twice: {reason:?}");
@@ -245,7 +293,8 @@ impl World {
                 assert!(self.open.is_empty(), "streams outlive the connection: {:?}", self.open);
                 self.lost = true;
             }
-            Event::Sign { .. } | Event::AuthorisationWanted | Event::Online(_) => {}
+            Event::Online(banner) => self.delayed = banner.offers("delayed_ack"),
+            Event::Sign { .. } | Event::AuthorisationWanted => {}
         }
     }
 }
