@@ -31,6 +31,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
 pub mod host;
 pub mod mqtt;
 pub mod phone;

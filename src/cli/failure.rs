@@ -7,6 +7,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::config::ConfigError;
+use crate::daemon::DaemonError;
 use crate::rack::request::Refusal;
 
 /// Why a command failed.
@@ -53,13 +54,25 @@ pub(super) enum Failure {
     #[error("the program cannot start: {0}")]
     #[diagnostic(code(cli::runtime))]
     Runtime(std::io::Error),
+    /// The levels of the log.
+    #[error("`{levels}` does not say what is to be logged: {reason}")]
+    #[diagnostic(code(cli::log_levels), help("a level, and levels by module: `info,farmhand::adb=debug`"))]
+    LogLevels { levels: String, reason: tracing_subscriber::filter::ParseError },
+    /// The daemon could not start.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Daemon(#[from] DaemonError),
 }
 
 impl Failure {
     /// See the text in `--help`.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::NotUnderstood { .. } | Self::Runtime(_) => 1,
+            Self::Config(_)
+            | Self::NotUnderstood { .. }
+            | Self::Runtime(_)
+            | Self::LogLevels { .. }
+            | Self::Daemon(_) => 1,
             Self::NoDaemon { .. } | Self::Denied { .. } | Self::BrokenOff { .. } | Self::Slow { .. } => 3,
             Self::Refused(_) => 4,
         }

@@ -19,6 +19,7 @@ mod paper;
 mod phone;
 mod phones;
 mod rollout;
+mod run;
 mod status;
 
 use std::io::Write;
@@ -63,6 +64,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The daemon itself, in the foreground
+    Run(run::Run),
     /// How the rack is, on one screen
     Status(status::Status),
     /// Every phone
@@ -103,6 +106,7 @@ fn dispatch(cli: Cli) -> Result<String, Failure> {
     match cli.command {
         Command::Config(config) => return config.carry_out(),
         Command::Completions(completions) => return completions.carry_out(Cli::command()),
+        Command::Run(run) => return run.carry_out(&cli.state),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
@@ -116,7 +120,7 @@ fn dispatch(cli: Cli) -> Result<String, Failure> {
             Command::Hub(hub) => hub.carry_out(&client, &paper).await,
             Command::Rollout(rollout) => rollout.carry_out(&client, &paper).await,
             Command::Line(line) => line.carry_out(&client, &paper).await,
-            Command::Config(_) | Command::Completions(_) => Ok(String::new()),
+            Command::Config(_) | Command::Completions(_) | Command::Run(_) => Ok(String::new()),
         }
     })
 }

@@ -10,7 +10,7 @@ const CLOCK_SET: Duration = Duration::from_secs(2);
 
 /// The clocks since the start of the daemon.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     start: Instant,
     epoch: UnixMillis,
 }
@@ -18,30 +18,30 @@ pub struct Clock {
 impl Clock {
     /// Starts counting now.
     #[must_use]
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self { start: Instant::now(), epoch: wall_now() }
     }
 
     /// The wall time from which moments are counted.
     #[must_use]
-    pub fn epoch(&self) -> UnixMillis {
+    pub(super) fn epoch(&self) -> UnixMillis {
         self.epoch
     }
 
     /// Now, for a core.
     #[must_use]
-    pub fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         Moment::from_start(self.start.elapsed())
     }
 
     /// The instant of a moment, for a timer.
     #[must_use]
-    pub fn instant(&self, moment: Moment) -> Instant {
+    pub(super) fn instant(&self, moment: Moment) -> Instant {
         self.start + moment.since_start()
     }
 
     /// The new epoch, if the wall clock was set since the last look.
-    pub fn was_set(&mut self) -> Option<UnixMillis> {
+    pub(super) fn was_set(&mut self) -> Option<UnixMillis> {
         let expected = self.epoch.plus(self.start.elapsed());
         let drift = wall_now().0 - expected.0;
         if Duration::from_millis(drift.unsigned_abs()) < CLOCK_SET {

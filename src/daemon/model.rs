@@ -118,6 +118,8 @@ fn tell(change: &Change) {
         },
         Change::Hub { hub, state: HubState::Stale, why } => warn!("hub {hub}: its readings are old: {why}"),
         Change::Hub { hub, state: HubState::Live, why } => info!("hub {hub}: {why}"),
-        Change::PortSwitched { hub, port, mode, why } => info!("hub {hub} port {port}: {} ordered by {why}", mode.as_str()),
+        Change::PortSwitched { hub, port, mode, why } => {
+            info!("hub {hub} port {port}: {} ordered by {why}", mode.as_str())
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::rack::snapshot::PortMode;
 use crate::rack::{Event, Rack};
 
 /// A request, and whoever waits for its answer.
-pub type Ask = (Request, oneshot::Sender<Result<Done, Refusal>>);
+pub(super) type Ask = (Request, oneshot::Sender<Result<Done, Refusal>>);
 
 /// How long a hub has to confirm a port's new mode: some polls of it.
 const CONFIRM_MAX: Duration = Duration::from_secs(8);
@@ -43,7 +43,12 @@ impl Asked {
         let Request::SetPort { hub, port, mode } = request else {
             if let Err(error) = self.rollouts.try_send((request, answer)) {
                 let (_, answer) = error.into_inner();
-                refuse(answer, "rollout.busy", "the rollouts' queue is full or has ended", Some("try again; see the log"));
+                refuse(
+                    answer,
+                    "rollout.busy",
+                    "the rollouts' queue is full or has ended",
+                    Some("try again; see the log"),
+                );
             }
             return None;
         };
@@ -88,7 +93,8 @@ impl Asked {
     pub(super) fn give_up_on_old(&mut self) {
         let now = Instant::now();
         for order in self.ports.extract_if(.., |order| order.until <= now) {
-            let what = format!("hub {} has not confirmed port {} in {} s", order.hub, order.port, CONFIRM_MAX.as_secs());
+            let what =
+                format!("hub {} has not confirmed port {} in {} s", order.hub, order.port, CONFIRM_MAX.as_secs());
             refuse(order.answer, "hub.silent", &what, Some("see `farmhand hubs`"));
         }
     }

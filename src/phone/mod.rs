@@ -3,6 +3,8 @@
 //! The model owns one [`life`] for each endpoint and sends [`Command`]s; the actor owns the ADB connection, carries them out one
 //! by one and reports with [`Event`]s. Nobody else touches the handset.
 
+#[cfg(feature = "daemon")]
+pub mod actor;
 pub mod ladder;
 pub mod life;
 pub mod profile;

@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{Command, Event, OpenFault, WantedAgent};
-use crate::adb::{Adb, KeyRing};
+use crate::adb::auth::KeyRing;
+use crate::adb::driver::Adb;
 use crate::rack;
 use crate::rack::ids::{Endpoint, PackageName};
 
@@ -167,7 +168,11 @@ impl Actor {
     }
 
     /// Starts work that needs the connection; `without` is the report if there is none.
-    fn over_adb<F>(&mut self, without: impl FnOnce(String) -> Event, work: impl FnOnce(Adb, Arc<ActorContext>) -> F) -> Option<Event>
+    fn over_adb<F>(
+        &mut self,
+        without: impl FnOnce(String) -> Event,
+        work: impl FnOnce(Adb, Arc<ActorContext>) -> F,
+    ) -> Option<Event>
     where
         F: Future<Output = Event> + Send + 'static,
     {
@@ -182,7 +187,8 @@ impl Actor {
             Outcome::Report(event) => Some(event),
             Outcome::Opened(Ok(adb)) => {
                 let banner = adb.banner();
-                let event = Event::Opened { model: banner.model.clone(), features: banner.features.clone() };
+                let event =
+                    Event::Opened { model: banner.model.clone(), features: banner.features.iter().cloned().collect() };
                 self.adb = Some(adb);
                 Some(event)
             }

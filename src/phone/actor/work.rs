@@ -5,11 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::ActorContext;
+use crate::adb::driver::{Adb, ConnectOptions, connect};
+use crate::adb::services::RebootTarget;
 use crate::adb::services::install::InstallOptions;
-use crate::adb::{self, Adb, ConnectError, ConnectOptions, TcpTransport};
+use crate::adb::services::shell::ShellLimits;
+use crate::adb::tcp::TcpTransport;
+use crate::adb::transport::Transport;
 use crate::phone::{Event, InstallFailure, InstallFailureClass, OpenFault, Profile, profile};
 use crate::rack;
 use crate::rack::event::InstallOrder;
@@ -20,8 +25,6 @@ use crate::rack::snapshot::InstalledAgent;
 const TCP_CONNECT_MAX: Duration = Duration::from_secs(2);
 /// The protocol's rule: a phone that does not answer a new stream within this is not there.
 const PROBE_MAX: Duration = Duration::from_secs(5);
-/// A busy phone may think for a while about `dumpsys`.
-const QUESTION_MAX: Duration = Duration::from_secs(15);
 /// A reset re-enumerates the device.
 const RESET_MAX: Duration = Duration::from_secs(10);
 
@@ -31,47 +34,45 @@ pub(super) async fn open(
     endpoint: &Endpoint,
     held: Option<TcpStream>,
 ) -> Result<Adb, (OpenFault, String)> {
-    let (wanted, mut wanted_seen) = tokio::sync::mpsc::channel(1);
-    let options = ConnectOptions { on_authorisation_wanted: Some(wanted), ..ConnectOptions::default() };
-    let keys = Arc::clone(&context.keys);
-    let tell = async {
-        while wanted_seen.recv().await.is_some() {
-            let event = rack::Event::Phone { endpoint: endpoint.clone(), event: Event::AuthorisationWanted };
-            // The model ends only with the daemon.
-            let _ = context.events.send(event).await;
+    match endpoint {
+        Endpoint::Tcp(address) => {
+            let stream = match held {
+                Some(stream) => stream,
+                None => connect_tcp(*address).await.map_err(|why| (OpenFault::Gone, why))?,
+            };
+            let transport = TcpTransport::from_socket(stream).map_err(|why| (OpenFault::Gone, why.to_string()))?;
+            handshake(context, endpoint, transport).await
         }
-        std::future::pending().await
-    };
-    let connect = async {
-        match endpoint {
-            Endpoint::Tcp(address) => {
-                let stream = match held {
-                    Some(stream) => stream,
-                    None => connect_tcp(*address).await.map_err(|why| (OpenFault::Gone, why))?,
-                };
-                let transport = TcpTransport::new(stream).map_err(|why| (OpenFault::Gone, why.to_string()))?;
-                adb::connect(transport, keys, options).await.map_err(|error| (fault_of(&error), error.to_string()))
-            }
-            Endpoint::Usb(path) => {
-                let Some(bus) = &context.bus else {
-                    return Err((OpenFault::Gone, "USB is not scanned: [usb] scan is off".to_owned()));
-                };
-                let transport = bus.open(path).await.map_err(|error| (error.fault, error.to_string()))?;
-                adb::connect(transport, keys, options).await.map_err(|error| (fault_of(&error), error.to_string()))
-            }
+        Endpoint::Usb(path) => {
+            let Some(bus) = &context.bus else {
+                return Err((OpenFault::Gone, "USB is not scanned: [usb] scan is off".to_owned()));
+            };
+            let transport = bus.open(path).await.map_err(|error| (error.fault, error.to_string()))?;
+            handshake(context, endpoint, transport).await
         }
-    };
-    tokio::select! {
-        opened = connect => opened,
-        never = tell => never,
     }
 }
 
-fn fault_of(error: &ConnectError) -> OpenFault {
-    match error {
-        ConnectError::Unauthorised { .. } => OpenFault::Unauthorised,
-        _ => OpenFault::Protocol,
-    }
+/// CNXN and authentication; the model hears at once when somebody must allow the key on the phone's screen.
+async fn handshake(
+    context: &ActorContext,
+    endpoint: &Endpoint,
+    transport: impl Transport,
+) -> Result<Adb, (OpenFault, String)> {
+    let (wanted, wanted_seen) = oneshot::channel();
+    let options = ConnectOptions { authorisation_wanted: Some(wanted), ..ConnectOptions::default() };
+    let connected = connect(transport, Arc::clone(&context.keys), options);
+    tokio::pin!(connected);
+    let result = tokio::select! {
+        result = &mut connected => result,
+        Ok(()) = wanted_seen => {
+            let event = rack::Event::Phone { endpoint: endpoint.clone(), event: Event::AuthorisationWanted };
+            // The model ends only with the daemon.
+            let _ = context.events.send(event).await;
+            connected.await
+        }
+    };
+    result.map_err(|error| (error.kind(), error.to_string()))
 }
 
 /// Connects to a TCP address.
@@ -102,19 +103,16 @@ pub(super) async fn reboot(context: &ActorContext, endpoint: &Endpoint, adb: Opt
         Some(adb) => adb,
         None => open(context, endpoint, None).await.map_err(|(_, why)| why)?,
     };
-    adb.reboot().await.map_err(|error| error.to_string())
+    adb.reboot(RebootTarget::System).await.map_err(|error| error.to_string())
 }
 
 /// A new stream that must answer: the end-to-end proof of life.
 pub(super) async fn probe(adb: Adb) -> Event {
     let nonce = format!("farmhand-{:08x}", rand::random::<u32>());
-    match timeout(PROBE_MAX, adb.shell(&format!("echo {nonce}"))).await {
-        Ok(Ok(output)) if output.stdout_text().trim() == nonce => Event::ProbeAnswered,
-        Ok(Ok(output)) => {
-            Event::ProbeFailed { why: format!("the probe was answered with `{}`", output.stdout_text().trim()) }
-        }
-        Ok(Err(error)) => Event::ProbeFailed { why: format!("the probe failed: {error}") },
-        Err(_) => Event::ProbeFailed { why: format!("the probe got no answer in {} s", PROBE_MAX.as_secs()) },
+    match adb.shell_within(&format!("echo {nonce}"), ShellLimits { wait: PROBE_MAX, output_max: 4096 }).await {
+        Ok(output) if output.text() == nonce => Event::ProbeAnswered,
+        Ok(output) => Event::ProbeFailed { why: format!("the probe was answered with `{}`", output.text()) },
+        Err(error) => Event::ProbeFailed { why: format!("the probe was not answered: {error}") },
     }
 }
 
@@ -170,7 +168,8 @@ pub(super) async fn install(adb: Adb, context: Arc<ActorContext>, order: Install
         if agent.version_code == order.version_code {
             return Ok(agent);
         }
-        let why = format!("the phone reports version {} after an install of {}", agent.version_code, order.version_code);
+        let why =
+            format!("the phone reports version {} after an install of {}", agent.version_code, order.version_code);
         Err(InstallFailure { class: InstallFailureClass::Permanent, reason: None, why })
     });
     Event::Installed { rollout: order.rollout, result }
@@ -183,10 +182,7 @@ async fn install_and_verify(
     package: &PackageName,
 ) -> Result<InstalledAgent, InstallFailure> {
     let transient = |why: String| InstallFailure { class: InstallFailureClass::Transient, reason: None, why };
-    match timeout(context.install_timeout, adb.install(apk, InstallOptions::default())).await {
-        Ok(result) => result?,
-        Err(_) => return Err(transient(format!("the install did not end in {} s", context.install_timeout.as_secs()))),
-    }
+    adb.install(apk, &InstallOptions { wait: context.install_timeout, ..InstallOptions::default() }).await?;
     match ask_package(adb, Some(package)).await {
         Ok(Some(agent)) => Ok(agent),
         Ok(None) => Err(transient(format!("the phone said Success, but {package} is not installed"))),
@@ -205,9 +201,5 @@ async fn ask_package(adb: &Adb, package: Option<&PackageName>) -> Result<Option<
 }
 
 async fn ask(adb: &Adb, question: &str) -> Result<String, String> {
-    match timeout(QUESTION_MAX, adb.shell(question)).await {
-        Ok(Ok(output)) => Ok(output.stdout_text().into_owned()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("`{question}` was not answered in {} s", QUESTION_MAX.as_secs())),
-    }
+    adb.shell(question).await.map(|output| output.text()).map_err(|error| error.to_string())
 }

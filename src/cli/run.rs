@@ -1,0 +1,85 @@
+//! `farmhand run`: the daemon itself, in the foreground, as a service manager wants it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::failure::Failure;
+use crate::config::{self, Loaded};
+use crate::daemon;
+
+/// Threads that carry tasks: a rack's host has few cores, and the daemon mostly waits.
+const WORKERS: usize = 2;
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The configuration; without this and without a file at the usual place the daemon only observes
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What is logged, from `error` to `trace`, for all or by module: `info,farmhand::adb=debug`
+    #[arg(long, value_name = "LEVELS", env = "RUST_LOG", hide_env_values = true, default_value = "info")]
+    log: String,
+}
+
+impl Run {
+    pub(super) fn carry_out(self, state: &Path) -> Result<String, Failure> {
+        let config = match &self.config {
+            Some(file) => Some(config::read(file)?),
+            None if Path::new(super::CONFIG_FILE).exists() => Some(config::read(Path::new(super::CONFIG_FILE))?),
+            None => None,
+        };
+        let levels = EnvFilter::try_new(&self.log).map_err(|reason| Failure::LogLevels { levels: self.log, reason })?;
+        // The journal has its own clock; a terminal has none.
+        let format = tracing_subscriber::fmt().with_env_filter(levels).with_writer(std::io::stderr).with_target(false);
+        if std::env::var_os("JOURNAL_STREAM").is_some() {
+            format.without_time().with_ansi(false).init();
+        } else {
+            format.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+        }
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .enable_all()
+            .build()
+            .map_err(Failure::Runtime)?
+            .block_on(run(config, state))
+            .map(|()| String::new())
+    }
+}
+
+async fn run(loaded: Option<Loaded>, state: &Path) -> Result<(), Failure> {
+    let cancel = CancellationToken::new();
+    stop_on_signal(cancel.clone()).map_err(Failure::Runtime)?;
+    let config = loaded.map_or_else(
+        || {
+            info!("there is no {}: farmhand only observes", super::CONFIG_FILE);
+            config::observing()
+        },
+        |loaded| loaded.config,
+    );
+    daemon::run(config, state, cancel).await.map_err(Failure::Daemon)
+}
+
+/// Ends the daemon in good order at the first SIGTERM or SIGINT, at once at the second.
+fn stop_on_signal(cancel: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        for seen in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if seen > 0 {
+                warn!("told to stop a second time: stopping at once");
+                std::process::exit(1);
+            }
+            info!("told to stop");
+            cancel.cancel();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! The daemon: sources, the model, actors and sinks, wired together and taken down again.
+//!
+//! ```text
+//!     run ──▶ Parts::start: lock the state, open the store, read the keys, check the agent
+//!         ──▶ sources and actors, each with its end of a bounded queue
+//!         ──▶ model::Model, the one owner of the rack
+//!         ──▶ sinks on a watch of its snapshots
+//! ```
+//!
+//! Nothing here decides anything: this is the wiring. What is not configured is not started.
+
+mod clock;
+mod dispatch;
+mod model;
+mod requests;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use self::clock::Clock;
+use self::dispatch::{Dispatch, Lines, Phones};
+use self::model::Model;
+use self::requests::Asked;
+use self::sources::Sources;
+use crate::adb::auth::{KeyError, KeyRing};
+use crate::agent::apk::{self, Expectation};
+use crate::agent::fetch::{FetchError, Fetcher};
+use crate::config::{Announce, Config, Usb};
+use crate::phone::WantedAgent;
+use crate::phone::actor::ActorContext;
+use crate::rack::ids::HubName;
+use crate::rack::snapshot::SwitchedOff;
+use crate::rack::{Rack, Settings, Snapshot};
+use crate::store::{StateDir, StateDirError, Store, StoreError};
+use crate::usb::{Bus, BusError};
+use crate::web::{self, BindError, Desk};
+use crate::{announce, host, mqtt, power, rollout};
+
+/// Events that wait for the model. It never waits itself, so the queue is short; when it is full, actors wait.
+const EVENTS_MAX: usize = 1024;
+/// Operators' requests that wait for the model; one more is refused.
+const REQUESTS_MAX: usize = 64;
+/// Words for the rollouts that wait while a step is being committed: a few a phone.
+const ROLLOUT_MAX: usize = 4096;
+/// The longest that everything may take to end: what has not ended by then has nothing to lose.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum DaemonError {
+    /// The state directory is held by another daemon, or cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    State(#[from] StateDirError),
+    /// The store is damaged, too new or not usable.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] StoreError),
+    /// This host's ADB keys cannot be read or made.
+    #[error("this host's ADB keys: {0}")]
+    #[diagnostic(
+        code(daemon::keys),
+        help(
+            "handsets let in only a host with its key: restore the file from a backup, or remove it to make a new key that every handset must allow again"
+        )
+    )]
+    Keys(#[from] KeyError),
+    /// An address or the socket is taken.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Bind(#[from] BindError),
+    /// The host has USB, and it cannot be used.
+    #[error("USB cannot be scanned: {0}")]
+    #[diagnostic(code(daemon::usb), help("`[usb] scan = \"off\"` runs without USB"))]
+    Usb(#[from] BusError),
+    /// The folder for fetched APKs cannot be used.
+    #[error("APKs cannot be fetched: {0}")]
+    #[diagnostic(code(daemon::fetch))]
+    Fetch(#[from] FetchError),
+    /// A hub's driver has no thread.
+    #[error("the driver of hub {hub} cannot be started: {reason}")]
+    #[diagnostic(code(daemon::hub))]
+    Hub {
+        /// Which.
+        hub: HubName,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+}
+
+/// Runs the daemon on a state directory until `cancel`.
+///
+/// # Errors
+/// [`DaemonError`] when it cannot start.
+pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Result<(), DaemonError> {
+    let state = StateDir::lock(state)?;
+    let store = Store::open(&state)?;
+    let keys = Arc::new(KeyRing::load_or_create(state.path())?);
+    let unix = web::bind_unix(&state.path().join("farmhand.sock")).await?;
+    let page = match &config.web {
+        Some(web) => Some(web::bind_tcp(web.listen).await?),
+        None => None,
+    };
+
+    let clock = Clock::start();
+    let (agent, refused) = check_agent(&config).await;
+    let mut settings = Settings::from(&config);
+    if let Some(refused) = refused {
+        settings.agent = crate::phone::life::AgentPolicy::Observe;
+        settings.switched_off.push(refused);
+    }
+    let rack = Rack::new(settings, clock.epoch(), clock.now());
+    let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let (requests, asks) = mpsc::channel(REQUESTS_MAX);
+    let (snapshots, snapshot) = watch::channel(Arc::new(rack.snapshot(clock.now())));
+    let desk = Desk { snapshots: snapshot.clone(), requests };
+    let tasks = TaskTracker::new();
+    let sources = Sources { events: events.clone(), tasks: tasks.clone(), cancel: cancel.clone() };
+
+    let bus = start_usb(&config, &sources)?;
+    let context = ActorContext {
+        keys,
+        package: config.agent.as_ref().map(|agent| agent.package.clone()),
+        agent,
+        install_timeout: config.rollout.install_timeout,
+        bus,
+        events: events.clone(),
+    };
+    let (dispatch, asked) = start_actors(&config, &state, store, context, &sources).await?;
+    host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone());
+    start_sinks(&config, &snapshot, &sources);
+    let announcement = page.as_ref().and_then(|page| announce_page(&config, page));
+
+    tasks.spawn(web::serve_unix(unix, desk.clone(), cancel.clone()));
+    if let Some(page) = page {
+        if let Ok(address) = page.local_addr() {
+            info!("the page is at http://{address}/");
+        }
+        tasks.spawn(web::serve_tcp(page, desk, cancel.clone()));
+    }
+    let model = Model { rack, clock, events: inbox, asks, snapshots, dispatch, asked };
+    info!(state = %state.path().display(), "farmhand {} is ready", env!("CARGO_PKG_VERSION"));
+    tell_service_manager(sd_notify::NotifyState::Ready);
+    model.run(cancel.clone()).await;
+
+    tell_service_manager(sd_notify::NotifyState::Stopping);
+    cancel.cancel();
+    drop(announcement);
+    tasks.close();
+    if tokio::time::timeout(SHUTDOWN_MAX, tasks.wait()).await.is_err() {
+        warn!("some tasks did not end in {} s and are left behind", SHUTDOWN_MAX.as_secs());
+    }
+    info!("farmhand has stopped");
+    Ok(())
+}
+
+/// The agent as configured, checked before any phone sees it; or what is off instead, and why.
+async fn check_agent(config: &Config) -> (Option<WantedAgent>, Option<SwitchedOff>) {
+    let Some((configured, apk)) = config.agent.as_ref().and_then(|agent| Some((agent, agent.apk.clone()?))) else {
+        return (None, None);
+    };
+    if configured.signers.is_empty() {
+        warn!("[agent] signers is empty: an APK of {} by any signer is installed", configured.package);
+    }
+    let expected = Expectation {
+        package: configured.package.clone(),
+        signers: configured.signers.clone(),
+        version_code: None,
+        installed: None,
+    };
+    let file = apk.clone();
+    let Ok(checked) = tokio::task::spawn_blocking(move || apk::check(&file, &expected)).await else {
+        return (None, None);
+    };
+    match checked {
+        Ok(checked) => {
+            info!(
+                "the agent is {} version {}, signed by {}",
+                checked.package, checked.version_name, checked.signer_sha256
+            );
+            (Some(WantedAgent { apk, package: checked.package, version_code: checked.version_code }), None)
+        }
+        Err(refusal) => {
+            error!("the agent's APK {} is refused, so no agent is installed: {refusal}", apk.display());
+            let how = format!("mend [agent] apk = \"{}\": {refusal}", apk.display());
+            (None, Some(SwitchedOff { what: "installing the agent".to_owned(), how }))
+        }
+    }
+}
+
+fn start_usb(config: &Config, sources: &Sources) -> Result<Option<Bus>, BusError> {
+    if config.usb == Usb::Off {
+        return Ok(None);
+    }
+    let (bus, events) = Bus::start(sources.cancel.clone())?;
+    sources.usb(events);
+    Ok(Some(bus))
+}
+
+/// The actors that take the model's commands.
+async fn start_actors(
+    config: &Config,
+    state: &StateDir,
+    store: Store,
+    context: ActorContext,
+    sources: &Sources,
+) -> Result<(Dispatch, Asked), DaemonError> {
+    let cancel = &sources.cancel;
+    let mut phones = Phones::new(Arc::new(context), cancel.clone());
+    for slot in &config.slots {
+        phones.watch(&slot.endpoint);
+    }
+    let lines =
+        config.central.as_ref().map(|central| Lines::new(central.into(), sources.events.clone(), cancel.clone()));
+
+    let mut hubs = BTreeMap::new();
+    for hub in &config.hubs {
+        let (orders, inbox) = mpsc::channel(16);
+        power::hub::spawn(hub, inbox, sources.hub(hub.name.clone()), cancel.clone())
+            .map_err(|reason| DaemonError::Hub { hub: hub.name.clone(), reason })?;
+        hubs.insert(hub.name.clone(), orders);
+    }
+
+    let (rollouts, commands) = mpsc::channel(ROLLOUT_MAX);
+    let (asks, requests) = mpsc::channel(REQUESTS_MAX);
+    let promises = store.load_rollouts().await?;
+    let fetcher = Fetcher::new(state.path().join("apks"), config.rollout.sources.clone())?;
+    let channels =
+        rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
+    let (settings, agent) = (config.rollout.clone(), config.agent.clone());
+    rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
+    Ok((Dispatch { phones, lines, hubs, rollouts }, Asked::new(asks)))
+}
+
+fn start_sinks(config: &Config, snapshots: &watch::Receiver<Arc<Snapshot>>, sources: &Sources) {
+    if let Some(mqtt) = &config.mqtt {
+        let states = sources.relay(8, crate::rack::Event::Mqtt);
+        mqtt::spawn(mqtt.clone(), config.rack_name.clone(), snapshots.clone(), states, sources.cancel.clone());
+    }
+}
+
+fn announce_page(config: &Config, page: &tokio::net::TcpListener) -> Option<announce::Announcement> {
+    let address = page.local_addr().ok()?;
+    let wanted = config.web.as_ref().is_some_and(|web| web.announce == Announce::Mdns);
+    if !wanted || address.ip().is_loopback() {
+        return None;
+    }
+    match announce::start(&config.rack_name, address.port()) {
+        Ok(announcement) => Some(announcement),
+        Err(error) => {
+            warn!("the page is not announced by mDNS: {error}");
+            None
+        }
+    }
+}
+
+fn tell_service_manager(state: sd_notify::NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("the service manager could not be told: {error}");
+    }
+}
