@@ -119,7 +119,7 @@ fn tell(change: &Change) {
         Change::Hub { hub, state: HubState::Stale, why } => warn!("hub {hub}: its readings are old: {why}"),
         Change::Hub { hub, state: HubState::Live, why } => info!("hub {hub}: {why}"),
         Change::PortSwitched { hub, port, mode, why } => {
-            info!("hub {hub} port {port}: {} ordered by {why}", mode.as_str())
+            info!("hub {hub} port {port}: {} ordered by {why}", mode.as_str());
         }
     }
 }

@@ -1,9 +1,13 @@
 //! What everyone outside the model sees of the rack: one value, made anew after each change, and the shape of the JSON API.
 
+mod rollout;
+
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, SlotName, VersionCode};
+use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, Serial, SlotName, VersionCode};
 use crate::clock::UnixMillis;
+
+pub use rollout::{RolloutPhoneState, RolloutPhoneView, RolloutState, RolloutView, WaveView};
 
 /// The whole rack at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -389,130 +393,6 @@ impl MqttState {
             Self::Off => "off",
             Self::Connected => "connected",
             Self::Away => "away",
-        }
-    }
-}
-
-/// A rollout's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RolloutState {
-    /// Notices of the same package are still being gathered.
-    Gathering,
-    /// The APK is being fetched and checked.
-    Fetching,
-    /// It waits for the owner's approval.
-    WaitingApproval,
-    /// A wave is under way.
-    Running,
-    /// It stopped; the owner must look.
-    Paused,
-    /// Every phone has its result.
-    Finished,
-    /// It was given up: the APK was refused, or the owner said so.
-    Aborted,
-}
-
-impl RolloutState {
-    /// Whether nothing more will happen in it.
-    #[must_use]
-    pub const fn is_over(self) -> bool {
-        matches!(self, Self::Finished | Self::Aborted)
-    }
-
-    /// All states, in the order of the enum.
-    pub const ALL: [Self; 7] = [
-        Self::Gathering,
-        Self::Fetching,
-        Self::WaitingApproval,
-        Self::Running,
-        Self::Paused,
-        Self::Finished,
-        Self::Aborted,
-    ];
-
-    /// The word for it in JSON and in tables.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gathering => "gathering",
-            Self::Fetching => "fetching",
-            Self::WaitingApproval => "waiting_approval",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Finished => "finished",
-            Self::Aborted => "aborted",
-        }
-    }
-}
-
-/// One rollout.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RolloutView {
-    /// Its name.
-    pub id: RolloutId,
-    /// Its state.
-    pub state: RolloutState,
-    /// Why, as a sentence.
-    pub why: String,
-    /// The package that is rolled out.
-    pub package: PackageName,
-    /// The version that is rolled out.
-    pub version_code: VersionCode,
-    /// Its name.
-    pub version_name: String,
-    /// When it began.
-    pub created: UnixMillis,
-    /// The waves, in order.
-    pub waves: Vec<WaveView>,
-}
-
-/// One wave of a rollout.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WaveView {
-    /// Its phones, each with what became of it.
-    pub phones: Vec<RolloutPhoneView>,
-}
-
-/// One phone in a rollout.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RolloutPhoneView {
-    /// The phone.
-    pub phone: PhoneId,
-    /// How far it is.
-    pub state: RolloutPhoneState,
-    /// Why it failed or waits.
-    pub why: Option<String>,
-    /// How often the install was tried.
-    pub attempts: u32,
-}
-
-/// How far one phone is in a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RolloutPhoneState {
-    /// Its turn has not come.
-    Waiting,
-    /// Its install was promised in the store and may be under way.
-    Installing,
-    /// The phone reports the new version.
-    Done,
-    /// The install failed.
-    Failed,
-}
-
-impl RolloutPhoneState {
-    /// All states.
-    pub const ALL: [Self; 4] = [Self::Waiting, Self::Installing, Self::Done, Self::Failed];
-
-    /// The word for it in JSON, in tables and in the store.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Installing => "installing",
-            Self::Done => "done",
-            Self::Failed => "failed",
         }
     }
 }
