@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rack", &["clock", "config", "phone"]),
     ("rollout", &["agent", "clock", "config", "phone", "rack", "store"]),
     ("spelling", &[]),
-    ("store", &["rack", "clock", "phone"]),
+    ("store", &["agent", "rack", "clock", "phone"]),
     ("usb", &["adb", "clock", "phone", "rack"]),
     ("web", &["rack", "clock", "config", "spelling"]),
 ];

@@ -14,8 +14,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::ApkSource;
 use super::signature::hex;
-use crate::store::promise::ApkSource;
 
 /// The largest APK that is taken, in bytes.
 pub const APK_LEN_MAX: u64 = 512 * 1024 * 1024;

@@ -21,9 +21,28 @@ pub mod signing_block;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::rack::ids::{PackageName, VersionCode};
+
+/// Where an APK comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ApkSource {
+    /// `PackageUrl` of the server's notice.
+    Url(String),
+    /// A file on the rack's host, named by the operator.
+    File(PathBuf),
+}
+
+impl fmt::Display for ApkSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
 
 /// An APK that was read whole, is signed over all of its bytes, and is what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,15 +13,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Ask, Fetch, Output, Rollouts};
-use crate::agent::CheckedApk;
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::Fetcher;
+use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::{Moment, UnixMillis};
 use crate::config;
 use crate::rack::event::{RolloutCommand, RolloutEvent};
 use crate::rack::ids::{PackageName, PhoneId, VersionCode};
 use crate::rack::request::{Done, Refusal, Request};
-use crate::store::promise::{ApkSource, Promise};
+use crate::store::promise::Promise;
 use crate::store::{RolloutNumber, Store, StoreError};
 
 /// Between two attempts to commit while the store fails.

@@ -1,8 +1,8 @@
 //! What is promised: one record for each row of `promises.db`.
 
 use std::fmt;
-use std::path::PathBuf;
 
+use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
@@ -68,24 +68,6 @@ pub struct RolloutRecord {
     pub created: UnixMillis,
     /// When it was finished or aborted.
     pub ended: Option<UnixMillis>,
-}
-
-/// Where an APK comes from.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ApkSource {
-    /// `PackageUrl` of the server's notice.
-    Url(String),
-    /// A file on the rack's host, named by the operator.
-    File(PathBuf),
-}
-
-impl fmt::Display for ApkSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(url) => f.write_str(url),
-            Self::File(path) => path.display().fmt(f),
-        }
-    }
 }
 
 /// One phone of a rollout.

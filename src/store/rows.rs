@@ -3,7 +3,8 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::promise::{ApkSource, AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRecord, RolloutRecord};
+use super::promise::{AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRecord, RolloutRecord};
+use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::ids::{PackageName, PhoneId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};

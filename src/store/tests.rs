@@ -4,8 +4,9 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use super::promise::{ApkSource, AuditRecord, Report, RolloutPhoneRecord, RolloutRecord};
+use super::promise::{AuditRecord, Report, RolloutPhoneRecord, RolloutRecord};
 use super::*;
+use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::ids::{PackageName, PhoneId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};

@@ -33,7 +33,7 @@ mod waves;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
-use crate::agent::CheckedApk;
+use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::config;
 use crate::rack::event::{InstallOrder, RolloutCommand};
@@ -41,7 +41,7 @@ use crate::rack::ids::{PackageName, PhoneId, VersionCode};
 use crate::rack::request::{Done, Refusal};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
-use crate::store::promise::{ApkSource, AuditRecord, Promise, Report, RolloutPhoneRecord, RolloutRecord};
+use crate::store::promise::{AuditRecord, Promise, Report, RolloutPhoneRecord, RolloutRecord};
 
 /// Rollouts that are over and still shown; older ones are forgotten.
 pub const KEPT_MAX: usize = 50;

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use super::{Apk, Fetch, Output, Phone, Presence, Rollout, Rollouts, UNFINISHED_MAX};
-use crate::agent::CheckedApk;
+use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::Moment;
 use crate::config::Approval;
 use crate::rack::event::UpgradeNotice;
 use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
-use crate::store::promise::{ApkSource, Report, RolloutPhoneRecord, RolloutRecord};
+use crate::store::promise::{Report, RolloutPhoneRecord, RolloutRecord};
 
 const SERVER: &str = "central server";
 

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use super::{Apk, Ask, Output, Presence, Rollout, Rollouts};
-use crate::agent::CheckedApk;
+use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::Moment;
 use crate::config::Approval;
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 use crate::rack::request::{Done, Refusal, Request};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
-use crate::store::promise::{ApkSource, RolloutRecord};
+use crate::store::promise::RolloutRecord;
 
 const OPERATOR: &str = "operator";
 
