@@ -16,7 +16,7 @@ const FILE_LINES_MAX: usize = 500;
 /// everyone; the arrows between actors go through `rack::event`, not from one actor to the other.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("adb", &["phone", "rack", "clock"]),
-    ("agent", &["rack", "config", "phone", "store"]),
+    ("agent", &["rack", "config", "phone"]),
     ("announce", &["rack", "config"]),
     ("central", &["rack", "clock", "config"]),
     ("cli", &["agent", "config", "daemon", "rack", "store", "web", "clock", "spelling", "central"]),
