@@ -185,6 +185,8 @@ fn spawn(program: &Path, config: &Path, state: &Path, log: &Path) -> Result<Chil
         .arg(config)
         .arg("--state")
         .arg(state)
+        // Ctrl-C in a terminal goes to everyone of a group: the daemon is ended by this program, in order.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(err)

@@ -63,14 +63,18 @@ pub(super) const READY_WITHIN: Duration = Duration::from_secs(20);
 pub(super) const PHONES: [&str; 8] = ["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8"];
 
 impl Stage {
-    /// Starts rack, subscriber and daemon on any free addresses, so that it runs beside a demo.
+    /// Starts rack, subscriber and daemon on any free addresses, so that it runs beside a demo. Every frame of the centre is kept in
+    /// `central.capture`, for other people's decoders.
     ///
     /// # Errors
     ///
     /// One of them does not start.
     pub async fn start(plan: &Plan) -> Result<Self, StageError> {
-        let file = RackFile::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("racks/demo.toml"))?;
+        let mut file = RackFile::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("racks/demo.toml"))?;
         let dir = fresh(&plan.dir)?;
+        if let Some(central) = &mut file.central {
+            central.capture = Some(dir.join("central.capture"));
+        }
         let rack = Rack::start(file, Addresses::AnyFree, &test_apks(), &dir.join("rack")).await?;
         let broker: SocketAddr = rack.broker().map(crate::broker::Broker::address).ok_or(StageError::NoBroker)?;
         let subscriber = Subscriber::start(broker)?;

@@ -21,7 +21,7 @@ pub(super) struct Args {
     /// The rack file; the demo's by default
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Where the rack, the daemon's state and its log are
+    /// Where the rack, the daemon's state (anew at each start) and its log are
     #[arg(long, default_value = "target/demo")]
     dir: PathBuf,
 }
@@ -32,6 +32,12 @@ impl Args {
         let file = RackFile::read(&self.file.unwrap_or_else(demo_rack))?;
         let (rack_dir, state) = (self.dir.join("rack"), self.dir.join("state"));
         std::fs::create_dir_all(&self.dir).into_diagnostic()?;
+        // The rack's phones are as new at each start; a daemon that remembers others would only confuse.
+        if let Err(error) = std::fs::remove_dir_all(&state)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error).into_diagnostic().wrap_err_with(|| format!("{} is in use", state.display()));
+        }
         let rack = Rack::start(file, Addresses::PreferWritten, &test_apks(), &rack_dir).await.into_diagnostic()?;
         let rack = Arc::new(rack);
         let _control = Control::start(Arc::clone(&rack), &rack_dir).into_diagnostic()?;
