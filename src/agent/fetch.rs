@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::warn;
 
 use super::ApkSource;
 use super::signature::hex;
@@ -105,6 +106,37 @@ pub enum FetchError {
     },
 }
 
+/// Whom TLS trusts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// The system's CA certificates.
+    System,
+    /// Nobody: every https address fails.
+    Nobody,
+}
+
+fn build_client(sources: &[String], trust: Trust) -> Result<reqwest::Client, FetchError> {
+    let allowed = sources.to_vec();
+    let policy = reqwest::redirect::Policy::custom(move |attempt| {
+        if attempt.previous().len() > REDIRECTS_MAX {
+            return attempt.error(format!("more than {REDIRECTS_MAX} redirects"));
+        }
+        match allow(attempt.url(), &allowed) {
+            Ok(()) => attempt.follow(),
+            Err(refused) => attempt.error(refused),
+        }
+    });
+    let builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_MAX)
+        .redirect(policy)
+        .user_agent(concat!("farmhand/", env!("CARGO_PKG_VERSION")));
+    let builder = match trust {
+        Trust::System => builder,
+        Trust::Nobody => builder.tls_certs_only([]),
+    };
+    builder.build().map_err(|error| FetchError::Network { url: "https://".to_owned(), what: causes(&error) })
+}
+
 impl Fetcher {
     /// A fetcher that keeps APKs in `dir`, making it and removing what a crash has left. An empty list of `sources` allows
     /// every host.
@@ -115,22 +147,11 @@ impl Fetcher {
         make_clean(&dir).map_err(|source| FetchError::File { file: dir.clone(), source })?;
         // The first to install a provider for the process wins; another part of farmhand installs the same one.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let allowed = sources.clone();
-        let policy = reqwest::redirect::Policy::custom(move |attempt| {
-            if attempt.previous().len() > REDIRECTS_MAX {
-                return attempt.error(format!("more than {REDIRECTS_MAX} redirects"));
-            }
-            match allow(attempt.url(), &allowed) {
-                Ok(()) => attempt.follow(),
-                Err(refused) => attempt.error(refused),
-            }
-        });
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_MAX)
-            .redirect(policy)
-            .user_agent(concat!("farmhand/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| FetchError::Network { url: String::new(), what: causes(&error) })?;
+        let client = build_client(&sources, Trust::System).or_else(|why| {
+            // A host without CA certificates can still fetch by http, whose files are judged by their signature all the same.
+            warn!("https addresses cannot be fetched, since TLS has nothing to trust: {why} (Debian: ca-certificates)");
+            build_client(&sources, Trust::Nobody)
+        })?;
         Ok(Self { dir, client, sources })
     }
 

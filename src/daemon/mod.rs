@@ -73,6 +73,10 @@ pub enum DaemonError {
         )
     )]
     Keys(#[from] KeyError),
+    /// The maker of the key died.
+    #[error("this host's ADB key could not be made: the thread that makes it has panicked")]
+    #[diagnostic(code(daemon::keys))]
+    KeysPanicked,
     /// An address or the socket is taken.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -103,7 +107,7 @@ pub enum DaemonError {
 pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Result<(), DaemonError> {
     let state = StateDir::lock(state)?;
     let store = Store::open(&state)?;
-    let keys = Arc::new(KeyRing::load_or_create(state.path())?);
+    let keys = Arc::new(load_keys(state.path()).await?);
     let unix = web::bind_unix(&state.path().join("farmhand.sock")).await?;
     let page = match &config.web {
         Some(web) => Some(web::bind_tcp(web.listen).await?),
@@ -160,6 +164,13 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
     }
     info!("farmhand has stopped");
     Ok(())
+}
+
+/// Making the first key takes seconds on a small host.
+async fn load_keys(state: &Path) -> Result<KeyRing, DaemonError> {
+    let dir = state.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || KeyRing::load_or_create(&dir)).await;
+    loaded.map_err(|_| DaemonError::KeysPanicked)?.map_err(DaemonError::Keys)
 }
 
 /// The agent as configured, checked before any phone sees it; or what is off instead, and why.
