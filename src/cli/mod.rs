@@ -15,6 +15,7 @@ mod failure;
 mod hub;
 mod hubs;
 mod line;
+mod man;
 mod paper;
 mod phone;
 mod phones;
@@ -84,6 +85,8 @@ enum Command {
     Config(config::Config),
     /// Print the completions for a shell
     Completions(completions::Completions),
+    /// Print the manual page
+    Man(man::Man),
 }
 
 /// Runs the command line of this process, and says how the process shall end.
@@ -106,6 +109,7 @@ fn dispatch(cli: Cli) -> Result<String, Failure> {
     match cli.command {
         Command::Config(config) => return config.carry_out(),
         Command::Completions(completions) => return completions.carry_out(Cli::command()),
+        Command::Man(man) => return man.carry_out(Cli::command()),
         Command::Run(run) => return run.carry_out(&cli.state),
         _ => {}
     }
@@ -120,7 +124,7 @@ fn dispatch(cli: Cli) -> Result<String, Failure> {
             Command::Hub(hub) => hub.carry_out(&client, &paper).await,
             Command::Rollout(rollout) => rollout.carry_out(&client, &paper).await,
             Command::Line(line) => line.carry_out(&client, &paper).await,
-            Command::Config(_) | Command::Completions(_) | Command::Run(_) => Ok(String::new()),
+            Command::Config(_) | Command::Completions(_) | Command::Man(_) | Command::Run(_) => Ok(String::new()),
         }
     })
 }

@@ -21,12 +21,24 @@ fn every_help_text_is_as_agreed() {
         &["config"],
         &["config", "check"],
         &["completions"],
+        &["man"],
+        &["run"],
     ];
     for command in commands {
         let said = farmhand(state.path(), &[command, &["--help"][..]].concat());
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{command:?}");
         let name = [&["help"], *command].concat().join("_");
         insta::assert_snapshot!(name, said.redacted(state.path()));
+    }
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let state = tempfile::tempdir().unwrap();
+    assert!(farmhand(state.path(), &["man"]).out.contains(".TH farmhand 1"));
+    assert_eq!(farmhand(state.path(), &["man", "--dir", "pages"]).code, 0);
+    for page in ["farmhand.1", "farmhand-phones.1", "farmhand-rollout-start.1"] {
+        assert!(state.path().join("pages").join(page).exists(), "{page}");
     }
 }
 
