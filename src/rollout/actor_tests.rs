@@ -142,13 +142,19 @@ fn approve() -> Request {
 }
 
 #[tokio::test]
-async fn notices_become_a_rollout_that_survives_a_restart_in_the_middle() {
+async fn a_rollout_survives_a_restart_in_the_middle() {
     let dir = tempfile::tempdir().unwrap();
-    let url = serve("agent-2.apk").await;
+    let file = dir.path().join("given.apk");
+    std::fs::copy(apks().join("agent-2.apk"), &file).unwrap();
     let mut rig = Rig::start(dir.path()).await;
-    for (n, phone) in (1..).zip(["P1", "P2", "P3"]) {
+    let phones = ["P1", "P2", "P3"];
+    for phone in phones {
         rig.available(phone, 1).await;
-        rig.offer(phone, n, &url).await;
+    }
+    let start = Request::RolloutStart { apk: file.clone(), package: None, phones: phones.map(PhoneId::new).to_vec() };
+    // Commands and requests come by two ways: the phones may not be known yet.
+    while let Err(refused) = rig.ask(start.clone()).await {
+        assert_eq!(refused.code, "rollout.phone_unknown");
     }
     let view = rig.until(RolloutState::WaitingApproval).await;
     assert_eq!(view.waves.iter().map(|wave| wave.phones.len()).collect::<Vec<_>>(), [1, 2]);
@@ -160,7 +166,8 @@ async fn notices_become_a_rollout_that_survives_a_restart_in_the_middle() {
     assert_eq!(rig.install().await.0.as_str(), "P2");
     rig.stop().await;
 
-    // The server is gone: the APK must be the one that is here.
+    // The file is gone: the APK must be the one that was kept.
+    std::fs::remove_file(file).unwrap();
     let mut rig = Rig::start(dir.path()).await;
     for (phone, version) in [("P1", 2), ("P2", 2), ("P3", 1)] {
         rig.available(phone, version).await;
