@@ -32,7 +32,8 @@ demo-check: build setup ## the same rack, driven without a person: one STEP line
 
 test: setup ## all tests, then the whole story of the demo
 	$(CARGO) test --workspace
-	$(MAKE) peers demo-check
+	$(MAKE) demo-check
+	$(MAKE) peers
 
 lint: ## formatting, clippy, and the pure library by itself
 	$(CARGO) fmt --all --check

@@ -43,7 +43,7 @@ impl Args {
         let _control = Control::start(Arc::clone(&rack), &rack_dir).into_diagnostic()?;
         let log = self.dir.join("farmhand.log");
         let mut daemon = Daemon::start(&self.farmhand, &rack.config_file(), &state, &log).await.into_diagnostic()?;
-        say(format_args!("{}", what_to_try(&rack, &self.farmhand, &self.dir)?))?;
+        say(format_args!("{}", what_to_try(&rack, &self.farmhand, &self.dir)))?;
         tokio::select! {
             interrupted = interrupted() => interrupted?,
             ended = daemon.ended() => {
@@ -57,13 +57,14 @@ impl Args {
 }
 
 /// Commands that can be pasted as they are, in the order of a tour.
-fn what_to_try(rack: &Rack, farmhand: &Path, dir: &Path) -> Result<String> {
-    let rackbench = std::env::current_exe().into_diagnostic()?;
+fn what_to_try(rack: &Rack, farmhand: &Path, dir: &Path) -> String {
+    // As it was typed, so that what is printed can be pasted into the same terminal.
+    let rackbench = std::env::args_os().next().map_or_else(|| "rackbench".into(), PathBuf::from);
     let ctl = format!("{} ctl --dir {}", rackbench.display(), dir.join("rack").display());
     let farmhand = format!("{} --state {}", farmhand.display(), dir.join("state").display());
     let page = rack.page().unwrap_or_else(|| "this rack file has no [web]".to_owned());
     let broker = rack.broker().map_or(0, |broker| broker.address().port());
-    Ok(format!(
+    format!(
         "\n  The rack is alive. Its page: {page}\n\n\
          Look at it:\n\
          \x20 {farmhand} phones\n\
@@ -90,5 +91,5 @@ fn what_to_try(rack: &Rack, farmhand: &Path, dir: &Path) -> Result<String> {
          Its log: {}\n\
          Ctrl-C ends everything.\n",
         dir.join("farmhand.log").display()
-    ))
+    )
 }
