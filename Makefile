@@ -32,7 +32,6 @@ demo-check: build setup ## the same rack, driven without a person: one STEP line
 
 test: setup ## all tests, then the whole story of the demo
 	$(CARGO) test --workspace
-	$(MAKE) demo-check
 	$(MAKE) peers
 
 lint: ## formatting, clippy, and the pure library by itself
@@ -40,8 +39,8 @@ lint: ## formatting, clippy, and the pure library by itself
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) check --quiet --lib --no-default-features
 
-peers: build ## what other people's programs make of our bytes: Python's protobuf on a capture
-	@if [ -e tests/peers/run.sh ]; then tests/peers/run.sh; fi
+peers: demo-check ## Python's protobuf, by protoc's descriptors, on every frame that the demo's centre saw
+	/usr/bin/python3 tests/peers/decode_capture.py target/demo-check/central.capture
 
 usbtest: build ## two of Google's adbd on an emulated USB bus, found and lost by the real daemon
 	firmware-tools/usbtest/run.sh
