@@ -7,7 +7,7 @@
 //!                       └─ browser (Chromium)          the page, by the DevTools protocol
 //! ```
 //!
-//! Invariant: every step of [`STEPS`] is reported exactly once, whatever happens before it (`report_all`).
+//! Invariant: every step of [`STEPS`] is reported exactly once, whatever happens before it (`run`).
 //! Invariant: nothing is believed that the daemon's process tells only to itself.
 
 mod browser;
