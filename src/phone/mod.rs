@@ -11,7 +11,7 @@ pub mod profile;
 
 use std::path::PathBuf;
 
-use crate::rack::ids::{PackageName, Serial, VersionCode};
+use crate::rack::ids::{PackageName, RolloutId, Serial, VersionCode};
 use crate::rack::snapshot::{Battery, InstalledAgent};
 
 /// What the actor of a phone is told.
@@ -28,7 +28,7 @@ pub enum Command {
     /// Install the APK of a rollout.
     Install {
         /// What.
-        order: crate::rack::event::InstallOrder,
+        order: InstallOrder,
     },
     /// End the connection.
     Close,
@@ -36,6 +36,19 @@ pub enum Command {
     ResetUsb,
     /// Restart Android over ADB.
     Reboot,
+}
+
+/// One install of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallOrder {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The file of the checked APK.
+    pub apk: PathBuf,
+    /// What must be installed afterwards.
+    pub package: PackageName,
+    /// What must be installed afterwards.
+    pub version_code: VersionCode,
 }
 
 /// What the actor of a phone reports.
@@ -83,7 +96,7 @@ pub enum Event {
     /// What became of a rollout's install.
     Installed {
         /// The rollout.
-        rollout: crate::rack::ids::RolloutId,
+        rollout: RolloutId,
         /// What the phone reports afterwards, or what went wrong.
         result: Result<InstalledAgent, InstallFailure>,
     },

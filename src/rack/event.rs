@@ -4,6 +4,7 @@ use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Se
 use super::snapshot::{HostHealth, LineState, MqttView, PortMode, RolloutView};
 use crate::clock::UnixMillis;
 use crate::phone;
+pub use crate::phone::InstallOrder;
 
 /// Something that happened outside the model.
 #[derive(Clone, Debug, PartialEq)]
@@ -235,19 +236,6 @@ pub enum RolloutEvent {
         /// What happened, as a sentence.
         why: String,
     },
-}
-
-/// One install of a rollout.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InstallOrder {
-    /// The rollout.
-    pub rollout: RolloutId,
-    /// The file of the checked APK.
-    pub apk: std::path::PathBuf,
-    /// What must be installed afterwards.
-    pub package: PackageName,
-    /// What must be installed afterwards.
-    pub version_code: VersionCode,
 }
 
 /// What the rollout actor is told by the model.
