@@ -40,7 +40,7 @@ lint: ## formatting, clippy, and the pure library by itself
 	$(CARGO) check --quiet --lib --no-default-features
 
 peers: demo-check ## Python's protobuf, by protoc's descriptors, on every frame that the demo's centre saw
-	/usr/bin/python3 tests/peers/decode_capture.py target/demo-check/central.capture
+	tests/peers/run.sh
 
 usbtest: build ## two of Google's adbd on an emulated USB bus, found and lost by the real daemon
 	firmware-tools/usbtest/run.sh

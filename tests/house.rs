@@ -234,3 +234,31 @@ fn the_checks_see_what_they_should() {
     assert_eq!(module_of(Path::new("src/rack/mod.rs")).as_deref(), Some("rack"));
     assert_eq!(code_lines("a\n// b\n#[cfg(test)]\nc").map(|(_, line)| line).collect::<Vec<_>>(), ["a"]);
 }
+
+#[test]
+fn every_dependency_says_why_it_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let reasons = fs::read_to_string(root.join("docs/dependencies.md")).expect("docs/dependencies.md");
+    let first_cells = reasons.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let named: Vec<&str> = first_cells
+        .flat_map(|cell| cell.split([',', ' ', '(', ')', '`']))
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+        .collect();
+    let mut faults = String::new();
+    for manifest in ["Cargo.toml", "firmware-tools/Cargo.toml", "firmware-tools/handset/Cargo.toml"] {
+        let text = fs::read_to_string(root.join(manifest)).expect("a manifest of the workspace");
+        let mut inside = false;
+        for line in text.lines() {
+            if line.starts_with('[') {
+                inside = line.trim_end_matches(']').ends_with("dependencies");
+            } else if let Some(name) = line.split([' ', '.', '=']).next().filter(|name| inside && !name.is_empty()) {
+                let ours = line.contains("path = ") || name.starts_with('#');
+                if !ours && !named.contains(&name) {
+                    let _ = writeln!(faults, "{manifest}: `{name}` has no row in docs/dependencies.md");
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{faults}");
+}
