@@ -2,7 +2,8 @@
 //!
 //! A browser on this host sends whatever a foreign page tells it to. Three things keep such pages out: an order is JSON by its
 //! content type (a form cannot send that without asking first), its `Origin` is the page's own, and its `Host` is this host
-//! and not a name that somebody made point here.
+//! and not a name that somebody made point here. Of a page that is served to this host only such a name reads nothing either:
+//! a browser would take the foreign page and this one for the same origin.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,6 +22,20 @@ pub enum Door {
     Local,
     /// A TCP listener on this address.
     Network(SocketAddr),
+}
+
+/// Lets a request in, or says why not: what is served to this host only is not read under a foreign name.
+pub(super) async fn greet(State(door): State<Door>, request: Request, next: Next) -> Result<Response, Refused> {
+    if let Door::Network(listen) = door
+        && listen.ip().is_loopback()
+        && let Some(host) = text(request.headers(), &HOST).filter(|host| !names_loopback(host))
+    {
+        let what = format!("the request was addressed to `{host}`, which is not a name of this host's loopback");
+        tracing::warn!(%listen, "a reader was refused: {what}");
+        let help = "use http://localhost and the port; a proxy in front must send `Host: localhost`".to_owned();
+        return Err(Refused::new(StatusCode::FORBIDDEN, "request.forbidden", what, help));
+    }
+    Ok(next.run(request).await)
 }
 
 /// Lets an order pass, or says why not.
@@ -62,13 +77,20 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 
 /// `localhost` or an address of the loopback, with the listener's port where one is named.
 fn is_this_host(host: &str, listen: SocketAddr) -> bool {
-    let (name, port) = match host.rsplit_once(':') {
+    names_loopback(host) && name_and_port(host).1.is_none_or(|port| port == listen.port().to_string())
+}
+
+/// Whatever the port: a tunnel may have another one.
+fn names_loopback(host: &str) -> bool {
+    let name = name_and_port(host).0.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn name_and_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    let loopback = name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    (loopback || name.eq_ignore_ascii_case("localhost")) && port.is_none_or(|port| port == listen.port().to_string())
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!   browser, Prometheus ────── TCP ──────────▶ door::Network ─┘            └── requests ───▶ the model
 //! ```
 //!
-//! Reading is the same through both. Orders are taken from the local door, to which the file system's permissions decide who
+//! Reading is the same through both, but for pages of foreign names ([`door`]). Orders are taken from the local door, to which the file system's permissions decide who
 //! comes, and from the network door only where [`door`] finds that they come from this very host.
 //!
 //! Invariant: nothing here waits for the model without a deadline, and nothing here can slow it: snapshots come by `watch`,
@@ -76,5 +76,6 @@ pub fn router(desk: Desk, door: Door, cancel: CancellationToken) -> Router {
         .route("/healthz", get(api::healthz))
         .merge(page::routes())
         .fallback(api::no_such_path)
+        .layer(axum::middleware::from_fn_with_state(door, door::greet))
         .with_state(counter)
 }

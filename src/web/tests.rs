@@ -271,6 +271,24 @@ async fn a_foreign_name_gets_no_order_through_the_network_door() {
 }
 
 #[tokio::test]
+async fn a_page_for_this_host_only_is_not_read_under_a_foreign_name() {
+    let (desk, _model) = desk(two_phones(), 1);
+    let read = async |listen: &str, path: &str, host: &str| {
+        let router = router(desk.clone(), Door::Network(listen.parse().unwrap()), CancellationToken::new());
+        let mut request = get(path);
+        request.headers_mut().insert(header::HOST, host.parse().unwrap());
+        router.oneshot(request).await.unwrap().status()
+    };
+    for path in ["/", "/api/snapshot", "/api/events", "/metrics"] {
+        assert_eq!(read("127.0.0.1:8420", path, "evil.example:8420").await, StatusCode::FORBIDDEN, "{path}");
+        for host in ["127.0.0.1:8420", "localhost:9000", "[::1]"] {
+            assert_eq!(read("127.0.0.1:8420", path, host).await, StatusCode::OK, "{path} by {host}");
+        }
+        assert_eq!(read("192.0.2.7:8420", path, "rack.example:8420").await, StatusCode::OK, "{path} on a network");
+    }
+}
+
+#[tokio::test]
 async fn the_socket_of_a_dead_daemon_is_replaced_and_that_of_a_living_one_is_not() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
