@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use farmhand::adb::connection::{EndReason, Fault, Waits};
 use farmhand::adb::driver::{Adb, ConnectError, ConnectOptions, connect};
+use farmhand::adb::message::{Checksums, Command as MessageCommand, Decoder, Framing, Message};
 use farmhand::adb::services::RebootTarget;
 use farmhand::adb::services::install::{InstallFlag, InstallOptions};
 use farmhand::adb::services::sync::{RemoteFile, SyncError};
@@ -156,6 +157,48 @@ async fn nobody_allows_the_key() {
     let error = connect_to(address, ConnectOptions { waits, ..ConnectOptions::default() }).await.unwrap_err();
     assert_eq!(error.kind(), OpenFault::Unauthorised);
     assert!(error.to_string().contains("nobody allowed it on the handset's screen"), "{error}");
+}
+
+/// A phone that knows the key, and whose answer to an earlier host that died is still in the pipe. Nobody looks at its screen.
+async fn phone_with_a_stale_token() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut decoder = Decoder::aligned(Framing::HANDSHAKE);
+        let mut token = [0; 20];
+        let ask = |token: [u8; 20]| say(MessageCommand::Auth, 1, 0, &token);
+        socket.write_all(&ask(token)).await.unwrap();
+        loop {
+            let mut chunk = vec![0; decoder.want()];
+            let Ok(1..) = socket.read_exact(&mut chunk).await else { return };
+            let Some(message) = decoder.push(chunk.into()).unwrap() else { continue };
+            match (message.header.command, message.header.arg0) {
+                (MessageCommand::Auth, 2) if KEYS.sign(0, &token).as_deref() == Some(&message.payload[..]) => {
+                    let hello = say(MessageCommand::Connect, 0x0100_0001, 4096, b"device::");
+                    socket.write_all(&hello).await.unwrap();
+                }
+                (MessageCommand::Connect, _) | (MessageCommand::Auth, 2) => {
+                    token[0] += 1;
+                    socket.write_all(&ask(token)).await.unwrap();
+                }
+                _ => {}
+            }
+        }
+    });
+    address
+}
+
+fn say(command: MessageCommand, arg0: u32, arg1: u32, payload: &[u8]) -> Vec<u8> {
+    let message = Message::new(command, arg0, arg1, payload.to_vec().into(), Checksums::IfPresent);
+    [&message.header.emit()[..], payload].concat()
+}
+
+#[tokio::test]
+async fn a_stale_token_does_not_spend_the_key_that_the_phone_knows() {
+    let address = phone_with_a_stale_token().await;
+    let waits = Waits { person: SHORT, ..Waits::default() };
+    connect_to(address, ConnectOptions { waits, ..ConnectOptions::default() }).await.unwrap();
 }
 
 /// Something that is no phone: says `bytes`, then nothing, until the host hangs up.

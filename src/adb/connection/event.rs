@@ -42,7 +42,7 @@ pub enum Event {
     Sign {
         /// The token, to be taken as a SHA-1 digest.
         token: [u8; 20],
-        /// How many tokens came before: the index of the key to try.
+        /// How many tokens came before: whose turn it is among the keys.
         attempt: usize,
     },
     /// The public key was offered: somebody must allow it on the handset's screen.

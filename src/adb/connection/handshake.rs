@@ -145,8 +145,8 @@ impl Connection {
                 return;
             }
         };
-        // A token after the public key means that the handset could not ask its user yet, as while Android starts: it is offered
-        // again. One that refuses goes on asking and meets the limit.
+        // A token after the public key means that the handset could not ask its user yet, as while Android starts, or that an
+        // earlier signature was for a stale token: the keys are tried and offered in turn again. One that refuses goes on asking and meets the limit.
         let attempt = handshake.tokens;
         if attempt >= TOKENS_MAX {
             self.fail(Fault::Unauthorised { why: "it goes on asking for other keys" });

@@ -329,9 +329,13 @@ impl<W: Writer> Task<W> {
 }
 
 /// Signs on a thread of its own: it takes some 10 ms on a small host.
+///
+/// After the last key the public one is offered, and after that the keys come in turn again: the first token may have been an
+/// earlier connection's, left in the pipe, so that a key which the handset knows was refused.
 async fn sign(keys: Arc<KeyRing>, token: [u8; 20], attempt: usize) -> AuthAnswer {
     let offered = keys.public_key_text();
-    let signature = tokio::task::spawn_blocking(move || keys.sign(attempt, &token)).await.ok().flatten();
+    let turns = keys.files().count() + 1;
+    let signature = tokio::task::spawn_blocking(move || keys.sign(attempt % turns, &token)).await.ok().flatten();
     match (signature, offered) {
         (Some(signature), _) => AuthAnswer::Signature(signature.into()),
         (None, Some(text)) => AuthAnswer::PublicKey(text),
