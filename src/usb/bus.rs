@@ -192,10 +192,11 @@ impl Works {
         };
         let engine = Arc::clone(&self.engine);
         let closed = CancellationToken::new();
-        let token = closed.clone();
-        let open = move || claim(&engine, &seen.handset, seen.node, interface, token);
+        let guard = closed.clone().drop_guard();
+        // Before the call: it goes on when this future is dropped, and the next one must wait for what it has claimed.
+        self.lock_closings().insert(path.clone(), closed);
+        let open = move || claim(&engine, &seen.handset, seen.node, interface, guard);
         let claimed = blocking(&path, "opening", CLAIM_DEADLINE, open).await?;
-        self.lock_closings().insert(path, closed);
         Ok(self.transport(claimed, interface))
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use rusb::{Context, DeviceHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
 
 use super::engine::{Closing, Engine};
 use super::enumerate::{AdbInterface, Handset};
@@ -32,38 +32,37 @@ pub struct OpenError {
 pub(super) struct Claimed {
     engine: Arc<Engine>,
     /// `Some` until the drop.
-    open: Option<(DeviceHandle<Context>, File)>,
-    closed: CancellationToken,
+    open: Option<Closing>,
 }
 
 impl Claimed {
     /// libusb's handle.
     #[expect(clippy::expect_used, reason = "taken out only by drop, after which there is no `&self`")]
     pub(super) fn handle(&self) -> &DeviceHandle<Context> {
-        &self.open.as_ref().expect("a claimed handset is open").0
+        &self.open.as_ref().expect("a claimed handset is open").handle
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        if let Some((handle, node)) = self.open.take() {
-            self.engine.close(Closing { handle, node, closed: self.closed.clone() });
+        if let Some(closing) = self.open.take() {
+            self.engine.close(closing);
         }
     }
 }
 
-/// Opens the node, claims the interface and clears the halts that an earlier owner may have left. `closed` is cancelled once the
-/// handset is closed again. Blocks.
+/// Opens the node, claims the interface and clears the halts that an earlier owner may have left. `closed` is dropped once the
+/// handset is closed again, and at once if it can't be opened. Blocks.
 pub(super) fn claim(
     engine: &Arc<Engine>,
     handset: &Handset,
     node: Node,
     interface: AdbInterface,
-    closed: CancellationToken,
+    closed: DropGuard,
 ) -> Result<Claimed, OpenError> {
-    let file = open_node(handset, node)?;
-    let opened = wrap_node(engine.context(), &file).map_err(|error| fault(handset, "open", error))?;
-    let claimed = Claimed { engine: Arc::clone(engine), open: Some((opened, file)), closed };
+    let node = open_node(handset, node)?;
+    let handle = wrap_node(engine.context(), &node).map_err(|error| fault(handset, "open", error))?;
+    let claimed = Claimed { engine: Arc::clone(engine), open: Some(Closing { handle, node, closed }) };
     let handle = claimed.handle();
     handle.claim_interface(interface.number).map_err(|error| fault(handset, "claim", error))?;
     if interface.setting != 0 {
@@ -133,7 +132,9 @@ fn fault(handset: &Handset, action: &str, error: rusb::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::enumerate::Speed;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::enumerate::{BulkEndpoint, Speed};
     use super::*;
 
     fn handset() -> Handset {
@@ -160,6 +161,19 @@ mod tests {
         let error = open_node(&handset(), Node { bus: 255, address: 255 }).unwrap_err();
         assert_eq!(error.fault, OpenFault::Gone);
         assert!(error.why.contains("/dev/bus/usb/255/255"), "{error}");
+    }
+
+    #[test]
+    fn a_handset_that_could_not_be_opened_keeps_nobody_waiting_for_its_close() {
+        // Without netlink libusb has no context, as in some containers.
+        let Ok(context) = Context::new() else { return };
+        let engine = Engine::start(context, Arc::default()).unwrap();
+        let interface = BulkEndpoint { address: 0x81, max_packet: 512 };
+        let interface = AdbInterface { number: 0, setting: 0, input: interface, output: interface };
+        let closed = CancellationToken::new();
+        let guard = closed.clone().drop_guard();
+        claim(&engine, &handset(), Node { bus: 255, address: 255 }, interface, guard).unwrap_err();
+        assert!(closed.is_cancelled());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusb::{Context, Device, DeviceHandle, Hotplug, HotplugBuilder, UsbContext};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
 
 /// Between two attempts when libusb's event handling fails at once each time: it must not become a busy loop.
 const EVENTS_FAILED_PAUSE: Duration = Duration::from_millis(100);
@@ -30,8 +30,17 @@ pub(super) struct Closing {
     pub(super) handle: DeviceHandle<Context>,
     /// The node under it.
     pub(super) node: File,
-    /// Told when both are closed.
-    pub(super) closed: CancellationToken,
+    /// Dropped last, which tells that both are closed.
+    pub(super) closed: DropGuard,
+}
+
+impl Closing {
+    fn close(self) {
+        let Self { handle, node, closed } = self;
+        drop(handle);
+        drop(node);
+        drop(closed);
+    }
 }
 
 impl Engine {
@@ -44,11 +53,7 @@ impl Engine {
         let (closer, closings) = mpsc::channel::<Closing>();
         // Closing waits for the kernel to release the interface: not on the event thread, where the last transfer may end.
         thread::Builder::new().name("usb-close".to_owned()).spawn(move || {
-            for Closing { handle, node, closed } in closings {
-                drop(handle);
-                drop(node);
-                closed.cancel();
-            }
+            closings.into_iter().for_each(Closing::close);
         })?;
         let events = EventThread { context: context.clone(), stopping: Arc::clone(&stopping) };
         thread::Builder::new().name("usb-events".to_owned()).spawn(move || events.run(kick))?;
@@ -63,10 +68,8 @@ impl Engine {
     /// Has a handle closed on the thread that may wait for it.
     pub(super) fn close(&self, closing: Closing) {
         // The thread ends only after this sender; should it be gone all the same, the handle is closed here.
-        if let Err(mpsc::SendError(Closing { handle, node, closed })) = self.closer.send(closing) {
-            drop(handle);
-            drop(node);
-            closed.cancel();
+        if let Err(mpsc::SendError(closing)) = self.closer.send(closing) {
+            closing.close();
         }
     }
 }
