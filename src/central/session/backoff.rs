@@ -34,6 +34,11 @@ impl Backoff {
         Self { random: seed, failures: 0, replacements: 0, barred_until: Moment::START }
     }
 
+    /// What was learnt of one credential says nothing of another.
+    pub(super) fn another_credential(&mut self) {
+        *self = Self::new(self.random);
+    }
+
     /// A registration ended after `time`.
     pub(super) fn lasted(&mut self, time: Duration) {
         if time >= PROVEN {

@@ -13,7 +13,7 @@
 //!
 //! Invariant: in every state but Idle there is a deadline with a reason.
 //! Invariant: HeartBeatReq is sent only as the answer to [`Presence::Answered`].
-//! Invariant: only DeviceAuthReq goes out without the AccessToken.
+//! Invariant: only DeviceAuthReq, and the Error that ends a connection before its answer, go out without the AccessToken.
 //! All three are asserted by `no_list_of_operations_breaks_the_rules`.
 
 mod backoff;
@@ -103,6 +103,8 @@ pub struct Session {
     settings: Settings,
     state: State,
     wanted: Option<Wanted>,
+    /// Whom the backoff is about.
+    last_credential: Option<String>,
     backoff: Backoff,
     next_id: i64,
     failures: VecDeque<Failure>,
@@ -168,6 +170,7 @@ impl Session {
             settings,
             state: State::Idle,
             wanted: None,
+            last_credential: None,
             backoff: Backoff::new(seed),
             next_id: 1,
             failures: VecDeque::new(),
@@ -218,6 +221,9 @@ impl Session {
             Some(wanted) if wanted.credential == credential => return self.device(device),
             Some(_) => self.close("the phone is to be registered as another device".to_owned()),
             None => {}
+        }
+        if self.last_credential.replace(credential.clone()).is_some_and(|last| last != credential) {
+            self.backoff.another_credential();
         }
         self.wanted = Some(Wanted { credential, device });
         match self.backoff.barred_until(now) {

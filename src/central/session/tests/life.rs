@@ -170,6 +170,16 @@ fn another_holder_of_the_credential_is_not_fought() {
     }
 }
 
+#[test]
+fn a_bar_is_on_the_credential_and_not_on_the_phone() {
+    let mut line = Line::registered();
+    line.serve(EnumMsgType::AccountForceOfflineNotice, &forced_offline(1), 0);
+    line.command(LineCommand::Close { why: "unplugged".to_owned() });
+    line.outputs.clear();
+    line.command(LineCommand::Open { credential: "of-its-own".to_owned(), device: device() });
+    assert!(line.outputs.contains(&Output::Connect), "nobody else holds this one");
+}
+
 fn forced_offline(reason: i32) -> AccountForceOfflineNoticeMessage {
     AccountForceOfflineNoticeMessage { reason, ..Default::default() }
 }
