@@ -32,6 +32,7 @@ pub use event::{Command, Event};
 pub use hubs::{CYCLES_MAX, CYCLES_WINDOW};
 pub use settings::Settings;
 pub use snapshot::Snapshot;
+pub use view::Standing;
 
 use self::event::{LineCommand, LineEvent, Presence, RolloutCommand, RolloutEvent};
 use self::hubs::Hubs;

@@ -300,3 +300,14 @@ fn an_order_for_a_hub_or_port_that_is_not_there_is_refused_with_what_there_is() 
     assert_eq!(check(&bench, "H1", 9), "hub.port");
     assert_eq!(bench.rack.check_port(&HubName::new("H1"), HubPort(3)), Ok(()));
 }
+
+#[test]
+fn the_next_handset_in_a_place_is_not_taken_for_the_one_before() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let endpoint: Endpoint = A1.parse().unwrap();
+    bench.event(Event::Gone { endpoint: endpoint.clone(), why: "unplugged".to_owned() });
+    bench.event(Event::Appeared { endpoint, serial: Some(Serial::new("P2")) });
+    assert!(line_commands(&bench.opened()).is_empty(), "P2 was not asked for its IMEI yet");
+    assert_eq!(bench.rack.snapshot(bench.now).phone("P2").unwrap().agent, None);
+}

@@ -1,14 +1,51 @@
 //! The model's state as a [`Snapshot`].
 
-use super::ids::{HubName, PhoneId};
+use super::ids::{Endpoint, HubName, PhoneId};
 use super::place::{Phone, Place};
-use super::snapshot::{DaemonView, DeadlineView, HubPortView, HubView, LineView, PhoneView, PowerPort, Snapshot};
+use super::snapshot::{
+    DaemonView, DeadlineView, HubPortView, HubView, LineView, PhoneState, PhoneView, PowerPort, Snapshot,
+};
 use super::{Rack, hubs::Hub};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::rack::ids::HubPort;
 use crate::rack::request::Refusal;
 
+/// One phone, or one place where no phone is known, as the model holds it: a look without copies, for the checks of the
+/// simulation, which come after every step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Standing<'a> {
+    /// The phone; `None` where nobody knows yet who is there.
+    pub phone: Option<&'a PhoneId>,
+    /// The place; `None` for a phone that another one has displaced.
+    pub endpoint: Option<&'a Endpoint>,
+    /// Where it is in its life.
+    pub state: PhoneState,
+    /// Why, as a sentence.
+    pub why: &'a str,
+    /// What is waited for.
+    pub deadline: Option<Deadline>,
+}
+
 impl Rack {
+    /// Everyone that is known, and every place.
+    pub fn standings(&self) -> impl Iterator<Item = Standing<'_>> {
+        let placed = self.places.values().map(|place| Standing {
+            phone: place.phone.as_ref(),
+            endpoint: Some(&place.endpoint),
+            state: place.life.state(),
+            why: place.life.why(),
+            deadline: place.life.deadline(),
+        });
+        let unplaced = self.phones.values().filter(|phone| phone.place.is_none()).map(|phone| Standing {
+            phone: Some(&phone.id),
+            endpoint: None,
+            state: PhoneState::Absent,
+            why: "another phone is in its place",
+            deadline: None,
+        });
+        placed.chain(unplaced)
+    }
+
     /// The whole rack as it stands.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Snapshot {
@@ -57,7 +94,7 @@ impl Rack {
     /// A place without a phone is shown if somebody expects one there or something is there.
     fn place_view(&self, place: &Place) -> Option<PhoneView> {
         let phone = place.phone.as_ref().and_then(|id| self.phones.get(id));
-        let empty = phone.is_none() && place.slot.is_none() && place.life.state() == super::PhoneState::Absent;
+        let empty = phone.is_none() && place.slot.is_none() && place.life.state() == PhoneState::Absent;
         let id = match (&place.phone, &place.slot) {
             (Some(id), _) => id.clone(),
             (None, Some(slot)) => PhoneId::new(slot.as_str()),

@@ -242,6 +242,9 @@ impl Life {
             return Vec::new();
         }
         self.ladder.replugged();
+        // It may be another handset: nothing that was read of the one before says anything of it.
+        self.profile = None;
+        self.last_alive = None;
         self.enter(now, State::Detected, "seen; its interface is opened next");
         self.claim(now)
     }

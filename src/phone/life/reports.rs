@@ -26,6 +26,7 @@ impl Life {
         if !matches!(self.state, State::Claiming { .. } | State::Authorising { .. }) {
             return Vec::new();
         }
+        self.profile = None;
         self.enter(now, State::Online { boot_until: now + BOOT_MAX }, "ADB works; its profile is being read");
         self.read_profile(now)
     }
