@@ -1,0 +1,196 @@
+//! The central server, as it is and as it may become: away, silent, refusing, forcing phones off line, talking nonsense.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use farmhand::central::catalogue;
+use farmhand::central::envelope::{Body, Envelope, View};
+use farmhand::central::proto::{
+    AccountForceOfflineNoticeMessage, DeviceAppUpgradeMessage, DeviceAuthReqMessage, DeviceAuthRspMessage,
+    EnumErrorCode, EnumMsgType, ErrorMessage, UpgradeDeviceAppNoticeMessage,
+};
+use farmhand::rack::ids::PhoneId;
+use prost::Message as _;
+
+use super::input::{Arrival, Input};
+use super::stage::Stage;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    Up,
+    /// Nothing listens at its address.
+    Down,
+    /// Connections stand, and nothing is answered.
+    Silent,
+    /// Not even the connection is answered.
+    Black,
+    /// Every device is refused.
+    Refusing,
+}
+
+#[derive(Debug)]
+pub(super) struct Centre {
+    pub(super) mood: Mood,
+    peers: BTreeMap<(PhoneId, u32), Peer>,
+    last_id: i64,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    credential: Option<String>,
+    run: u32,
+}
+
+/// What a phone's line said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Heartbeat { credential: String },
+    Unreadable,
+    WithoutToken { code: i32 },
+    Other,
+}
+
+impl Centre {
+    pub(super) fn new() -> Self {
+        Self { mood: Mood::Up, peers: BTreeMap::new(), last_id: 0 }
+    }
+
+    pub(super) fn connect(&mut self, stage: &mut Stage, run: u32, phone: &PhoneId, link: u32) {
+        let arrival = match self.mood {
+            Mood::Black => return,
+            Mood::Down => Arrival::Refused,
+            Mood::Up | Mood::Silent | Mood::Refusing => {
+                self.peers.insert((phone.clone(), link), Peer { credential: None, run });
+                Arrival::Connected
+            }
+        };
+        answer(stage, run, phone, link, arrival);
+    }
+
+    pub(super) fn left(&mut self, phone: &PhoneId, link: u32) {
+        self.peers.remove(&(phone.clone(), link));
+    }
+
+    /// It changes; whoever is connected to a server that goes away learns it.
+    pub(super) fn becomes(&mut self, stage: &mut Stage, mood: Mood) {
+        self.mood = mood;
+        if mood == Mood::Down {
+            for ((phone, link), peer) in std::mem::take(&mut self.peers) {
+                answer(stage, peer.run, &phone, link, Arrival::Closed);
+            }
+        }
+    }
+
+    pub(super) fn receive(&mut self, stage: &mut Stage, phone: &PhoneId, link: u32, frame: &Bytes) -> Heard {
+        let Some(Ok(view)) = frame.get(4..).map(View::parse) else { return Heard::Unreadable };
+        let Ok(code) = EnumMsgType::try_from(view.msg_type) else { return Heard::Unreadable };
+        let Some(peer) = self.peers.get_mut(&(phone.clone(), link)) else { return Heard::Other };
+        if code != EnumMsgType::DeviceAuthReq && code != EnumMsgType::Error && view.access_token.is_empty() {
+            return Heard::WithoutToken { code: view.msg_type };
+        }
+        let heard = match (code, &peer.credential) {
+            (EnumMsgType::HeartBeatReq, Some(credential)) => Heard::Heartbeat { credential: credential.clone() },
+            _ => Heard::Other,
+        };
+        match (self.mood, code) {
+            (Mood::Silent | Mood::Black, _) | (_, EnumMsgType::MsgReceivedAck | EnumMsgType::Error) => {}
+            (Mood::Refusing, EnumMsgType::DeviceAuthReq) => {
+                let refusal =
+                    ErrorMessage { error_code: EnumErrorCode::NoRight as i32, error_msg: "who are you?".to_owned() };
+                self.say(stage, phone, link, EnumMsgType::Error, &refusal, view.id);
+            }
+            (_, EnumMsgType::DeviceAuthReq) => {
+                let request = DeviceAuthReqMessage::decode(view.body()).unwrap_or_default();
+                peer.credential = Some(request.credential);
+                let response = DeviceAuthRspMessage { access_token: "token".to_owned(), ..Default::default() };
+                self.say(stage, phone, link, EnumMsgType::DeviceAuthRsp, &response, view.id);
+            }
+            _ => self.say_raw(stage, phone, link, EnumMsgType::MsgReceivedAck as i32, None, view.id),
+        }
+        heard
+    }
+
+    /// The lines that are registered, with what they registered as.
+    pub(super) fn registered(&self) -> Vec<(PhoneId, u32, String)> {
+        let named = |((phone, link), peer): (&(PhoneId, u32), &Peer)| {
+            peer.credential.clone().map(|credential| (phone.clone(), *link, credential))
+        };
+        self.peers.iter().filter_map(named).collect()
+    }
+
+    pub(super) fn force_offline(&mut self, stage: &mut Stage, phone: &PhoneId, link: u32, reason: i32) {
+        let notice =
+            AccountForceOfflineNoticeMessage { reason, message: "off you go".to_owned(), ..Default::default() };
+        self.say(stage, phone, link, EnumMsgType::AccountForceOfflineNotice, &notice, 0);
+    }
+
+    pub(super) fn ask_for_upgrade(
+        &mut self,
+        stage: &mut Stage,
+        phone: &PhoneId,
+        link: u32,
+        package: &str,
+        version: u64,
+    ) {
+        let app = DeviceAppUpgradeMessage {
+            ver_number: i32::try_from(version).unwrap_or_default(),
+            version: format!("{version}.0"),
+            package_name: package.to_owned(),
+            package_url: format!("http://centre/agent-{version}.apk"),
+        };
+        let notice = UpgradeDeviceAppNoticeMessage { app_infos: vec![app], ..Default::default() };
+        self.say(stage, phone, link, EnumMsgType::UpgradeDeviceAppNotice, &notice, 0);
+    }
+
+    /// A code that nobody knows, or one that the rack answers or refuses.
+    pub(super) fn say_code(&mut self, stage: &mut Stage, phone: &PhoneId, link: u32, code: i32) {
+        self.say_raw(stage, phone, link, code, None, 0);
+    }
+
+    pub(super) fn talk_nonsense(&mut self, stage: &mut Stage, phone: &PhoneId, link: u32) {
+        let Some(peer) = self.peers.get(&(phone.clone(), link)) else { return };
+        let arrival = match stage.chance.below(3) {
+            0 => Arrival::BadLength,
+            1 => Arrival::Frame(Bytes::from_static(&[0xff; 12])),
+            _ => Arrival::Closed,
+        };
+        answer(stage, peer.run, phone, link, arrival);
+    }
+
+    fn say(
+        &mut self,
+        stage: &mut Stage,
+        phone: &PhoneId,
+        link: u32,
+        code: EnumMsgType,
+        body: &impl prost::Message,
+        reference: i64,
+    ) {
+        self.say_raw(stage, phone, link, code as i32, Some(body.encode_to_vec()), reference);
+    }
+
+    fn say_raw(
+        &mut self,
+        stage: &mut Stage,
+        phone: &PhoneId,
+        link: u32,
+        code: i32,
+        body: Option<Vec<u8>>,
+        reference: i64,
+    ) {
+        let Some(peer) = self.peers.get(&(phone.clone(), link)) else { return };
+        self.last_id += 1;
+        let type_name = catalogue::lookup(code).and_then(|entry| entry.body).unwrap_or_default();
+        let body = body.as_deref().map(|value| Body { type_name, value });
+        let message = Envelope { id: self.last_id, access_token: "", msg_type: code, body, ref_message_id: reference };
+        let mut payload = Vec::with_capacity(message.encoded_len());
+        message.encode(&mut payload);
+        answer(stage, peer.run, phone, link, Arrival::Frame(payload.into()));
+    }
+}
+
+/// What the centre says takes one fixed time, so that its frames keep their order.
+fn answer(stage: &mut Stage, run: u32, phone: &PhoneId, link: u32, arrival: Arrival) {
+    stage.after(Duration::from_millis(7), Input::FromCentre { run, phone: phone.clone(), link, arrival });
+}

@@ -1,0 +1,45 @@
+//! No step of a rollout without its committed promise.
+
+use farmhand::rack::event::InstallOrder;
+use farmhand::rack::ids::PhoneId;
+use farmhand::rack::snapshot::{RolloutPhoneState, RolloutState, RolloutView};
+use farmhand::store::RolloutNumber;
+
+use super::super::disk::Disk;
+
+/// An install is ordered.
+pub(crate) fn install(phone: &PhoneId, order: &InstallOrder, disk: &Disk) -> Result<(), String> {
+    let what = format!("{} orders an install of {} on {phone}", order.rollout, order.version_code);
+    let number = RolloutNumber::of(&order.rollout).ok_or_else(|| format!("{what}: no number"))?;
+    let rollout = disk.rollouts.get(&number).ok_or_else(|| format!("{what}: the disk has no such rollout"))?;
+    if !matches!(rollout.state, RolloutState::Running | RolloutState::Paused) {
+        return Err(format!("{what}: on the disk it is {}", rollout.state.as_str()));
+    }
+    if rollout.version_code != order.version_code || rollout.package != order.package {
+        return Err(format!("{what}: the disk promises {} {}", rollout.package, rollout.version_code));
+    }
+    let promised = disk.phones.get(&(number, phone.clone())).map(|record| (record.state, record.attempts));
+    match promised {
+        Some((RolloutPhoneState::Installing, 1..)) => Ok(()),
+        other => Err(format!("{what}: on the disk that phone is {other:?}")),
+    }
+}
+
+/// What is shown is on the disk.
+pub(crate) fn views(views: &[RolloutView], disk: &Disk) -> Result<(), String> {
+    for view in views {
+        let number = RolloutNumber::of(&view.id).ok_or_else(|| format!("{} has no number", view.id))?;
+        let promised = disk.rollouts.get(&number).map(|record| record.state);
+        if promised != Some(view.state) {
+            return Err(format!("{} is shown as {}, on the disk it is {promised:?}", view.id, view.state.as_str()));
+        }
+        for shown in view.waves.iter().flat_map(|wave| &wave.phones) {
+            let promised = disk.phones.get(&(number, shown.phone.clone())).map(|record| record.state);
+            if promised != Some(shown.state) {
+                let (id, phone, state) = (&view.id, &shown.phone, shown.state.as_str());
+                return Err(format!("{phone} in {id} is shown as {state}, on the disk it is {promised:?}"));
+            }
+        }
+    }
+    Ok(())
+}

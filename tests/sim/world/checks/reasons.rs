@@ -1,0 +1,60 @@
+//! Whatever waits has a deadline, and every deadline has a reason.
+
+use farmhand::clock::{Deadline, Moment};
+use farmhand::rack::Rack;
+use farmhand::rack::ids::PhoneId;
+use farmhand::rack::snapshot::{LineState, PhoneState, RolloutPhoneState, RolloutState, RolloutView};
+
+use super::super::actor::Actor;
+use super::super::lines::LineShell;
+
+fn reasonable(who: impl FnOnce() -> String, deadline: Option<&str>) -> Result<(), String> {
+    match deadline {
+        Some(why) if why.trim().is_empty() => Err(format!("{} has a deadline without a reason", who())),
+        Some(_) => Ok(()),
+        None => Err(format!("{} waits without a deadline", who())),
+    }
+}
+
+pub(crate) fn phones(rack: &Rack) -> Result<(), String> {
+    for standing in rack.standings() {
+        let (endpoint, state) = (standing.endpoint, standing.state);
+        if state != PhoneState::Absent {
+            let deadline = standing.deadline.map(|deadline| deadline.why);
+            reasonable(|| format!("the phone at {endpoint:?}, which is {},", state.as_str()), deadline)?;
+        }
+        if standing.why.is_empty() {
+            return Err(format!("the phone at {endpoint:?} is {} and nobody says why", state.as_str()));
+        }
+    }
+    Ok(())
+}
+
+/// A line that was touched.
+pub(crate) fn line(id: &PhoneId, line: &LineShell) -> Result<(), String> {
+    if matches!(line.state, LineState::Connecting | LineState::Registered | LineState::Waiting) {
+        let deadline = line.deadline.map(|deadline| deadline.why);
+        reasonable(|| format!("the line of {id}, which is {},", line.state.as_str()), deadline)?;
+    }
+    Ok(())
+}
+
+/// An actor that was touched.
+pub(crate) fn actor(place: usize, actor: &Actor) -> Result<(), String> {
+    if actor.waits() {
+        reasonable(|| format!("the connection at place {place}"), actor.deadline().map(|deadline| deadline.why))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn rollouts(views: &[RolloutView], deadline: Option<Deadline>, now: Moment) -> Result<(), String> {
+    let why = deadline.map(|deadline| deadline.why);
+    for view in views {
+        let mut phones = view.waves.iter().flat_map(|wave| &wave.phones);
+        let installing = phones.any(|phone| phone.state == RolloutPhoneState::Installing);
+        if view.state == RolloutState::Gathering || installing {
+            reasonable(|| format!("rollout {} at {now}", view.id), why)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! After the trouble: the rack becomes well by itself.
+
+use farmhand::rack::snapshot::{LineState, PhoneState, RolloutPhoneState, RolloutState, RolloutView};
+
+use super::super::{World, endpoint};
+
+/// Every handset is ready in its place, its line is registered, and no rollout is stuck.
+///
+/// # Errors
+/// What is not well yet.
+pub(crate) fn rack(world: &World) -> Result<(), String> {
+    let Some(daemon) = &world.daemon else { return Err("the daemon is down".to_owned()) };
+    if daemon.rollouts.committing.is_some() {
+        return Err("a promise is not committed".to_owned());
+    }
+    // Cheap first: most looks end here.
+    if let Some(handset) = world.handsets.iter().find(|handset| handset.on_bus.is_none()) {
+        return Err(format!("handset {} ({}) is not on the bus", handset.number, handset.serial));
+    }
+    let snapshot = daemon.rack.snapshot(world.stage.now);
+    for handset in &world.handsets {
+        let at = handset.on_bus.map(endpoint);
+        let Some(phone) = snapshot.phones.iter().find(|phone| phone.endpoint == at) else {
+            return Err(format!("handset {} is at {at:?} and the model shows no phone there", handset.number));
+        };
+        let (state, why) = (phone.state.as_str(), &phone.why);
+        if phone.serial.as_ref() != Some(&handset.serial) {
+            return Err(format!("{at:?} has handset {}, and the model shows {}", handset.serial, phone.id));
+        }
+        if phone.state != PhoneState::Ready {
+            return Err(format!("{} is {state} in calm: {why}", phone.id));
+        }
+        if phone.line.state != LineState::Registered {
+            return Err(format!("the line of {} is {:?} in calm: {}", phone.id, phone.line.state, phone.line.why));
+        }
+        let version = phone.agent.as_ref().map(|agent| agent.version_code.0);
+        if version != handset.version {
+            return Err(format!("{} has version {:?}, and the model shows {version:?}", phone.id, handset.version));
+        }
+    }
+    snapshot.rollouts.iter().try_for_each(|rollout| over_or_waiting(world, rollout))
+}
+
+/// A rollout may wait for a phone that is not there, and for one before it that does.
+fn over_or_waiting(world: &World, rollout: &RolloutView) -> Result<(), String> {
+    match rollout.state {
+        RolloutState::Finished | RolloutState::Aborted => return Ok(()),
+        RolloutState::Running => {}
+        other => return Err(format!("rollout {} is {} in calm: {}", rollout.id, other.as_str(), rollout.why)),
+    }
+    let ready = world.ready();
+    let turn = world.disk.rollouts.values().find(|record| record.state == RolloutState::Running);
+    let has_turn = turn.is_some_and(|record| record.number.id() == rollout.id);
+    let left = |wave: &&farmhand::rack::snapshot::WaveView| {
+        wave.phones.iter().any(|phone| phone.state != RolloutPhoneState::Done)
+    };
+    let Some(wave) = rollout.waves.iter().find(left).filter(|_| has_turn) else { return Ok(()) };
+    for phone in &wave.phones {
+        let stuck = phone.state == RolloutPhoneState::Installing
+            || phone.state == RolloutPhoneState::Waiting && ready.contains(&phone.phone);
+        if stuck {
+            let state = phone.state.as_str();
+            return Err(format!("rollout {} is stuck: {} is {state}, {}", rollout.id, phone.phone, rollout.why));
+        }
+    }
+    Ok(())
+}

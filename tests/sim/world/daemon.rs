@@ -1,0 +1,278 @@
+//! The daemon: what dies in a crash. It carries the model's commands to the actors, as the shells do.
+
+use std::time::Duration;
+
+use farmhand::clock::{Deadline, Moment, UnixMillis};
+use farmhand::phone;
+use farmhand::rack::event::{Command, RolloutCommand};
+use farmhand::rack::ids::PackageName;
+use farmhand::rack::{Change, Event, Outcome, Rack};
+use farmhand::rollout::plan::Rollouts;
+
+use super::actor::{Actor, PACKAGE};
+use super::input::Input;
+use super::lines::{self, Lines};
+use super::rollouts::{RolloutShell, Word};
+use super::{PLACES, World, checks, endpoint, place_of};
+
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) run: u32,
+    pub(super) rack: Rack,
+    pub(super) actors: Vec<Actor>,
+    pub(super) lines: Lines,
+    pub(super) rollouts: RolloutShell,
+    rack_deadline: Option<Deadline>,
+    /// The model's queue keeps the order of what is told.
+    told_until: Moment,
+    /// Something happened to the model since the last look at it.
+    pub(super) touched: bool,
+}
+
+/// Whose deadline comes next.
+#[derive(Clone, Debug)]
+pub(super) enum Due {
+    Rack,
+    Rollouts,
+    Actor(usize),
+    Line(farmhand::rack::ids::PhoneId),
+}
+
+impl Daemon {
+    /// The earliest deadline of all cores.
+    pub(super) fn due(&self) -> Option<(Deadline, Due)> {
+        let actors = self.actors.iter().enumerate();
+        let actors = actors.filter_map(|(place, actor)| Some((actor.deadline()?, Due::Actor(place))));
+        let first = [(self.rack_deadline, Due::Rack), (self.rollouts.deadline(), Due::Rollouts)];
+        let mut next: Option<(Deadline, Due)> = None;
+        for (deadline, due) in first.into_iter().filter_map(|(deadline, due)| Some((deadline?, due))).chain(actors) {
+            if next.as_ref().is_none_or(|(known, _)| deadline.at < known.at) {
+                next = Some((deadline, due));
+            }
+        }
+        for (phone, line) in &self.lines {
+            if let Some(deadline) = line.deadline
+                && next.as_ref().is_none_or(|(known, _)| deadline.at < known.at)
+            {
+                next = Some((deadline, Due::Line(phone.clone())));
+            }
+        }
+        next
+    }
+}
+
+impl World {
+    /// The number of the daemon's run; what belongs to an earlier one reaches nobody.
+    pub(super) fn run(&self) -> u32 {
+        self.daemon.as_ref().map_or(0, |daemon| daemon.run)
+    }
+
+    /// Starts the daemon: it knows its configuration and the committed promises, and looks at the bus.
+    pub(super) fn start_daemon(&mut self) {
+        if self.daemon.is_some() {
+            return;
+        }
+        self.runs += 1;
+        let now = self.stage.now;
+        let wall = UnixMillis(1_700_000_000_000);
+        let agent = Some(PackageName::new(PACKAGE));
+        let core = Rollouts::restore(self.temper.rollout.clone(), agent, wall, now, self.disk.promises());
+        let rack = Rack::new(self.temper.settings.clone(), wall, now);
+        self.daemon = Some(Daemon {
+            run: self.runs,
+            rack_deadline: rack.deadline(),
+            rack,
+            actors: (0..PLACES).map(|_| Actor::default()).collect(),
+            lines: Lines::new(),
+            rollouts: RolloutShell::new(core),
+            told_until: now,
+            touched: true,
+        });
+        self.watch.daemon_started();
+        for phone in 0..self.handsets.len() {
+            if let Some(place) = self.handsets[phone].on_bus {
+                self.tell_appeared(phone, place);
+            }
+        }
+        self.drive_rollouts();
+    }
+
+    /// The daemon dies at once. A batch that was on its way to the disk may have arrived.
+    pub(super) fn crash_daemon(&mut self) {
+        let Some(mut daemon) = self.daemon.take() else { return };
+        let centre = &mut self.centre;
+        lines::hang_up(&daemon.lines, |phone, link| centre.left(phone, link));
+        if let Some((_, batch)) = daemon.rollouts.committing.take()
+            && self.stage.chance.one_in(2)
+        {
+            self.disk.commit(batch);
+        }
+    }
+
+    /// Puts an event into the model's queue.
+    pub(super) fn tell_model(&mut self, event: Event) {
+        let run = self.run();
+        if let Some(at) = self.model_hears_at(Duration::ZERO) {
+            self.stage.at(at, Input::Event { run, event });
+        }
+    }
+
+    /// Puts an event into the model's queue after a while.
+    pub(super) fn tell_model_after(&mut self, pause: Duration, event: Event) {
+        let run = self.run();
+        if self.daemon.is_some() {
+            self.stage.after(pause, Input::Event { run, event });
+        }
+    }
+
+    fn model_hears_at(&mut self, pause: Duration) -> Option<Moment> {
+        let daemon = self.daemon.as_mut()?;
+        daemon.told_until = daemon.told_until.max(self.stage.now + pause + self.stage.chance.millis(0, 2));
+        Some(daemon.told_until)
+    }
+
+    pub(super) fn apply(&mut self, event: Event) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let outcome = daemon.rack.apply(self.stage.now, event);
+        self.carry_out(outcome);
+    }
+
+    pub(super) fn advance_rack(&mut self, now: Moment) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let outcome = daemon.rack.advance(now);
+        self.carry_out(outcome);
+    }
+
+    fn carry_out(&mut self, outcome: Outcome) {
+        for change in &outcome.changes {
+            self.stage.tell(format_args!("{change:?}"));
+            if let Change::PortSwitched { port, mode, why, .. } = change
+                && let Err(rule) = self.watch.budget.switched(self.stage.now, *port, *mode, why)
+            {
+                self.stage.broke(rule);
+            }
+        }
+        for command in outcome.commands {
+            self.stage.tell(format_args!("{command:?}"));
+            self.dispatch(command);
+        }
+        if let Some(daemon) = &mut self.daemon {
+            daemon.rack_deadline = daemon.rack.deadline();
+            daemon.touched = true;
+        }
+    }
+
+    fn dispatch(&mut self, command: Command) {
+        match command {
+            Command::Phone { endpoint, command } => match place_of(&endpoint) {
+                Some(place) => self.phone_command(place, command),
+                None => {
+                    self.stage.broke(format!("{endpoint} is no place of this rack, and was ordered to {command:?}"))
+                }
+            },
+            Command::Line { phone, command } => self.line_command(&phone, command),
+            Command::SetPort { hub, port, mode } => self.order_port(&hub, port, mode),
+            Command::Rollout(command) => {
+                self.watch.rollouts_were_told(&command);
+                self.rollout_word(Word::Command(command));
+            }
+        }
+    }
+
+    fn phone_command(&mut self, place: usize, command: phone::Command) {
+        let now = self.stage.now;
+        let there = self.handset_at(place).is_some();
+        let trouble = !self.is_calm() && self.stage.chance.one_in(40);
+        self.links += 1;
+        let number = self.links;
+        let Some(daemon) = &mut self.daemon else { return };
+        let actor = &mut daemon.actors[place];
+        match command {
+            phone::Command::Open => {
+                actor.disconnect();
+                if !there || trouble {
+                    let fault = if there { phone::OpenFault::Busy } else { phone::OpenFault::Gone };
+                    actor.reports.push(phone::Event::OpenFailed { fault, why: "it cannot be opened".to_owned() });
+                } else {
+                    actor.open(now, number);
+                }
+            }
+            phone::Command::Close => actor.disconnect(),
+            phone::Command::Reboot if there => actor.reboot(now, number),
+            phone::Command::ResetUsb if there => {
+                actor.disconnect();
+                actor.reports.push(phone::Event::Acted { result: Ok(()) });
+                self.reset_usb(place);
+            }
+            phone::Command::Reboot | phone::Command::ResetUsb => {
+                actor.disconnect();
+                actor.reports.push(phone::Event::Acted { result: Err("it is not there".to_owned()) });
+            }
+            phone::Command::ReadProfile => actor.read_profile(now),
+            phone::Command::Probe => actor.probe(now),
+            phone::Command::Provision => actor.provision(now),
+            phone::Command::Install { order } => {
+                let at = endpoint(place);
+                let phone = daemon.rack.standings().find(|standing| standing.endpoint == Some(&at));
+                let phone = phone.and_then(|standing| standing.phone);
+                if let Some(Err(rule)) = phone.map(|phone| checks::promised::install(phone, &order, &self.disk)) {
+                    self.stage.broke(rule);
+                }
+                actor.install(now, order);
+            }
+        }
+        self.flush_actor(place);
+    }
+
+    /// Half of the stalls are cured by a reset; all of them end the connection.
+    fn reset_usb(&mut self, place: usize) {
+        let cured = self.stage.chance.one_in(2);
+        let (now, back) = (self.stage.now, self.stage.chance.millis(200, 3000));
+        if let Some(handset) = self.handset_at(place) {
+            if cured {
+                handset.stalled_until = now;
+            }
+            handset.down_from = now;
+            handset.down_until = now + back;
+            let phone = handset.number;
+            self.stage.after(Duration::ZERO, Input::Bus { phone });
+            self.stage.after(back, Input::Bus { phone });
+        }
+    }
+
+    /// Brings what an actor sent to its handset, and what it reports to the model's queue.
+    pub(super) fn flush_actor(&mut self, place: usize) {
+        let Some(actor) = self.daemon.as_mut().map(|daemon| &mut daemon.actors[place]) else { return };
+        let (sent, reports) = (std::mem::take(&mut actor.sent), std::mem::take(&mut actor.reports));
+        let link = actor.link();
+        let broken = actor.broken.take().or_else(|| checks::reasons::actor(place, actor).err());
+        if let Some(rule) = broken {
+            self.stage.broke(format!("place {place}: {rule}"));
+        }
+        if let (Some(link), Some(handset)) =
+            (link, self.handsets.iter_mut().find(|handset| handset.on_bus == Some(place)))
+        {
+            for message in sent {
+                handset.receive(&mut self.stage, link, &message);
+            }
+        }
+        let run = self.run();
+        for event in reports {
+            if let Some(at) = self.model_hears_at(Duration::ZERO) {
+                self.stage.at(at, Input::Report { run, place, event });
+            }
+        }
+    }
+
+    pub(super) fn tell_appeared(&mut self, phone: usize, place: usize) {
+        let serial = Some(self.handsets[phone].serial.clone());
+        let event = Event::Appeared { endpoint: endpoint(place), serial };
+        let pause = Duration::from_millis(40);
+        self.tell_model_after(pause, event);
+    }
+
+    /// The rollouts' words that are of interest to a check.
+    pub(super) fn is_result(command: &RolloutCommand) -> bool {
+        matches!(command, RolloutCommand::Installed { .. })
+    }
+}

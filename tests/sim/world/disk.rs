@@ -1,0 +1,40 @@
+//! The store as it is on the disk: what was committed, and nothing else.
+
+use std::collections::BTreeMap;
+
+use farmhand::rack::ids::PhoneId;
+use farmhand::store::RolloutNumber;
+use farmhand::store::promise::{Promise, RolloutPhoneRecord, RolloutRecord};
+
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    pub(super) rollouts: BTreeMap<RolloutNumber, RolloutRecord>,
+    pub(super) phones: BTreeMap<(RolloutNumber, PhoneId), RolloutPhoneRecord>,
+}
+
+impl Disk {
+    /// One batch, whole.
+    pub(super) fn commit(&mut self, batch: Vec<Promise>) {
+        for promise in batch {
+            match promise {
+                Promise::Rollout(record) => {
+                    self.rollouts.insert(record.number, record);
+                }
+                Promise::RolloutPhone(record) => {
+                    self.phones.insert((record.rollout, record.phone.clone()), record);
+                }
+                Promise::ForgetRollout(number) => {
+                    self.rollouts.remove(&number);
+                    self.phones.retain(|(rollout, _), _| *rollout != number);
+                }
+                Promise::Audit(_) => {}
+            }
+        }
+    }
+
+    /// What a daemon that starts is given.
+    pub(super) fn promises(&self) -> Vec<Promise> {
+        let rollouts = self.rollouts.values().cloned().map(Promise::Rollout);
+        rollouts.chain(self.phones.values().cloned().map(Promise::RolloutPhone)).collect()
+    }
+}

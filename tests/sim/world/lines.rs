@@ -1,0 +1,135 @@
+//! The lines of the phones: what the daemon's shell does around the session core, without TCP.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use farmhand::central::session::{Output, Session, Settings};
+use farmhand::clock::{Deadline, Moment};
+use farmhand::rack::Event;
+use farmhand::rack::event::{LineCommand, LineEvent};
+use farmhand::rack::ids::PhoneId;
+use farmhand::rack::snapshot::LineState;
+
+use super::input::Arrival;
+use super::{World, checks};
+
+pub(super) type Lines = BTreeMap<PhoneId, LineShell>;
+
+#[derive(Debug)]
+pub(super) struct LineShell {
+    session: Session,
+    /// The number of the connection to the centre, once it stands or is made.
+    link: Option<u32>,
+    links: u32,
+    /// The handset whose credential it registers with.
+    pub(super) handset: Option<usize>,
+    /// What it said of itself last.
+    pub(super) state: LineState,
+    pub(super) deadline: Option<Deadline>,
+}
+
+impl LineShell {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            session: Session::new(Settings::new(Duration::from_secs(60)), seed),
+            link: None,
+            links: 0,
+            handset: None,
+            state: LineState::Closed,
+            deadline: None,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn line_command(&mut self, phone: &PhoneId, command: LineCommand) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let seed = daemon.lines.len() as u64 + u64::from(daemon.run) * 100;
+        let line = daemon.lines.entry(phone.clone()).or_insert_with(|| LineShell::new(seed));
+        if let LineCommand::Open { credential, .. } = &command {
+            line.handset = self.handsets.iter().position(|handset| handset.imei == *credential);
+        }
+        line.session.command(command, self.stage.now);
+        self.drain_line(phone);
+    }
+
+    pub(super) fn line_arrival(&mut self, phone: &PhoneId, link: u32, arrival: Arrival) {
+        let now = self.stage.now;
+        let Some(line) = self.line(phone) else { return };
+        if line.link != Some(link) {
+            return;
+        }
+        match arrival {
+            Arrival::Connected => line.session.connected(now),
+            Arrival::Refused => {
+                line.link = None;
+                line.session.connect_failed("connection refused", now);
+            }
+            Arrival::Frame(payload) => line.session.receive(&payload, now),
+            Arrival::BadLength => line.session.corrupt("a frame's length is -1, which is negative", now),
+            Arrival::Closed => {
+                line.link = None;
+                line.session.closed("it was closed by the server", now);
+            }
+        }
+        self.drain_line(phone);
+    }
+
+    pub(super) fn advance_line(&mut self, phone: &PhoneId, now: Moment) {
+        if let Some(line) = self.line(phone) {
+            line.session.advance(now);
+        }
+        self.drain_line(phone);
+    }
+
+    fn line(&mut self, phone: &PhoneId) -> Option<&mut LineShell> {
+        self.daemon.as_mut()?.lines.get_mut(phone)
+    }
+
+    fn drain_line(&mut self, phone: &PhoneId) {
+        let run = self.run();
+        while let Some(line) = self.line(phone) {
+            let Some(output) = line.session.poll() else {
+                line.deadline = line.session.deadline();
+                if let Err(rule) = checks::reasons::line(phone, line) {
+                    self.stage.broke(rule);
+                }
+                return;
+            };
+            match output {
+                Output::Connect => {
+                    line.links += 1;
+                    let link = line.links;
+                    line.link = Some(link);
+                    self.centre.connect(&mut self.stage, run, phone, link);
+                }
+                Output::Transmit(frame) => {
+                    if let Some(link) = line.link {
+                        let heard = self.centre.receive(&mut self.stage, phone, link, &frame);
+                        self.watch.heard(&mut self.stage, &self.handsets, phone, &heard);
+                    }
+                }
+                Output::Disconnect => {
+                    if let Some(link) = line.link.take() {
+                        self.centre.left(phone, link);
+                    }
+                }
+                Output::Event(event) => {
+                    if let LineEvent::State { state, .. } = &event {
+                        line.state = *state;
+                    }
+                    self.tell_model(Event::Line { phone: phone.clone(), event });
+                }
+            }
+        }
+    }
+}
+
+/// The connections of a daemon that died.
+pub(super) fn hang_up(lines: &Lines, mut left: impl FnMut(&PhoneId, u32)) {
+    for (phone, line) in lines {
+        if let Some(link) = line.link {
+            left(phone, link);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The rollouts' shell, as the daemon has it: a commit is waited for before anything else is taken.
+
+use std::collections::VecDeque;
+
+use farmhand::agent::CheckedApk;
+use farmhand::clock::{Deadline, Moment};
+use farmhand::rack::Event;
+use farmhand::rack::event::{RolloutCommand, RolloutEvent};
+use farmhand::rack::ids::{PackageName, PhoneId};
+use farmhand::rack::request::Request;
+use farmhand::rollout::plan::{Ask, Fetch, Output, Rollouts, Ticket};
+use farmhand::store::promise::Promise;
+
+use super::actor::PACKAGE;
+use super::input::Input;
+use super::{World, checks};
+
+#[derive(Debug)]
+pub(super) struct RolloutShell {
+    core: Rollouts,
+    /// The batch that the store has not committed yet.
+    pub(super) committing: Option<(Ticket, Vec<Promise>)>,
+    waiting: VecDeque<Word>,
+    changed: bool,
+    asks: u64,
+    deadline: Option<Deadline>,
+}
+
+/// What waits until the store has committed.
+#[derive(Debug)]
+pub(super) enum Word {
+    Command(RolloutCommand),
+    Request(Request),
+    Start { version: u64, phones: Vec<PhoneId> },
+    Fetched { fetch: Fetch, result: Result<CheckedApk, String> },
+}
+
+impl RolloutShell {
+    pub(super) fn new(core: Rollouts) -> Self {
+        Self { core, committing: None, waiting: VecDeque::new(), changed: false, asks: 0, deadline: None }
+    }
+
+    /// A shell that waits for the store takes nothing else.
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        self.deadline.filter(|_| self.committing.is_none())
+    }
+
+    fn take(&mut self, now: Moment, word: Word) {
+        self.asks += 1;
+        let ask = Ask(self.asks);
+        match word {
+            Word::Command(command) => self.core.command(now, command),
+            Word::Request(request) => self.core.request(now, ask, &request),
+            Word::Fetched { fetch, result } => self.core.fetched(now, fetch.rollout, result),
+            Word::Start { version, phones } => {
+                if self.core.may_start(None, &phones).is_ok() {
+                    self.core.start(now, ask, apk(version), "/home/owner/agent.apk".into(), &phones);
+                }
+            }
+        }
+    }
+}
+
+/// An APK that passed all checks.
+pub(super) fn apk(version: u64) -> CheckedApk {
+    CheckedApk {
+        path: format!("/state/apks/{version}.apk").into(),
+        package: PackageName::new(PACKAGE),
+        version_code: farmhand::rack::ids::VersionCode(version),
+        version_name: format!("{version}.0"),
+        signer_sha256: "aa".repeat(32),
+        size: 4096,
+        sha256: format!("{version:064x}"),
+    }
+}
+
+impl World {
+    pub(super) fn rollout_word(&mut self, word: Word) {
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.rollouts.waiting.push_back(word);
+        self.drive_rollouts();
+    }
+
+    pub(super) fn advance_rollouts(&mut self, now: Moment) {
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.rollouts.core.advance(now);
+        self.drive_rollouts();
+    }
+
+    /// The store has committed, in the order of the batches.
+    pub(super) fn committed(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let Some((ticket, batch)) = daemon.rollouts.committing.take() else { return };
+        self.disk.commit(batch);
+        daemon.rollouts.core.committed(self.stage.now, ticket);
+        self.drive_rollouts();
+    }
+
+    /// Carries out what the core wants, then takes the next word, until the store must be waited for.
+    pub(super) fn drive_rollouts(&mut self) {
+        let now = self.stage.now;
+        while let Some(shell) = self.daemon.as_mut().map(|daemon| &mut daemon.rollouts)
+            && shell.committing.is_none()
+        {
+            if let Some(output) = shell.core.poll() {
+                self.rollouts_want(output);
+            } else if std::mem::take(&mut shell.changed) {
+                let views = shell.core.views();
+                if let Err(rule) = checks::promised::views(&views, &self.disk) {
+                    self.stage.broke(rule);
+                }
+                self.tell_model(Event::Rollout(RolloutEvent::Views(views)));
+            } else if let Some(word) = shell.waiting.pop_front() {
+                shell.take(now, word);
+            } else {
+                shell.deadline = shell.core.deadline();
+                if let Err(rule) = checks::reasons::rollouts(&shell.core.views(), shell.deadline, now) {
+                    self.stage.broke(rule);
+                }
+                return;
+            }
+        }
+    }
+
+    fn rollouts_want(&mut self, output: Output) {
+        let run = self.run();
+        let Some(shell) = self.daemon.as_mut().map(|daemon| &mut daemon.rollouts) else { return };
+        match output {
+            Output::Commit { ticket, batch } => {
+                self.stage.tell(format_args!("commit {ticket:?} of {} promises", batch.len()));
+                shell.committing = Some((ticket, batch));
+                let slow = self.stage.now < self.temper.slow_store_until;
+                let pause = if slow { self.stage.chance.seconds(1, 30) } else { self.stage.chance.millis(2, 15) };
+                self.stage.after(pause, Input::Committed { run });
+            }
+            Output::Fetch(fetch) => {
+                let pause = self.stage.chance.millis(50, 5000);
+                self.stage.after(pause, Input::Fetched { run, fetch });
+            }
+            Output::Install { phone, order } => {
+                self.stage.tell(format_args!("{} wants {} on {phone}", order.rollout, order.version_code));
+                if let Err(rule) = checks::promised::install(&phone, &order, &self.disk) {
+                    self.stage.broke(rule);
+                }
+                self.tell_model(Event::Rollout(RolloutEvent::Install { phone, order }));
+            }
+            Output::ReportFailure { phone, message_id, why } => {
+                self.tell_model(Event::Rollout(RolloutEvent::ReportFailure { phone, message_id, why }));
+            }
+            Output::Answer { result, .. } => {
+                let answer = result.map_or_else(|refusal| refusal.code, |done| done.what);
+                self.stage.tell(format_args!("the operator is told: {answer}"));
+            }
+            Output::Changed => shell.changed = true,
+        }
+    }
+
+    pub(super) fn fetched(&mut self, fetch: Fetch) {
+        let result = if self.is_calm() || !self.stage.chance.one_in(8) {
+            Ok(apk(fetch.version_code.0))
+        } else {
+            Err("the server answers 404".to_owned())
+        };
+        self.rollout_word(Word::Fetched { fetch, result });
+    }
+}

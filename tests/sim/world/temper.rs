@@ -1,0 +1,97 @@
+//! What a seed draws once: the owner's configuration, how much trouble there is, and which kinds of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use farmhand::clock::Moment;
+use farmhand::config::{Approval, Credential, Rollout, Rung};
+use farmhand::phone::life::AgentPolicy;
+use farmhand::rack::Settings;
+use farmhand::rack::ids::{Endpoint, Serial, SlotName};
+use farmhand::rack::snapshot::PowerPort;
+
+use super::chance::Chance;
+use super::trouble::Trouble;
+use super::{PHONES, endpoint, hub, serial};
+
+#[derive(Debug)]
+pub(super) struct Temper {
+    pub(super) settings: Settings,
+    pub(super) rollout: Rollout,
+    /// The mean time between two troubles.
+    pub(super) pace: Duration,
+    /// Not every kind occurs in every seed: few kinds reach deeper states than all at once.
+    pub(super) kinds: Vec<Trouble>,
+    pub(super) twins: Twins,
+    /// What an ended connection left in the pipe reaches the next one.
+    pub(super) stale_bytes: bool,
+    pub(super) slow_store_until: Moment,
+    /// The highest version that the centre has asked for.
+    pub(super) version: u64,
+    /// Rollouts that may still begin: many of them say no more than a few.
+    pub(super) upgrades: usize,
+    /// How often a line may still be taken by another: each doubles the time for which it stays away.
+    pub(super) replacements: usize,
+}
+
+/// Handsets that give the same serial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Twins {
+    None,
+    /// Two of them.
+    Pair,
+    /// Three, and it is the one that makers leave in place of a real one.
+    NoSerials,
+}
+
+impl Temper {
+    pub(super) fn draw(chance: &mut Chance) -> Self {
+        let paces = [4, 10, 25, 60].map(Duration::from_secs);
+        let fewest = [1, 2, 4][chance.below(3)];
+        let kinds = Trouble::ALL.into_iter().filter(|_| chance.below(4) < fewest).collect();
+        Self {
+            settings: settings(chance),
+            rollout: Rollout {
+                waves: chance.pick(&[vec![1, 3], vec![1, 10, 50], vec![8]]).clone(),
+                approval: *chance.pick(&[Approval::Required, Approval::Automatic]),
+                gather: Duration::from_secs(5),
+                install_timeout: Duration::from_secs(5 * 60),
+                sources: Vec::new(),
+            },
+            pace: *chance.pick(&paces),
+            kinds,
+            twins: *chance.pick(&[Twins::None, Twins::None, Twins::Pair, Twins::NoSerials]),
+            stale_bytes: chance.one_in(3),
+            slow_store_until: Moment::START,
+            version: 1,
+            upgrades: 12,
+            replacements: 2,
+        }
+    }
+
+    pub(super) fn serial(&self, number: usize) -> Serial {
+        match self.twins {
+            Twins::Pair if number >= PHONES - 2 => serial("TWIN"),
+            Twins::NoSerials if number >= PHONES - 3 => serial("0123456789ABCDEF"),
+            _ => Serial::new(format!("SIM{number}")),
+        }
+    }
+}
+
+fn settings(chance: &mut Chance) -> Settings {
+    let slot = |place: usize| SlotName::new(format!("A{}", place + 1));
+    let slots: BTreeMap<Endpoint, SlotName> = (0..PHONES).map(|place| (endpoint(place), slot(place))).collect();
+    let power = |place: usize| (slot(place), PowerPort { hub: hub::name(), port: hub::port(place) });
+    Settings {
+        rack: "sim".to_owned(),
+        slots,
+        slot_order: (0..PHONES).map(slot).collect(),
+        power: (0..PHONES).map(power).collect(),
+        hubs: vec![(hub::name(), "/dev/sim".to_owned())],
+        credential: Some(Credential::Imei),
+        grace: Duration::from_secs(90),
+        agent: *chance.pick(&[AgentPolicy::InstallWhereMissing, AgentPolicy::Observe]),
+        max_rung: *chance.pick(&[Rung::CyclePower, Rung::CyclePower, Rung::Reboot, Rung::ResetUsb, Rung::Reopen]),
+        switched_off: Vec::new(),
+    }
+}

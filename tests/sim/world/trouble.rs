@@ -1,0 +1,298 @@
+//! Trouble, drawn by the seed, and the calm after it.
+
+use std::time::Duration;
+
+use farmhand::clock::UnixMillis;
+use farmhand::rack::Event;
+use farmhand::rack::ids::PhoneId;
+use farmhand::rack::request::Request;
+use farmhand::rack::snapshot::{PhoneState, PortMode, RolloutState};
+
+use super::actor::PACKAGE;
+use super::handset::{Mood, Trust};
+use super::input::Input;
+use super::rollouts::Word;
+use super::{PHONES, PLACES, World, centre, hub};
+
+/// How often the operator looks after the rack once it is calm.
+const OPERATOR_EVERY: Duration = Duration::from_secs(20);
+/// Codes that the centre sends: unknown ones, a task on people, a redirect, TriggerDeviceInfo, a device's own.
+const CODES: [i32; 8] = [0, 7, 99_999, -1, 1070, 1015, 1096, 1010];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Unplug,
+    Stall,
+    Garbage,
+    InstallMood,
+    Reboot,
+    Distrust,
+    CentreAway,
+    CentreRefuses,
+    CentreTalks,
+    ForcedOffline,
+    Upgrade,
+    HubMood,
+    OperatorDecides,
+    OperatorSwitches,
+    OperatorStarts,
+    SlowStore,
+    Crash,
+    ClockSet,
+}
+
+impl Trouble {
+    pub(super) const ALL: [Self; 18] = [
+        Self::Unplug,
+        Self::Stall,
+        Self::Garbage,
+        Self::InstallMood,
+        Self::Reboot,
+        Self::Distrust,
+        Self::CentreAway,
+        Self::CentreRefuses,
+        Self::CentreTalks,
+        Self::ForcedOffline,
+        Self::Upgrade,
+        Self::HubMood,
+        Self::OperatorDecides,
+        Self::OperatorSwitches,
+        Self::OperatorStarts,
+        Self::SlowStore,
+        Self::Crash,
+        Self::ClockSet,
+    ];
+}
+
+impl World {
+    /// One trouble, and the time of the next.
+    pub(super) fn make_trouble(&mut self) {
+        if self.is_calm() || self.temper.kinds.is_empty() {
+            return;
+        }
+        let pace = u64::try_from(self.temper.pace.as_millis()).unwrap_or(u64::MAX);
+        let next = self.stage.chance.millis(50, 2 * pace);
+        self.stage.after(next, Input::Trouble);
+        let kind = *self.stage.chance.pick(&self.temper.kinds);
+        self.stage.tell(format_args!("trouble: {kind:?}"));
+        let phone = self.stage.chance.below(PHONES);
+        match kind {
+            Trouble::Unplug
+            | Trouble::Stall
+            | Trouble::Garbage
+            | Trouble::InstallMood
+            | Trouble::Reboot
+            | Trouble::Distrust => self.trouble_a_phone(kind, phone),
+            Trouble::CentreAway | Trouble::CentreRefuses | Trouble::CentreTalks | Trouble::ForcedOffline => {
+                self.trouble_at_the_centre(kind);
+            }
+            Trouble::Upgrade => self.plan_upgrade(),
+            Trouble::HubMood => {
+                self.hub.mood = *self.stage.chance.pick(&[hub::Mood::Silent, hub::Mood::Garbage]);
+                let back = self.stage.chance.seconds(5, 200);
+                self.stage.after(back, Input::HubBack);
+            }
+            Trouble::OperatorDecides => self.operator_decides(),
+            Trouble::OperatorSwitches => self.operator_switches(phone),
+            Trouble::OperatorStarts if self.temper.upgrades == 0 => {}
+            Trouble::OperatorStarts => {
+                self.temper.upgrades -= 1;
+                self.temper.version += u64::from(self.stage.chance.one_in(2));
+                self.rollout_word(Word::Start { version: self.temper.version, phones: Vec::new() });
+            }
+            Trouble::SlowStore => self.temper.slow_store_until = self.stage.now + self.stage.chance.seconds(5, 120),
+            Trouble::Crash => {
+                self.crash_daemon();
+                let back = self.stage.chance.millis(200, 20_000);
+                self.stage.after(back, Input::Start);
+            }
+            Trouble::ClockSet => {
+                let epoch = UnixMillis(i64::try_from(self.stage.chance.draw() >> 22).unwrap_or_default());
+                self.tell_model(Event::ClockSet(epoch));
+            }
+        }
+    }
+
+    fn trouble_a_phone(&mut self, kind: Trouble, phone: usize) {
+        let now = self.stage.now;
+        let until = now + self.stage.chance.seconds(1, 200);
+        let handset = &mut self.handsets[phone];
+        match kind {
+            Trouble::Stall => handset.stalled_until = until,
+            Trouble::Garbage => handset.garbage_until = until,
+            Trouble::Reboot if handset.on_bus.is_some() => handset.reboot(&mut self.stage, now),
+            Trouble::Distrust => {
+                let tap = self.stage.chance.seconds(2, 400);
+                handset.trust = *self.stage.chance.pick(&[Trust::Open, Trust::Known, Trust::Taps(tap)]);
+            }
+            Trouble::InstallMood => {
+                let moods = [
+                    Mood::Fine,
+                    Mood::Slow,
+                    Mood::Hangs,
+                    Mood::Transient,
+                    Mood::Permanent,
+                    Mood::NeedsHand,
+                    Mood::Lies,
+                ];
+                handset.mood = *self.stage.chance.pick(&moods);
+                if self.stage.chance.one_in(4) {
+                    handset.version = None;
+                }
+            }
+            _ => {
+                self.unplug(phone);
+                let place = if self.stage.chance.one_in(3) { self.stage.chance.below(PLACES) } else { phone };
+                let back = if self.stage.chance.one_in(2) {
+                    self.stage.chance.millis(1, 900)
+                } else {
+                    self.stage.chance.seconds(1, 240)
+                };
+                self.stage.after(back, Input::Plug { phone, place });
+            }
+        }
+    }
+
+    fn trouble_at_the_centre(&mut self, kind: Trouble) {
+        let lines = self.centre.registered();
+        match kind {
+            Trouble::CentreAway | Trouble::CentreRefuses => {
+                let mood = match kind {
+                    Trouble::CentreRefuses => centre::Mood::Refusing,
+                    _ => *self.stage.chance.pick(&[centre::Mood::Down, centre::Mood::Silent, centre::Mood::Black]),
+                };
+                self.centre.becomes(&mut self.stage, mood);
+                let back = self.stage.chance.seconds(1, 240);
+                self.stage.after(back, Input::CentreBack);
+            }
+            _ if lines.is_empty() => {}
+            Trouble::ForcedOffline => {
+                let (phone, link, _) = self.stage.chance.pick(&lines).clone();
+                let mut reason = *self.stage.chance.pick(&[0, 1, 2, 3, 4]);
+                if matches!(reason, 1 | 2) {
+                    match self.temper.replacements.checked_sub(1) {
+                        Some(left) => self.temper.replacements = left,
+                        None => reason = 3,
+                    }
+                }
+                self.centre.force_offline(&mut self.stage, &phone, link, reason);
+            }
+            _ => {
+                let (phone, link, _) = self.stage.chance.pick(&lines).clone();
+                if self.stage.chance.one_in(3) {
+                    self.centre.talk_nonsense(&mut self.stage, &phone, link);
+                } else {
+                    let code = *self.stage.chance.pick(&CODES);
+                    self.centre.say_code(&mut self.stage, &phone, link, code);
+                }
+            }
+        }
+    }
+
+    /// Notices for several phones within seconds: mostly of a new version, now and then an old one or another package.
+    fn plan_upgrade(&mut self) {
+        let Some(left) = self.temper.upgrades.checked_sub(1) else { return };
+        self.temper.upgrades = left;
+        self.temper.version += u64::from(!self.stage.chance.one_in(4));
+        let version = if self.stage.chance.one_in(8) { 1 } else { self.temper.version };
+        let package = if self.stage.chance.one_in(12) { "org.example.other" } else { PACKAGE };
+        for phone in 0..PHONES {
+            if self.stage.chance.one_in(2) {
+                let after = self.stage.chance.millis(0, 6000);
+                self.stage.after(after, Input::Notices { version, phones: vec![phone], package });
+            }
+        }
+    }
+
+    pub(super) fn send_notices(&mut self, version: u64, phones: &[usize], package: &str) {
+        for (phone, link, credential) in self.centre.registered() {
+            if phones.iter().any(|wanted| self.handsets[*wanted].imei == credential) {
+                self.centre.ask_for_upgrade(&mut self.stage, &phone, link, package, version);
+            }
+        }
+    }
+
+    fn operator_decides(&mut self) {
+        let known: Vec<_> = self.disk.rollouts.keys().rev().take(4).map(|number| number.id()).collect();
+        if known.is_empty() {
+            return;
+        }
+        let rollout = self.stage.chance.pick(&known).clone();
+        let request = match self.stage.chance.below(3) {
+            0 => Request::RolloutApprove { rollout },
+            1 => Request::RolloutPause { rollout },
+            _ => Request::RolloutResume { rollout },
+        };
+        self.rollout_word(Word::Request(request));
+    }
+
+    fn operator_switches(&mut self, place: usize) {
+        let mode = *self.stage.chance.pick(&[PortMode::Off, PortMode::Sync, PortMode::Sync, PortMode::Charge]);
+        self.switch(place, mode);
+    }
+
+    /// An order of the operator, where the model takes it.
+    fn switch(&mut self, place: usize, mode: PortMode) {
+        let (name, port) = (hub::name(), hub::port(place));
+        if self.daemon.as_ref().is_some_and(|daemon| daemon.rack.check_port(&name, port).is_ok()) {
+            self.tell_model(Event::SetPort { hub: name, port, mode });
+        }
+    }
+
+    /// No more trouble: everyone is plugged in and healthy.
+    pub(super) fn calm_down(&mut self) {
+        let now = self.stage.now;
+        self.start_daemon();
+        self.centre.becomes(&mut self.stage, centre::Mood::Up);
+        self.hub.mood = hub::Mood::Live;
+        self.temper.slow_store_until = now;
+        for phone in 0..PHONES {
+            let handset = &mut self.handsets[phone];
+            handset.stalled_until = now;
+            handset.garbage_until = now;
+            handset.trust = Trust::Known;
+            handset.mood = Mood::Fine;
+            if handset.plugged.is_none() {
+                self.plug_anywhere(phone);
+            }
+        }
+        self.stage.after(Duration::from_secs(1), Input::Operator);
+    }
+
+    fn plug_anywhere(&mut self, phone: usize) {
+        for place in std::iter::once(phone).chain(0..PLACES) {
+            if self.handsets[phone].plugged.is_none() {
+                self.plug(phone, place);
+            }
+        }
+    }
+
+    /// The operator looks after the rack: power for everyone, and every rollout goes on.
+    pub(super) fn operator(&mut self) {
+        for place in 0..PHONES {
+            let has_phone = self.handsets.iter().any(|handset| handset.plugged == Some(place));
+            if has_phone && !self.hub.feeds(place) {
+                self.switch(place, PortMode::Sync);
+            }
+        }
+        let states: Vec<_> = self.disk.rollouts.values().map(|record| (record.number.id(), record.state)).collect();
+        for (rollout, state) in states {
+            match state {
+                RolloutState::WaitingApproval => {
+                    self.rollout_word(Word::Request(Request::RolloutApprove { rollout }));
+                }
+                RolloutState::Paused => self.rollout_word(Word::Request(Request::RolloutResume { rollout })),
+                _ => {}
+            }
+        }
+        self.looked_after = true;
+        self.stage.after(OPERATOR_EVERY, Input::Operator);
+    }
+
+    /// The phones that the model shows as ready, by id.
+    pub(super) fn ready(&self) -> Vec<PhoneId> {
+        let Some(daemon) = &self.daemon else { return Vec::new() };
+        let phones = daemon.rack.snapshot(self.stage.now).phones.into_iter();
+        phones.filter(|phone| phone.state == PhoneState::Ready).map(|phone| phone.id).collect()
+    }
+}
