@@ -91,6 +91,11 @@ impl Rack {
             self.close_line(now, &before, "another phone is in its place", out);
             if let Some(phone) = self.phones.get_mut(&before) {
                 phone.place = None;
+                if phone.told != Told::Unavailable {
+                    phone.told = Told::Unavailable;
+                    let why = "another phone is in its place".to_owned();
+                    out.commands.push(Command::Rollout(RolloutCommand::Unavailable { phone: before, why }));
+                }
             }
         }
         let phone = self.phones.entry(id.clone()).or_insert_with(|| Phone {

@@ -311,3 +311,15 @@ fn the_next_handset_in_a_place_is_not_taken_for_the_one_before() {
     assert!(line_commands(&bench.opened()).is_empty(), "P2 was not asked for its IMEI yet");
     assert_eq!(bench.rack.snapshot(bench.now).phone("P2").unwrap().agent, None);
 }
+
+#[test]
+fn rollouts_learn_that_a_phone_was_displaced_by_another_one() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    // A twin is told apart by its place only while the other is there, so a phone may get another name while it is ready.
+    let commands = bench.phone(phone::Event::Profile(profile("P2", Some(1))));
+    let displaced = commands.iter().any(|command| {
+        matches!(command, Command::Rollout(RolloutCommand::Unavailable { phone, .. }) if phone.as_str() == "P1")
+    });
+    assert!(displaced, "{commands:?}");
+}
