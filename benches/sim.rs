@@ -16,7 +16,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use report::{Goal, report};
-use world::{Telling, live};
+use world::{Telling, live, story};
 
 /// What a seed must at least be worth.
 const SIMULATED_MIN: Duration = Duration::from_secs(30 * 60);
@@ -26,8 +26,7 @@ const SEEDS: u64 = 200;
 fn main() -> io::Result<()> {
     let begin = Instant::now();
     for seed in 1..=SEEDS {
-        let lived =
-            live(seed, Telling::Hash).unwrap_or_else(|broken| panic!("seed {seed} broke a rule: {}", broken.rule));
+        let lived = live(seed, Telling::Hash).unwrap_or_else(|_| panic!("{}", story(seed)));
         assert!(
             lived.simulated >= SIMULATED_MIN && lived.inputs >= INPUTS_MIN,
             "seed {seed} is worth little: {lived:?}"

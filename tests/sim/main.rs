@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use world::{Lived, Telling, live};
+use world::{Lived, Telling, live, story};
 
 /// What a seed must at least be worth.
 const SIMULATED_MIN: Duration = Duration::from_secs(30 * 60);
@@ -46,7 +46,7 @@ fn three_hundred_seeds() {
         workers.into_iter().flat_map(|worker| worker.join().expect("a worker panicked")).collect::<BTreeSet<u64>>()
     });
     if let Some(seed) = failed.first() {
-        replay(*seed);
+        panic!("{}", story(*seed));
     }
     println!("{count} seeds from {first}: {} inputs", inputs.into_inner());
 }
@@ -58,20 +58,6 @@ fn twice(seed: u64, count: u64) -> Result<Lived, ()> {
     let again = live(seed, Telling::Hash).map_err(drop)?;
     let worth = once.simulated >= SIMULATED_MIN && once.inputs >= INPUTS_MIN;
     if once == again && worth { Ok(once) } else { Err(()) }
-}
-
-/// Lives a failed seed once more, for a person.
-fn replay(seed: u64) {
-    let command = format!("SEED={seed} SEEDS=1 cargo test --test sim -- --nocapture");
-    match live(seed, Telling::Lines) {
-        Ok(lived) => {
-            panic!("seed {seed} does not live the same life twice, or is worth little: {lived:?}\nreplay: {command}")
-        }
-        Err(broken) => {
-            let (lines, rule, at) = (broken.lines.join("\n"), &broken.rule, broken.at);
-            panic!("{lines}\n\nseed {seed} broke a rule at {at}: {rule}\nreplay: {command}");
-        }
-    }
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use farmhand::clock::{Deadline, Moment, UnixMillis};
 use farmhand::phone;
-use farmhand::rack::event::{Command, RolloutCommand};
+use farmhand::rack::event::Command;
 use farmhand::rack::ids::PackageName;
 use farmhand::rack::{Change, Event, Outcome, Rack};
 use farmhand::rollout::plan::Rollouts;
@@ -167,13 +167,12 @@ impl World {
             Command::Phone { endpoint, command } => match place_of(&endpoint) {
                 Some(place) => self.phone_command(place, command),
                 None => {
-                    self.stage.broke(format!("{endpoint} is no place of this rack, and was ordered to {command:?}"))
+                    self.stage.broke(format!("{endpoint} is no place of this rack, and was ordered to {command:?}"));
                 }
             },
             Command::Line { phone, command } => self.line_command(&phone, command),
             Command::SetPort { hub, port, mode } => self.order_port(&hub, port, mode),
             Command::Rollout(command) => {
-                self.watch.rollouts_were_told(&command);
                 self.rollout_word(Word::Command(command));
             }
         }
@@ -269,10 +268,5 @@ impl World {
         let event = Event::Appeared { endpoint: endpoint(place), serial };
         let pause = Duration::from_millis(40);
         self.tell_model_after(pause, event);
-    }
-
-    /// The rollouts' words that are of interest to a check.
-    pub(super) fn is_result(command: &RolloutCommand) -> bool {
-        matches!(command, RolloutCommand::Installed { .. })
     }
 }

@@ -54,6 +54,7 @@ impl World {
         };
         self.tell_model(Event::Hub { hub: name(), event });
         self.stage.after(READ_EVERY, Input::HubReads);
+        self.look_whether_well = self.is_calm();
     }
 
     fn hub_reading(&self) -> HubReading {

@@ -70,10 +70,22 @@ pub(crate) struct Lived {
 /// A rule that was broken.
 #[derive(Clone, Debug)]
 pub(crate) struct Broken {
-    pub(crate) rule: String,
-    pub(crate) at: Moment,
+    rule: String,
+    at: Moment,
     /// The last lines of the trace, where they were kept.
-    pub(crate) lines: Vec<String>,
+    lines: Vec<String>,
+}
+
+/// What happened last in a seed that failed, which rule it broke, and how to replay it: for a person.
+pub(crate) fn story(seed: u64) -> String {
+    let told = match live(seed, Telling::Lines) {
+        Ok(lived) => format!("seed {seed} does not live the same life twice, or is worth little: {lived:?}"),
+        Err(broken) => {
+            let Broken { rule, at, lines } = *broken;
+            format!("{}\n\nseed {seed} broke a rule at {at}: {rule}", lines.join("\n"))
+        }
+    };
+    format!("{told}\nreplay: SEED={seed} SEEDS=1 cargo test --test sim -- --nocapture")
 }
 
 /// Lives one seed from its first input to its last.
@@ -88,8 +100,8 @@ struct World {
     daemon: Option<Daemon>,
     runs: u32,
     links: u32,
-    /// The operator has looked after the rack just now.
-    looked_after: bool,
+    /// A look at the whole is due: once in a while is enough.
+    look_whether_well: bool,
     disk: Disk,
     handsets: Vec<Handset>,
     centre: Centre,
@@ -108,7 +120,7 @@ impl World {
             daemon: None,
             runs: 0,
             links: 0,
-            looked_after: false,
+            look_whether_well: false,
             disk: Disk::default(),
             handsets,
             centre: Centre::new(),
@@ -150,7 +162,7 @@ impl World {
             if let Some(rule) = surprise::seen() {
                 self.stage.broke(format!("an error was logged: {rule}"));
             }
-            if std::mem::take(&mut self.looked_after) && self.stage.broken_yet().is_none() {
+            if std::mem::take(&mut self.look_whether_well) && self.stage.broken_yet().is_none() {
                 match checks::well::rack(&self) {
                     Ok(()) => break,
                     Err(why) if moment >= Moment::START + TROUBLE + RECOVERY_MAX => self.stage.broke(why),

@@ -285,7 +285,6 @@ impl World {
                 _ => {}
             }
         }
-        self.looked_after = true;
         self.stage.after(OPERATOR_EVERY, Input::Operator);
     }
 

@@ -7,7 +7,6 @@ pub(super) mod promised;
 pub(super) mod reasons;
 pub(super) mod well;
 
-use farmhand::rack::event::RolloutCommand;
 use farmhand::rack::ids::PhoneId;
 
 use self::budget::Budget;
@@ -20,18 +19,12 @@ use super::stage::Stage;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     pub(super) budget: Budget,
-    /// Results that reached the rollouts: that there are some shows that the run has a meaning.
-    pub(super) results: u64,
 }
 
 impl Watch {
     /// A new daemon has a new budget, as it has forgotten what it switched.
     pub(super) fn daemon_started(&mut self) {
         self.budget = Budget::default();
-    }
-
-    pub(super) fn rollouts_were_told(&mut self, command: &RolloutCommand) {
-        self.results += u64::from(World::is_result(command));
     }
 
     /// What the centre heard from a line.
