@@ -77,6 +77,17 @@ impl Board {
         result
     }
 
+    /// What the broker has kept of a phone since an earlier run of the daemon: emptied, unless the phone is here now.
+    ///
+    /// # Errors
+    /// There is no room for one more topic.
+    pub fn found(&mut self, topic: String) -> Result<(), OutboxFull> {
+        if self.outbox.knows(&topic) {
+            return Ok(());
+        }
+        self.outbox.put(Message { topic, payload: Vec::new() })
+    }
+
     /// A connection began on which the broker remembers nothing.
     pub fn reconnected(&mut self) {
         self.outbox.reconnected();

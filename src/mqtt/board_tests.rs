@@ -67,6 +67,17 @@ fn only_a_phone_that_changed_is_told_again() {
 }
 
 #[test]
+fn what_an_earlier_run_has_left_of_a_phone_is_emptied_unless_the_phone_is_here() {
+    let mut board = Board::new("rack-1", "0.1.0", None);
+    board.show_phones(&rack()).unwrap();
+    drain(&mut board);
+    for topic in ["farmhand/rack-1/phones/R58M1234", "farmhand/rack-1/phones/sold"] {
+        board.found(topic.to_owned()).unwrap();
+    }
+    assert_eq!(drain(&mut board), [("farmhand/rack-1/phones/sold".to_owned(), String::new())]);
+}
+
+#[test]
 fn a_phone_that_is_forgotten_leaves_no_retained_message() {
     let mut board = Board::new("rack-1", "0.1.0", None);
     let mut rack = rack();

@@ -1,21 +1,20 @@
 //! The connection to the broker, over rumqttc: the only file that knows that crate.
 //!
 //! One task does nothing but poll; it never publishes and never waits for the publisher, or both would stand still. What it
-//! learns goes through a `watch`. A publish that rumqttc took is not yet at the broker: what counts is the notice that it
+//! learns goes through a `watch`, topics of an earlier run through a queue that drops what it has no room for. A publish that rumqttc took is not yet at the broker: what counts is the notice that it
 //! gives, which also tells of messages that a lost connection swallowed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rumqttc::{
-    AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet,
+    AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet, Publish,
     PublishOptions, QoS,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::outbox::Fate;
+use super::outbox::{Fate, TOPICS_MAX};
 use super::payload::{Message, OFFLINE};
 
 /// A silent broker is noticed after two of these.
@@ -47,6 +46,8 @@ pub(super) struct Settings {
     pub(super) status_topic: String,
     /// Where Home Assistant tells that it has started.
     pub(super) birth_topic: Option<String>,
+    /// What the topics of phones begin with.
+    pub(super) phone_topics: String,
 }
 
 /// The state of the connection.
@@ -76,6 +77,9 @@ pub(super) struct Client {
     requests: AsyncClient,
     link: watch::Receiver<Link>,
     birth_topic: Option<String>,
+    /// All topics of phones, as a filter.
+    phones_filter: String,
+    earlier: mpsc::Receiver<String>,
     poller: JoinHandle<()>,
 }
 
@@ -94,8 +98,11 @@ impl Client {
         let (requests, eventloop) = AsyncClient::builder(options).capacity(REQUESTS_MAX).build();
         let (link_tx, link) = watch::channel(Link::default());
         let birth_topic = settings.birth_topic;
-        let poller = tokio::spawn(poll(eventloop, link_tx, birth_topic.clone()));
-        Self { requests, link, birth_topic, poller }
+        let phones_filter = format!("{}+", settings.phone_topics);
+        let (earlier_tx, earlier) = mpsc::channel(TOPICS_MAX);
+        let ears = Ears { birth_topic: birth_topic.clone(), phone_topics: settings.phone_topics, earlier: earlier_tx };
+        let poller = tokio::spawn(poll(eventloop, link_tx, ears));
+        Self { requests, link, birth_topic, phones_filter, earlier, poller }
     }
 
     /// The state of the connection, now and as it changes.
@@ -109,6 +116,17 @@ impl Client {
             // Only a full queue refuses, and right after a connection it is empty.
             let _ = self.requests.try_subscribe(topic.clone(), QoS::AtLeastOnce);
         }
+    }
+
+    /// Asks what the broker has kept of phones.
+    pub(super) fn listen_for_earlier(&self) {
+        let _ = self.requests.try_subscribe(self.phones_filter.clone(), QoS::AtLeastOnce);
+    }
+
+    /// What it has kept, as topics. It is not asked any longer: everything published now would come back.
+    pub(super) fn take_earlier(&mut self) -> Vec<String> {
+        let _ = self.requests.try_unsubscribe(self.phones_filter.clone());
+        std::iter::from_fn(|| self.earlier.try_recv().ok()).collect()
     }
 
     /// Sends a retained message; the future tells what became of it.
@@ -138,8 +156,28 @@ impl Drop for Client {
     }
 }
 
-async fn poll(mut eventloop: EventLoop, link: watch::Sender<Link>, birth_topic: Option<String>) {
-    let birth_topic: Option<Arc<str>> = birth_topic.map(Into::into);
+/// What is listened for.
+struct Ears {
+    birth_topic: Option<String>,
+    phone_topics: String,
+    earlier: mpsc::Sender<String>,
+}
+
+impl Ears {
+    fn hear(&self, message: &Publish, link: &watch::Sender<Link>) {
+        let topic = String::from_utf8_lossy(&message.topic);
+        // A retained birth message is an old one: it comes with each subscription.
+        if !message.retain && self.birth_topic.as_deref() == Some(&*topic) && &message.payload[..] == b"online" {
+            link.send_modify(|link| link.births += 1);
+        }
+        if message.retain && topic.starts_with(&self.phone_topics) {
+            // What finds no room is asked for again by the next run.
+            let _ = self.earlier.try_send(topic.into_owned());
+        }
+    }
+}
+
+async fn poll(mut eventloop: EventLoop, link: watch::Sender<Link>, ears: Ears) {
     let mut failures = 0_u32;
     loop {
         // rumqttc's own deadlines hold inside: 5 s for a connection, two keep-alives for a silent broker.
@@ -151,14 +189,7 @@ async fn poll(mut eventloop: EventLoop, link: watch::Sender<Link>, birth_topic: 
                     link.state = LinkState::Up;
                 });
             }
-            // A retained birth message is an old one: it comes with each subscription.
-            Ok(Event::Incoming(Packet::Publish(message)))
-                if !message.retain
-                    && birth_topic.as_ref().is_some_and(|topic| topic.as_bytes() == &message.topic[..])
-                    && &message.payload[..] == b"online" =>
-            {
-                link.send_modify(|link| link.births += 1);
-            }
+            Ok(Event::Incoming(Packet::Publish(message))) => ears.hear(&message, &link),
             Ok(_) => {}
             Err(ConnectionError::RequestsDone | ConnectionError::DisconnectTimeout) => return,
             Err(error) => {

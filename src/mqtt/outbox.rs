@@ -89,6 +89,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether the topic has a value, shown or not.
+    #[must_use]
+    pub fn knows(&self, topic: &str) -> bool {
+        self.entries.contains_key(topic)
+    }
+
     /// Whether [`Self::next_message`] has something.
     #[must_use]
     pub fn has_next(&self) -> bool {

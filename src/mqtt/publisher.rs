@@ -26,6 +26,9 @@ const SEND_EVERY: Duration = Duration::from_millis(10);
 /// Home Assistant hears from all racks when it starts: each answers at a moment of its own within this.
 const BIRTH_JITTER_MAX: Duration = Duration::from_secs(3);
 
+/// How many healths are sent before topics of an earlier run are emptied: a phone that is still there is found by then.
+const EARLIER_ROUNDS: u32 = 3;
+
 /// Between two attempts to read the password file.
 const PASSWORD_RETRY: Duration = Duration::from_secs(10);
 
@@ -49,7 +52,16 @@ pub fn spawn(
         let board = Board::new(&rack, &version, config.discovery_prefix.as_deref());
         let client = Client::start(settings);
         let under_way = FuturesUnordered::new();
-        let publisher = Publisher { board, client, under_way, teller, resend_at: None, full: false, measured: false };
+        let publisher = Publisher {
+            board,
+            client,
+            under_way,
+            teller,
+            resend_at: None,
+            empty_at: None,
+            full: false,
+            measured: false,
+        };
         publisher.run(snapshots, config.health_interval, cancel).await;
     })
 }
@@ -93,6 +105,7 @@ async fn settings(
         user,
         status_topic: topics.status(),
         birth_topic: config.discovery_prefix.as_deref().map(Topics::birth),
+        phone_topics: topics.phones(),
     })
 }
 
@@ -109,6 +122,8 @@ struct Publisher {
     teller: Teller,
     /// When everything is sent once more, for a Home Assistant that has started.
     resend_at: Option<Instant>,
+    /// When the topics are emptied that an earlier run has left of phones which are not here.
+    empty_at: Option<Instant>,
     /// Whether it was told that there are too many topics.
     full: bool,
     /// Whether a health with the processor's share was shown.
@@ -135,6 +150,10 @@ impl Publisher {
                 () = cancel.cancelled() => break,
                 Ok(()) = link_changes.changed() => {
                     let news = link_changes.borrow_and_update().clone();
+                    if link.connection == 0 && news.connection > 0 {
+                        self.client.listen_for_earlier();
+                        self.empty_at = Some(Instant::now() + health_interval.saturating_mul(EARLIER_ROUNDS));
+                    }
                     self.link_changed(&link, &news);
                     link = news;
                 }
@@ -144,6 +163,10 @@ impl Publisher {
                 () = sleep_until(self.resend_at) => {
                     self.resend_at = None;
                     self.board.resend();
+                }
+                () = sleep_until(self.empty_at) => {
+                    self.empty_at = None;
+                    self.empty_earlier();
                 }
                 () = self.teller.room() => {}
                 _ = pace.tick(), if sending => self.send_one(),
@@ -163,6 +186,13 @@ impl Publisher {
         if measured && !self.measured {
             self.measured = true;
             self.show_health(&snapshot);
+        }
+    }
+
+    fn empty_earlier(&mut self) {
+        for topic in self.client.take_earlier() {
+            let emptied = self.board.found(topic);
+            self.note_room(emptied);
         }
     }
 

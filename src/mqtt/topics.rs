@@ -35,7 +35,13 @@ impl Topics {
     /// One phone.
     #[must_use]
     pub fn phone(&self, phone: &PhoneId) -> String {
-        format!("farmhand/{}/phones/{}", self.level, level(phone.as_str()))
+        format!("{}{}", self.phones(), level(phone.as_str()))
+    }
+
+    /// What the topics of all phones begin with.
+    #[must_use]
+    pub fn phones(&self) -> String {
+        format!("farmhand/{}/phones/", self.level)
     }
 
     /// Where Home Assistant looks for the rack's device.

@@ -66,6 +66,21 @@ async fn a_forgotten_phone_leaves_no_topic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_left_while_no_daemon_ran_is_not_shown_as_it_was() {
+    let broker = Broker::start();
+    let mut earlier = Farmhand::start(&broker);
+    earlier.connected().await;
+    broker.subscribe(PHONE).until("the phone", |seen| seen.payload.contains(r#""state":"ready""#));
+    drop(earlier);
+
+    let subscriber = broker.subscribe("farmhand/rack-1/phones/#").subscribed();
+    let mut later = Farmhand::start_with(&broker, |rack| drop(rack.phones.remove(0)));
+    later.connected().await;
+    subscriber.until("an empty message", |seen| seen.topic == PHONE && seen.payload.is_empty());
+    broker.subscribe("farmhand/rack-1/phones/#").until_topic("farmhand/rack-1/phones/P2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_dies_is_offline() {
     let broker = Broker::start();
     let mut farmhand = Farmhand::start(&broker);
@@ -170,6 +185,16 @@ impl Farmhand {
     }
 
     fn start_as(broker: &Broker, user: Option<(String, std::path::PathBuf)>) -> Self {
+        Self::start_of(broker, user, rack())
+    }
+
+    fn start_with(broker: &Broker, change: impl FnOnce(&mut Snapshot)) -> Self {
+        let mut rack = rack();
+        change(&mut rack);
+        Self::start_of(broker, None, rack)
+    }
+
+    fn start_of(broker: &Broker, user: Option<(String, std::path::PathBuf)>, rack: Snapshot) -> Self {
         let address = format!("127.0.0.1:{}", broker.port);
         let config = config::Mqtt {
             broker: address.clone(),
@@ -177,7 +202,6 @@ impl Farmhand {
             discovery_prefix: Some("homeassistant".to_owned()),
             health_interval: Duration::from_millis(100),
         };
-        let rack = rack();
         let (snapshots, snapshots_rx) = watch::channel(Arc::new(rack.clone()));
         let (states_tx, states) = mpsc::channel(1);
         let cancel = CancellationToken::new();
