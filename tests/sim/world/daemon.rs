@@ -225,7 +225,7 @@ impl World {
 
     /// Half of the stalls are cured by a reset; all of them end the connection.
     fn reset_usb(&mut self, place: usize) {
-        let cured = self.stage.chance.one_in(2);
+        let cured = self.stage.chance.one_in(2) && self.stage.now >= self.temper.incurable_until;
         let (now, back) = (self.stage.now, self.stage.chance.millis(200, 3000));
         if let Some(handset) = self.handset_at(place) {
             if cured {

@@ -26,6 +26,8 @@ pub(super) struct Temper {
     /// What an ended connection left in the pipe reaches the next one.
     pub(super) stale_bytes: bool,
     pub(super) slow_store_until: Moment,
+    /// Until then a reset cures no stall.
+    pub(super) incurable_until: Moment,
     /// The highest version that the centre has asked for.
     pub(super) version: u64,
     /// Rollouts that may still begin: many of them say no more than a few.
@@ -63,6 +65,7 @@ impl Temper {
             twins: *chance.pick(&[Twins::None, Twins::None, Twins::Pair, Twins::NoSerials]),
             stale_bytes: chance.one_in(3),
             slow_store_until: Moment::START,
+            incurable_until: Moment::START,
             version: 1,
             upgrades: 12,
             replacements: 2,

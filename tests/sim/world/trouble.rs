@@ -23,6 +23,8 @@ const CODES: [i32; 8] = [0, 7, 99_999, -1, 1070, 1015, 1096, 1010];
 pub(super) enum Trouble {
     Unplug,
     Stall,
+    /// All at once, for minutes, and no reset cures it: recovery goes up to its budget for power.
+    Epidemic,
     Garbage,
     InstallMood,
     Reboot,
@@ -42,9 +44,10 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Unplug,
         Self::Stall,
+        Self::Epidemic,
         Self::Garbage,
         Self::InstallMood,
         Self::Reboot,
@@ -85,6 +88,12 @@ impl World {
             | Trouble::Distrust => self.trouble_a_phone(kind, phone),
             Trouble::CentreAway | Trouble::CentreRefuses | Trouble::CentreTalks | Trouble::ForcedOffline => {
                 self.trouble_at_the_centre(kind);
+            }
+            Trouble::Epidemic if self.stage.now < self.temper.incurable_until + Duration::from_secs(600) => {}
+            Trouble::Epidemic => {
+                let until = self.stage.now + self.stage.chance.seconds(120, 600);
+                self.temper.incurable_until = until;
+                self.handsets.iter_mut().for_each(|handset| handset.stalled_until = until);
             }
             Trouble::Upgrade => self.plan_upgrade(),
             Trouble::HubMood => {
