@@ -101,18 +101,6 @@ fn commands_are_written_as_the_hub_wants_them() {
     assert_eq!(Request::PortState(HubPort(12)).to_string(), "state 12");
 }
 
-#[test]
-fn the_corpora_of_the_fuzz_targets_still_pass() {
-    for (target, entry) in
-        [("hub_lines", fuzz_hub_lines as fn(&[u8])), ("hub_reply", crate::power::dialogue::fuzz_hub_reply as fn(&[u8]))]
-    {
-        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-        let files: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|file| file.unwrap().path()).collect();
-        assert!(files.iter().any(|file| file.ends_with("seed-state")), "{target} has its seeds");
-        files.iter().for_each(|file| entry(&std::fs::read(file).unwrap()));
-    }
-}
-
 proptest! {
     #[test]
     fn any_lines_are_read_or_refused(text in "[ -~\n]{0,400}") {

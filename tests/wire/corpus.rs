@@ -1,25 +1,57 @@
-//! The fuzz corpus of the central protocol, replayed on every run as it is and with random changes.
+//! The fuzz corpora, replayed on every run: every target's inputs as they are, the central protocol's with random changes, too.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use farmhand::central::exercise;
+use farmhand::{adb, agent, power};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+/// Each target of `fuzz/fuzz_targets` and what it calls.
+const TARGETS: [(&str, fn(&[u8])); 10] = [
+    ("adb_connection", adb::connection::operations::replay),
+    ("adb_message", adb::message::fuzz_messages),
+    ("adb_shell", adb::services::shell::fuzz_packets),
+    ("adb_sync", adb::services::sync::fuzz_replies),
+    ("apk_signing_block", agent::signing_block::fuzz_apk_signing_block),
+    ("central_envelope", exercise::envelope),
+    ("central_frame", exercise::frames),
+    ("central_session", exercise::session),
+    ("hub_lines", power::cambrionix::fuzz_hub_lines),
+    ("hub_reply", power::dialogue::fuzz_hub_reply),
+];
+
+fn fuzz(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder)
+}
+
+/// What lies in a folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
 /// Every input of one target.
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
-    let inputs: Vec<Vec<u8>> = files.map(|path| std::fs::read(path).unwrap()).collect();
-    assert!(inputs.len() >= 4, "{} holds {} inputs", folder.display(), inputs.len());
-    inputs
+    let files = entries(&fuzz("corpus").join(target));
+    let seeds = files.iter().filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("seed-")));
+    assert!(seeds.count() >= 3, "{target} has its seeds");
+    files.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
 #[test]
-fn the_corpus_breaks_nothing() {
-    corpus("central_frame").iter().for_each(|input| exercise::frames(input));
-    corpus("central_envelope").iter().for_each(|input| exercise::envelope(input));
-    corpus("central_session").iter().for_each(|input| exercise::session(input));
+fn every_target_is_replayed() {
+    let targets = entries(&fuzz("fuzz_targets"));
+    let targets: BTreeSet<_> = targets.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
+    assert_eq!(targets, TARGETS.iter().map(|(target, _)| *target).collect());
+}
+
+#[test]
+fn the_corpora_break_nothing() {
+    for (target, entry) in TARGETS {
+        corpus(target).iter().for_each(|input| entry(input));
+    }
 }
 
 /// Two inputs of a target, cut and joined, with some bytes overwritten.

@@ -1,4 +1,4 @@
-//! The central protocol against its document and against a server that misbehaves.
+//! Formats on the wire: the central protocol against its document and a server that misbehaves, every parser against its fuzz corpus.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

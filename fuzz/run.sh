@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Fuzzes every parser and core for some seconds each and prints `FUZZ <target> ok|FAIL <executions>`.
+# Usage: fuzz/run.sh [seconds]
+# Inputs that reach new code stay in fuzz/corpus/<target>/ (only the seeds are in the repository), what libFuzzer says is in
+# fuzz/target/<target>.log. A crash is exit code 1, with the command that repeats it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-20}
+tools=$PWD/.cache/tools
+export PATH=$tools/bin:$PATH
+# cargo-fuzz passes flags that a stable compiler takes only with this.
+export RUSTC_BOOTSTRAP=1
+# Nothing that is fuzzed has unsafe code, so no sanitizer is needed and the runs are twice as fast.
+sanitizer=none
+
+[[ -x $tools/bin/cargo-fuzz ]] || cargo install --quiet --locked --root "$tools" cargo-fuzz
+# The crate is a workspace of its own: its dependencies are those of the daemon, version by version.
+cp Cargo.lock fuzz/Cargo.lock
+mkdir -p fuzz/target
+cargo fuzz build --sanitizer "$sanitizer" 2>fuzz/target/build.log || { cat fuzz/target/build.log >&2; exit 1; }
+
+failed=0
+for target in $(cargo fuzz list); do
+  log=fuzz/target/$target.log
+  result=ok
+  cargo fuzz run --sanitizer "$sanitizer" "$target" -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
+    -print_final_stats=1 >"$log" 2>&1 || result=FAIL
+  echo "FUZZ $target $result $(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)"
+  if [[ $result == FAIL ]]; then
+    failed=1
+    grep -m1 'panicked at' -A1 "$log" || tail -5 "$log"
+    input=$(sed -n 's/^.*Test unit written to //p' "$log" | tail -1)
+    [[ -z $input ]] || echo "  repeat it: RUSTC_BOOTSTRAP=1 PATH=$tools/bin:\$PATH cargo fuzz run --sanitizer $sanitizer $target $input"
+  fi
+done
+exit "$failed"
