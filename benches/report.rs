@@ -49,7 +49,8 @@ fn number(value: f64) -> String {
     if value.fract() == 0.0 || value.abs() >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 
-fn target() -> PathBuf {
+/// Where cargo puts what it builds, and benches what they find.
+pub(crate) fn target() -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     env::var_os("CARGO_TARGET_DIR").map_or_else(default, PathBuf::from)
 }
