@@ -8,8 +8,11 @@ use farmhand::{adb, agent, power};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+/// What a target hands its input to.
+type Entry = fn(&[u8]);
+
 /// Each target of `fuzz/fuzz_targets` and what it calls.
-const TARGETS: [(&str, fn(&[u8])); 10] = [
+const TARGETS: [(&str, Entry); 10] = [
     ("adb_connection", adb::connection::operations::replay),
     ("adb_message", adb::message::fuzz_messages),
     ("adb_shell", adb::services::shell::fuzz_packets),
