@@ -166,9 +166,10 @@ impl Fetcher {
         let part = Part::create(&self.dir).await?;
         match source {
             ApkSource::Url(url) => {
-                let whole = timeout(TOTAL_MAX, self.download(url, part)).await;
+                let shown = source.to_string();
+                let whole = timeout(TOTAL_MAX, self.download(url, &shown, part)).await;
                 let too_slow = || FetchError::Slow {
-                    url: url.clone(),
+                    url: shown.clone(),
                     what: format!("took longer than {} s", TOTAL_MAX.as_secs()),
                 };
                 whole.unwrap_or_else(|_| Err(too_slow()))
@@ -194,21 +195,20 @@ impl Fetcher {
         self.dir.join(format!("{sha256}.apk"))
     }
 
-    async fn download(&self, address: &str, mut part: Part) -> Result<PathBuf, FetchError> {
-        let url = Url::parse(address).map_err(|_| FetchError::Address { url: address.to_owned() })?;
+    async fn download(&self, address: &str, shown: &str, mut part: Part) -> Result<PathBuf, FetchError> {
+        let url = Url::parse(address).map_err(|_| FetchError::Address { url: shown.to_owned() })?;
         allow(&url, &self.sources)?;
-        let network = |error: reqwest::Error| FetchError::Network { url: address.to_owned(), what: causes(&error) };
-        let stalled = |_| FetchError::Slow {
-            url: address.to_owned(),
-            what: format!("sent nothing for {} s", STALL_MAX.as_secs()),
-        };
+        let network =
+            |error: reqwest::Error| FetchError::Network { url: shown.to_owned(), what: causes(&error.without_url()) };
+        let stalled =
+            |_| FetchError::Slow { url: shown.to_owned(), what: format!("sent nothing for {} s", STALL_MAX.as_secs()) };
         let answer = self.client.get(url).send();
         let mut response = timeout_at(Instant::now() + STALL_MAX, answer).await.map_err(stalled)?.map_err(network)?;
         if !response.status().is_success() {
-            return Err(FetchError::Status { url: address.to_owned(), status: response.status() });
+            return Err(FetchError::Status { url: shown.to_owned(), status: response.status() });
         }
         let expected = response.content_length();
-        let too_large = || FetchError::TooLarge { from: address.to_owned() };
+        let too_large = || FetchError::TooLarge { from: shown.to_owned() };
         if expected.is_some_and(|length| length > APK_LEN_MAX) {
             return Err(too_large());
         }
@@ -218,7 +218,7 @@ impl Fetcher {
                 (Ok(Some(chunk)), _) => part.write(&chunk).await?,
                 (Ok(None), _) => break,
                 (Err(_), Some(expected)) if part.len < expected => {
-                    return Err(FetchError::CutShort { url: address.to_owned(), expected, seen: part.len });
+                    return Err(FetchError::CutShort { url: shown.to_owned(), expected, seen: part.len });
                 }
                 (Err(error), _) => return Err(network(error)),
             }
@@ -300,7 +300,7 @@ fn remove_if(dir: &Path, unwanted: impl Fn(&Path) -> bool) -> io::Result<()> {
 /// Whether an address may be asked.
 fn allow(url: &Url, sources: &[String]) -> Result<(), FetchError> {
     let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
-        return Err(FetchError::Address { url: url.to_string() });
+        return Err(FetchError::Address { url: ApkSource::Url(url.to_string()).to_string() });
     };
     if sources.is_empty() || sources.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) {
         return Ok(());

@@ -73,6 +73,23 @@ async fn an_answer_that_is_no_file_is_named() {
 }
 
 #[tokio::test]
+async fn what_lets_its_bearer_fetch_is_shown_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let ApkSource::Url(url) = serve(vec![b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec()]).await else {
+        unreachable!("a server has an address")
+    };
+    let secret = url.replace("http://", "http://rack:hunter2@") + "?Signature=hunter2#hunter2";
+    let source = ApkSource::Url(secret.clone());
+    assert_eq!(source.to_string(), url);
+    let refused = fetcher(dir.path()).fetch(&source, None).await.unwrap_err();
+    assert_eq!(refused.to_string(), format!("{url} answered 403 Forbidden"));
+    let gone = fetcher(dir.path()).fetch(&source, None).await.unwrap_err();
+    assert!(!gone.to_string().contains("hunter2"), "{gone}");
+    let other = fetcher(dir.path()).fetch(&ApkSource::Url(secret.replace("http:", "ftp:")), None).await.unwrap_err();
+    assert!(!other.to_string().contains("hunter2"), "{other}");
+}
+
+#[tokio::test]
 async fn a_file_above_the_limit_is_refused_by_its_length_alone() {
     let dir = tempfile::tempdir().unwrap();
     let length = usize::try_from(APK_LEN_MAX + 1).unwrap();

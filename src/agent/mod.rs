@@ -36,12 +36,21 @@ pub enum ApkSource {
 }
 
 impl fmt::Display for ApkSource {
+    /// Without what lets its bearer in: user and password, and a query, which may be a signature. It is shown on every surface.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(url) => f.write_str(url),
+            Self::Url(url) => f.write_str(&without_secrets(url)),
             Self::File(path) => path.display().fmt(f),
         }
     }
+}
+
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 /// An APK that was read whole, is signed over all of its bytes, and is what was expected.
