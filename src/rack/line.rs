@@ -131,17 +131,18 @@ impl Line {
             }
             LineEvent::HeartbeatAcknowledged => {
                 self.last_heartbeat = Some(now);
-                Reaction::Changed
+                Reaction::Nothing
             }
             LineEvent::UpgradeNotice(_) => Reaction::Nothing,
         }
     }
 
-    /// The result of a probe, for a heartbeat that waits for it.
-    pub(super) fn probed(&mut self, phone: &PhoneId, presence: Presence, out: &mut Vec<Command>) {
+    /// The phone has answered a probe: a heartbeat that waits for it may go.
+    pub(super) fn probe_answered(&mut self, phone: &PhoneId, out: &mut Vec<Command>) {
         if self.heartbeat == Heartbeat::WaitsForProbe {
             self.heartbeat = Heartbeat::Quiet;
-            out.push(Command::Line { phone: phone.clone(), command: LineCommand::Presence(presence) });
+            let command = LineCommand::Presence(Presence::Answered);
+            out.push(Command::Line { phone: phone.clone(), command });
         }
     }
 

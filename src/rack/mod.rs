@@ -34,7 +34,7 @@ pub use settings::Settings;
 pub use snapshot::Snapshot;
 pub use view::Standing;
 
-use self::event::{LineCommand, LineEvent, Presence, RolloutCommand, RolloutEvent};
+use self::event::{LineCommand, LineEvent, RolloutCommand, RolloutEvent};
 use self::hubs::Hubs;
 use self::ids::{Endpoint, PhoneId, Serial};
 use self::line::Reaction;
@@ -42,7 +42,7 @@ use self::place::{Phone, Place};
 use self::snapshot::{HostHealth, LineState, MqttView, PhoneState, RolloutView};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::phone::life::{Life, LifePolicy, Wish};
-use crate::phone::{self, InstallFailure};
+use crate::phone::{self, InstallFailure, OpenFault};
 
 /// The code of `UpgradeDeviceAppNotice`: a failure report names it as the task's type.
 const UPGRADE_DEVICE_APP_NOTICE: i32 = 1094;
@@ -213,18 +213,21 @@ impl Rack {
         {
             self.bind(now, endpoint, &serial, out);
         }
-        let presence = match &event {
-            phone::Event::ProbeAnswered => Some(Presence::Answered),
-            phone::Event::ProbeFailed { .. } | phone::Event::Lost { .. } => Some(Presence::Silent),
-            _ => None,
+        let event = match (endpoint, event) {
+            // Of a USB device only the bus says that it is gone: it tells of an arrival once, so that a phone which was given up
+            // for gone would stay so.
+            (Endpoint::Usb(_), phone::Event::OpenFailed { fault: OpenFault::Gone, why }) => {
+                phone::Event::OpenFailed { fault: OpenFault::Protocol, why }
+            }
+            (_, event) => event,
         };
+        if event == phone::Event::ProbeAnswered {
+            self.answer_heartbeat(endpoint, out);
+        }
         if let phone::Event::Installed { rollout, result } = &event {
             self.tell_installed(endpoint, rollout, result, out);
         }
         self.on_place(now, endpoint, out, |life| life.report(now, event));
-        if let Some(presence) = presence {
-            self.probed(now, endpoint, presence, out);
-        }
     }
 
     /// Rollouts hear of the install before they hear that the phone is available again.
@@ -267,15 +270,11 @@ impl Rack {
         }
     }
 
-    fn probed(&mut self, now: Moment, endpoint: &Endpoint, presence: Presence, out: &mut Outcome) {
-        let Some(id) = self.phone_at(endpoint).cloned() else { return };
-        let Some(phone) = self.phones.get_mut(&id) else { return };
-        match presence {
-            Presence::Answered => phone.line.probed(&id, presence, &mut out.commands),
-            Presence::Silent if phone.line.heartbeat_waits() => {
-                self.close_line(now, &id, "the phone did not answer the probe before its heartbeat", out);
-            }
-            Presence::Silent => {}
+    /// A probe that was awaited is answered; how it ends without an answer, [`Rack::settle`] sees.
+    fn answer_heartbeat(&mut self, endpoint: &Endpoint, out: &mut Outcome) {
+        let Some(place) = self.places.get(endpoint).filter(|place| place.life.is_being_probed()) else { return };
+        if let Some(phone) = place.phone.as_ref().and_then(|id| self.phones.get_mut(id)) {
+            phone.line.probe_answered(&phone.id, &mut out.commands);
         }
     }
 

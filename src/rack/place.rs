@@ -81,6 +81,11 @@ impl Phone {
 impl Rack {
     /// Says that the handset at `endpoint` gave `serial` of itself.
     pub(super) fn bind(&mut self, now: Moment, endpoint: &Endpoint, serial: &Serial, out: &mut Outcome) {
+        let here = self.phone_at(endpoint).and_then(|id| self.phones.get(id));
+        if here.is_some_and(|phone| phone.serial == *serial) {
+            // A phone keeps its name when its twin leaves.
+            return;
+        }
         let id = self.identity(endpoint, serial);
         let Some(place) = self.places.get_mut(endpoint) else { return };
         let before = place.phone.replace(id.clone());
@@ -161,6 +166,9 @@ impl Rack {
         match state {
             PhoneState::Absent => self.close_line(now, &id, &format!("the phone is not here: {why}"), out),
             PhoneState::Quarantined => self.close_line(now, &id, &format!("the phone is quarantined: {why}"), out),
+            _ if phone.line.heartbeat_waits() && !place.life.is_being_probed() => {
+                self.close_line(now, &id, "the phone did not answer the probe before its heartbeat", out);
+            }
             _ => self.open_line(now, endpoint, &id, out),
         }
     }
@@ -170,8 +178,11 @@ impl Rack {
         let Some(kind) = &self.settings.credential else { return };
         let Some(place) = self.places.get(endpoint) else { return };
         let (true, Some(profile)) = (place.life.is_connected(), place.life.profile()) else { return };
-        let fresh = place.life.last_alive().is_some_and(|at| now.since(at) < self.settings.grace);
         let Some(phone) = self.phones.get_mut(id) else { return };
+        // A line that was closed over silence opens again by a new answer, not by the one from before.
+        let closed_since = if phone.line.state == LineState::Closed { phone.line.since } else { Moment::START };
+        let fresh = |at: Moment| now.since(at) < self.settings.grace && at >= closed_since;
+        let fresh = place.life.last_alive().is_some_and(fresh);
         match credential_of(kind, profile, place.slot.as_ref()) {
             Ok(credential) if fresh && profile.booted => {
                 let device = device_info(profile, &credential);

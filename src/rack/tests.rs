@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::event::{HubEvent, HubReading, InstallOrder, PortReading, UpgradeNotice};
+use super::event::{HubEvent, HubReading, InstallOrder, PortReading, Presence, UpgradeNotice};
 use super::ids::{HubName, HubPort, PackageName, RolloutId, SlotName, VersionCode};
 use super::snapshot::{InstalledAgent, PortMode, PowerPort};
 use super::*;
@@ -45,7 +45,23 @@ impl Bench {
     }
 
     fn phone(&mut self, event: phone::Event) -> Vec<Command> {
-        self.event(Event::Phone { endpoint: A1.parse().unwrap(), event })
+        self.phone_at(A1, event)
+    }
+
+    fn phone_at(&mut self, at: &str, event: phone::Event) -> Vec<Command> {
+        self.event(Event::Phone { endpoint: at.parse().unwrap(), event })
+    }
+
+    fn plugged(&mut self, at: &str, serial: &str) -> Vec<Command> {
+        self.event(Event::Appeared { endpoint: at.parse().unwrap(), serial: Some(Serial::new(serial)) })
+    }
+
+    fn unplugged(&mut self, at: &str) -> Vec<Command> {
+        self.event(Event::Gone { endpoint: at.parse().unwrap(), why: "unplugged".to_owned() })
+    }
+
+    fn line_says(&mut self, event: LineEvent) -> Vec<Command> {
+        self.event(Event::Line { phone: PhoneId::new("P1"), event })
     }
 
     fn opened(&mut self) -> Vec<Command> {
@@ -322,4 +338,65 @@ fn rollouts_learn_that_a_phone_was_displaced_by_another_one() {
         matches!(command, Command::Rollout(RolloutCommand::Unavailable { phone, .. }) if phone.as_str() == "P1")
     });
     assert!(displaced, "{commands:?}");
+}
+
+const USB: &str = "usb:1-2";
+
+#[test]
+fn a_usb_phone_that_fails_in_the_handshake_is_tried_again_for_only_the_bus_says_that_it_left() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.plugged(USB, "P1");
+    let failed = phone::Event::OpenFailed { fault: OpenFault::Gone, why: "input/output error".to_owned() };
+    assert!(says_to_phone(&bench.phone_at(USB, failed.clone()), &phone::Command::Open));
+    bench.phone_at(USB, failed);
+    let view = bench.rack.snapshot(bench.now).phones.into_iter().find(|view| view.id.as_str() == "P1").unwrap();
+    assert_eq!(view.state, PhoneState::Recovering);
+    assert!(says_to_phone(&bench.wait(2), &phone::Command::Open));
+}
+
+#[test]
+fn a_probe_without_any_answer_closes_the_line_and_the_next_online_opens_it() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.wait(10);
+    bench.line_says(LineEvent::HeartbeatDue);
+    let commands = bench.wait(8);
+    assert!(matches!(line_commands(&commands)[..], [LineCommand::Close { .. }]), "{commands:?}");
+    assert_eq!(line_commands(&bench.opened()), [] as [&LineCommand; 0], "the answer from before does not count");
+    let commands = bench.phone(phone::Event::Profile(profile("P1", Some(1))));
+    assert!(matches!(line_commands(&commands)[..], [LineCommand::Open { .. }]), "{commands:?}");
+}
+
+#[test]
+fn a_connection_that_ends_over_another_question_closes_a_line_that_waits_for_a_probe() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    while !says_to_phone(&bench.wait(1), &phone::Command::ReadProfile) {
+        bench.phone(phone::Event::ProbeAnswered);
+    }
+    bench.phone(phone::Event::ProbeAnswered);
+    bench.line_says(LineEvent::HeartbeatDue);
+    let commands = bench.phone(phone::Event::ProfileFailed { why: "its properties could not be read".to_owned() });
+    assert!(matches!(line_commands(&commands)[..], [LineCommand::Close { .. }]), "{commands:?}");
+}
+
+#[test]
+fn an_acknowledged_heartbeat_is_no_news() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let event = Event::Line { phone: PhoneId::new("P1"), event: LineEvent::HeartbeatAcknowledged };
+    assert_eq!(bench.rack.apply(bench.now, event).changes, []);
+    assert!(bench.rack.snapshot(bench.now).phones[0].line.last_heartbeat.is_some());
+}
+
+#[test]
+fn a_phone_keeps_its_name_when_its_twin_leaves() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.plugged(USB, "P1");
+    bench.phone_at(USB, phone::Event::Opened { model: None, features: Vec::new() });
+    bench.unplugged(A1);
+    bench.phone_at(USB, phone::Event::Profile(profile("P1", Some(1))));
+    let ids: Vec<_> = bench.rack.snapshot(bench.now).phones.into_iter().map(|view| view.id.to_string()).collect();
+    assert_eq!(ids, ["P1", "P1@usb:1-2"]);
 }
