@@ -149,11 +149,17 @@ impl Rack {
             Event::Gone { endpoint, why } => self.gone(now, &endpoint, &why, &mut out),
             Event::Phone { endpoint, event } => self.phone_reports(now, &endpoint, event, &mut out),
             Event::Line { phone, event } => self.line_reports(now, &phone, event, &mut out),
-            Event::Hub { hub, event } => self.hubs.report(now, &hub, event, &mut out),
+            Event::Hub { hub, event } => {
+                self.see_power_back(&hub, &event);
+                self.hubs.report(now, &hub, event, &mut out);
+            }
             Event::Host(host) => self.host = Some(host),
             Event::Mqtt(view) => self.mqtt = view,
             Event::Rollout(event) => self.rollout_reports(now, event, &mut out),
-            Event::SetPort { hub, port, mode } => self.hubs.set_port(hub, port, mode, "the operator", &mut out),
+            Event::SetPort { hub, port, mode } => {
+                self.end_power_cycle(&hub, port);
+                self.hubs.set_port(hub, port, mode, "the operator", &mut out);
+            }
             Event::ClockSet(epoch) => self.epoch = epoch,
         }
         out
@@ -320,26 +326,17 @@ impl Rack {
     ) {
         let Some(place) = self.places.get_mut(endpoint) else { return };
         let before = place.life.state();
-        let interrupted = place.life.installing().cloned();
         let wishes = act(&mut place.life);
-        let after = place.life.state();
-        let abandoned =
-            interrupted.filter(|_| matches!(after, PhoneState::Absent | PhoneState::Recovering | PhoneState::Claiming));
-        if before != after {
-            let (to, why) = (after, place.life.why().to_owned());
-            out.changes.push(Change::Phone { name: place.name(), from: before, to, why });
-        }
         for wish in wishes {
             match wish {
                 Wish::Actor(command) => out.commands.push(Command::Phone { endpoint: endpoint.clone(), command }),
                 Wish::CyclePower => self.begin_power_cycle(now, endpoint, out),
             }
         }
-        if let (Some(order), Some(phone)) = (abandoned, self.phone_at(endpoint)) {
-            let result =
-                Err(InstallFailure::interrupted(self.places.get(endpoint).map_or("", |place| place.life.why())));
-            let told = RolloutCommand::Installed { phone: phone.clone(), rollout: order.rollout, result };
-            out.commands.push(Command::Rollout(told));
+        // A power cycle that is refused is the end of the ladder: the state is judged after the wishes.
+        if let Some(place) = self.places.get(endpoint).filter(|place| place.life.state() != before) {
+            let (to, why) = (place.life.state(), place.life.why().to_owned());
+            out.changes.push(Change::Phone { name: place.name(), from: before, to, why });
         }
         self.settle(now, endpoint, out);
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::event::{Command, RolloutCommand};
-use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
+use super::event::{Command, HubEvent, RolloutCommand};
+use super::ids::{Endpoint, HubName, HubPort, PhoneId, Serial, SlotName, VersionCode};
 use super::line::{Line, credential_of, device_info};
 use super::snapshot::{LineState, PhoneState, PortMode};
 use super::{Change, Outcome, Rack};
@@ -15,6 +15,8 @@ use crate::phone::life::Life;
 const NO_SERIALS: [&str; 6] = ["", "unknown", "0123456789abcdef", "1234567890abcdef", "123456789012", "0"];
 /// How long a port stays off when its power is cycled: long enough for a phone to see VBUS go.
 const POWER_OFF: Duration = Duration::from_secs(5);
+/// Between two orders to switch such a port on, while its hub has not said that it is: no phone stays dark for our doing.
+const POWER_AGAIN: Duration = Duration::from_secs(30);
 
 /// An endpoint, with the life of whatever handset is there.
 #[derive(Debug)]
@@ -26,13 +28,26 @@ pub(super) struct Place {
     pub(super) serial: Option<Serial>,
     /// The phone that is here, or was here last.
     pub(super) phone: Option<PhoneId>,
-    /// When the port that was switched off by recovery is switched on again.
-    pub(super) power_back: Option<Moment>,
+    pub(super) power: PowerCycle,
+}
+
+/// How far recovery is with the port that it switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PowerCycle {
+    None,
+    /// Off, until then.
+    Off {
+        until: Moment,
+    },
+    /// Ordered on; ordered again then, unless the hub has said that it is.
+    Returning {
+        again_at: Moment,
+    },
 }
 
 impl Place {
     pub(super) fn new(endpoint: Endpoint, slot: Option<SlotName>, life: Life) -> Self {
-        Self { endpoint, slot, life, serial: None, phone: None, power_back: None }
+        Self { endpoint, slot, life, serial: None, phone: None, power: PowerCycle::None }
     }
 
     /// What a person calls it.
@@ -45,7 +60,13 @@ impl Place {
     }
 
     pub(super) fn deadline(&self) -> Option<Deadline> {
-        let power = self.power_back.map(|at| Deadline { at, why: "its port's power to be switched on again" });
+        let power = match self.power {
+            PowerCycle::None => None,
+            PowerCycle::Off { until } => Some(Deadline { at: until, why: "its port's power to be switched on again" }),
+            PowerCycle::Returning { again_at } => {
+                Some(Deadline { at: again_at, why: "its hub to say that the port's power is on" })
+            }
+        };
         Deadline::earlier(self.life.deadline(), power)
     }
 }
@@ -236,7 +257,7 @@ impl Rack {
         };
         let Some(place) = self.places.get_mut(endpoint) else { return };
         match begun {
-            Ok(()) => place.power_back = Some(now + POWER_OFF),
+            Ok(()) => place.power = PowerCycle::Off { until: now + POWER_OFF },
             Err(why) => {
                 // The next rung, or quarantine: what follows from a refusal needs no further settling here.
                 let wishes = place.life.power_cycled(now, Err(why));
@@ -250,10 +271,43 @@ impl Rack {
         }
     }
 
+    /// A port that recovery has ordered on is on once its hub says so.
+    pub(super) fn see_power_back(&mut self, hub: &HubName, event: &HubEvent) {
+        let is_on = |port: HubPort| match event {
+            HubEvent::PortSet { port: set, mode } => *set == port && *mode != PortMode::Off,
+            HubEvent::Reading(reading) => {
+                reading.ports.iter().any(|seen| seen.port == port && seen.mode != PortMode::Off)
+            }
+            HubEvent::Stale { .. } | HubEvent::PortRefused { .. } => false,
+        };
+        for place in self.places.values_mut() {
+            let power = place.slot.as_ref().and_then(|slot| self.settings.power.get(slot));
+            if matches!(place.power, PowerCycle::Returning { .. })
+                && power.is_some_and(|power| power.hub == *hub && is_on(power.port))
+            {
+                place.power = PowerCycle::None;
+            }
+        }
+    }
+
+    /// The operator has spoken about this port: recovery leaves it alone.
+    pub(super) fn end_power_cycle(&mut self, hub: &HubName, port: HubPort) {
+        for place in self.places.values_mut() {
+            let power = place.slot.as_ref().and_then(|slot| self.settings.power.get(slot));
+            if power.is_some_and(|power| power.hub == *hub && power.port == port) {
+                place.power = PowerCycle::None;
+            }
+        }
+    }
+
     pub(super) fn advance_power_cycles(&mut self, now: Moment, out: &mut Outcome) {
         for place in self.places.values_mut() {
-            if place.power_back.is_some_and(|at| at <= now) {
-                place.power_back = None;
+            let due = match place.power {
+                PowerCycle::None => false,
+                PowerCycle::Off { until: at } | PowerCycle::Returning { again_at: at } => at <= now,
+            };
+            if due {
+                place.power = PowerCycle::Returning { again_at: now + POWER_AGAIN };
                 if let Some(power) = place.slot.as_ref().and_then(|slot| self.settings.power.get(slot)).cloned() {
                     self.hubs.set_port(power.hub, power.port, PortMode::Sync, "recovery: power back", out);
                 }

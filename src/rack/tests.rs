@@ -1,3 +1,5 @@
+mod recovery;
+
 use std::time::Duration;
 
 use super::event::{HubEvent, HubReading, InstallOrder, PortReading, Presence, UpgradeNotice};
@@ -6,7 +8,7 @@ use super::snapshot::{InstalledAgent, PortMode, PowerPort};
 use super::*;
 use crate::config::{Credential, Rung};
 use crate::phone::life::AgentPolicy;
-use crate::phone::{InstallFailureClass, OpenFault, Profile};
+use crate::phone::{OpenFault, Profile};
 
 /// A rack with one slot, driven by hand.
 struct Bench {
@@ -131,6 +133,16 @@ fn says_to_phone(commands: &[Command], wanted: &phone::Command) -> bool {
     commands.iter().any(|command| matches!(command, Command::Phone { command, .. } if command == wanted))
 }
 
+fn rollout_commands(commands: Vec<Command>) -> Vec<RolloutCommand> {
+    commands
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Rollout(command) => Some(command),
+            _ => None,
+        })
+        .collect()
+}
+
 fn line_commands(commands: &[Command]) -> Vec<&LineCommand> {
     commands
         .iter()
@@ -240,16 +252,17 @@ fn a_notice_becomes_an_offer_and_an_install_its_result_before_availability() {
 }
 
 #[test]
-fn an_unplug_in_the_middle_of_an_install_is_reported_as_its_failure() {
+fn an_unplug_in_the_middle_of_an_install_is_no_result_and_the_phone_is_available_once_it_is_back() {
     let mut bench = Bench::new(Rung::Reopen);
     bench.ready_with_agent(1);
     bench.event(Event::Rollout(RolloutEvent::Install { phone: PhoneId::new("P1"), order: order(2) }));
-    let commands = bench.event(Event::Gone { endpoint: A1.parse().unwrap(), why: "unplugged".to_owned() });
-    let failed = commands.iter().any(|command| {
-        matches!(command, Command::Rollout(RolloutCommand::Installed { result: Err(failure), .. })
-            if failure.class == InstallFailureClass::Transient)
-    });
-    assert!(failed, "{commands:?}");
+    let told = rollout_commands(bench.unplugged(A1));
+    assert!(matches!(told[..], [RolloutCommand::Unavailable { .. }]), "{told:?}");
+    let told = rollout_commands(bench.ready_with_agent(2));
+    assert!(
+        matches!(told[..], [RolloutCommand::Available { version_code: Some(VersionCode(2)), .. }]),
+        "what the phone has decides: {told:?}"
+    );
 }
 
 #[test]
@@ -272,37 +285,6 @@ fn a_phone_that_moves_keeps_its_identity_and_leaves_its_old_place_empty() {
     let places: Vec<_> =
         views.iter().map(|view| (view.id.as_str(), view.endpoint.as_ref().unwrap().to_string())).collect();
     assert_eq!(places, [("A1", A1.to_owned()), ("P1", "usb:1-2".to_owned())]);
-}
-
-#[test]
-fn by_default_recovery_reopens_and_then_asks_for_a_person() {
-    let mut bench = Bench::new(Rung::Reopen);
-    bench.appears(A1);
-    let commands = bench.wait(5 * 60);
-    assert_eq!(bench.state(), PhoneState::Quarantined);
-    assert!(!commands.iter().any(|command| matches!(command, Command::SetPort { .. })));
-    assert!(!says_to_phone(&commands, &phone::Command::Reboot));
-}
-
-#[test]
-fn the_ladder_cycles_power_only_within_the_racks_budget_and_only_with_a_hub_that_answers() {
-    let mut bench = Bench::new(Rung::CyclePower);
-    bench.appears(A1);
-    let commands = bench.wait(30 * 60);
-    assert!(!commands.iter().any(|command| matches!(command, Command::SetPort { .. })), "the hub never answered");
-
-    let mut bench = Bench::new(Rung::CyclePower);
-    bench.hub_answers();
-    bench.appears(A1);
-    let commands = bench.wait(8 * 60);
-    let modes: Vec<_> = commands
-        .iter()
-        .filter_map(|command| match command {
-            Command::SetPort { mode, .. } => Some(*mode),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(modes, [PortMode::Off, PortMode::Sync]);
 }
 
 #[test]
@@ -338,6 +320,18 @@ fn rollouts_learn_that_a_phone_was_displaced_by_another_one() {
         matches!(command, Command::Rollout(RolloutCommand::Unavailable { phone, .. }) if phone.as_str() == "P1")
     });
     assert!(displaced, "{commands:?}");
+}
+
+#[test]
+fn a_question_without_an_answer_closes_no_line_and_forgets_no_agent() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    while !says_to_phone(&bench.wait(1), &phone::Command::ReadProfile) {
+        bench.phone(phone::Event::ProbeAnswered);
+    }
+    let half = Profile { imei: None, booted: false, agent: None, ..profile("P1", None) };
+    let commands = bench.phone(phone::Event::Profile(half));
+    assert_eq!(commands, []);
 }
 
 const USB: &str = "usb:1-2";

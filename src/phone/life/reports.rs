@@ -54,10 +54,11 @@ impl Life {
         vec![Wish::Actor(Command::ReadProfile)]
     }
 
-    pub(super) fn profiled(&mut self, now: Moment, profile: Profile) -> Vec<Wish> {
+    pub(super) fn profiled(&mut self, now: Moment, mut profile: Profile) -> Vec<Wish> {
         if !self.is_connected() || !matches!(self.refresh, Refresh::Asked { .. }) {
             return Vec::new();
         }
+        self.complete(&mut profile);
         let booted = profile.booted;
         let has_agent = profile.agent.is_some();
         self.profile = Some(profile);
@@ -79,11 +80,27 @@ impl Life {
         }
     }
 
+    /// A question that got no answer this time leaves what the same connection told before: an IMEI does not go away, nor does
+    /// the agent because the package service was busy.
+    fn complete(&self, profile: &mut Profile) {
+        let Some(before) = &self.profile else { return };
+        if profile.imei.is_none() {
+            profile.imei.clone_from(&before.imei);
+        }
+        if !profile.booted && profile.agent.is_none() {
+            profile.agent.clone_from(&before.agent);
+        }
+    }
+
+    fn is_busy_installing(&self) -> bool {
+        matches!(self.state, State::Provisioning { work: Work::Agent { .. } | Work::Rollout(_), .. })
+    }
+
     pub(super) fn profile_failed(&mut self, now: Moment, why: &str) -> Vec<Wish> {
         if !self.is_connected() || !matches!(self.refresh, Refresh::Asked { .. }) {
             return Vec::new();
         }
-        if self.installing().is_some() {
+        if self.is_busy_installing() {
             // An install keeps a slow phone busy; the install's own deadline judges it.
             self.refresh = Refresh::At(now + self.jittered(REFRESH_EVERY));
             return Vec::new();
@@ -158,7 +175,7 @@ impl Life {
         if !self.is_being_probed() {
             return Vec::new();
         }
-        if self.installing().is_some() {
+        if self.is_busy_installing() {
             self.probe = Probe::At(now + self.jittered(PROBE_EVERY));
             return Vec::new();
         }
