@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -57,7 +58,7 @@ pub fn spawn(
     commands: mpsc::Receiver<Command>,
     cancel: CancellationToken,
 ) {
-    let look = if matches!(endpoint, Endpoint::Tcp(_)) { Look::Dial } else { Look::ToldByBus };
+    let look = if matches!(endpoint, Endpoint::Tcp(_)) { Look::Dial { from: Instant::now() } } else { Look::ToldByBus };
     let actor = Actor { context, endpoint, adb: None, look, work: JoinSet::new() };
     tokio::spawn(async move {
         tokio::select! {
@@ -79,8 +80,8 @@ struct Actor {
 enum Look {
     /// Hotplug tells.
     ToldByBus,
-    /// Nothing answers at the address; it is tried again and again.
-    Dial,
+    /// Nothing answers at the address; it is tried again and again, from then on.
+    Dial { from: Instant },
     /// It answered just now, and waits for the order to open.
     Answered(TcpStream),
     /// It was opened, or will be.
@@ -131,7 +132,7 @@ impl Actor {
                 self.disconnect();
                 let held = match std::mem::replace(&mut self.look, Look::Opened) {
                     Look::Answered(stream) => Some(stream),
-                    Look::ToldByBus | Look::Dial | Look::Opened => None,
+                    Look::ToldByBus | Look::Dial { .. } | Look::Opened => None,
                 };
                 let (context, endpoint) = (Arc::clone(&self.context), self.endpoint.clone());
                 self.work.spawn(async move { Outcome::Opened(work::open(&context, &endpoint, held).await) });
@@ -197,7 +198,8 @@ impl Actor {
             Outcome::Opened(Err((fault, why))) => {
                 let tcp = matches!(self.endpoint, Endpoint::Tcp(_));
                 if tcp && fault == OpenFault::Gone {
-                    self.look = Look::Dial;
+                    // What accepts and hangs up at once is not dialled in a hot loop.
+                    self.look = Look::Dial { from: Instant::now() + DIAL_EVERY };
                 }
                 Some(Event::OpenFailed { fault, why })
             }
@@ -223,7 +225,8 @@ async fn lost(adb: Option<&Adb>) -> String {
 
 /// Ends when the TCP address answers, if it is to be looked at.
 async fn dial(look: &Look, endpoint: &Endpoint) -> TcpStream {
-    let (Look::Dial, Endpoint::Tcp(address)) = (look, endpoint) else { return std::future::pending().await };
+    let (Look::Dial { from }, Endpoint::Tcp(address)) = (look, endpoint) else { return std::future::pending().await };
+    tokio::time::sleep_until(*from).await;
     loop {
         if let Ok(stream) = work::connect_tcp(*address).await {
             return stream;

@@ -27,6 +27,8 @@ const TCP_CONNECT_MAX: Duration = Duration::from_secs(2);
 const PROBE_MAX: Duration = Duration::from_secs(5);
 /// A reset re-enumerates the device.
 const RESET_MAX: Duration = Duration::from_secs(10);
+/// An install that ends because the phone was unplugged may be told before the unplug itself.
+const LOST_SOON: Duration = Duration::from_millis(500);
 
 /// Opens the endpoint: transport, CNXN, authentication.
 pub(super) async fn open(
@@ -172,6 +174,11 @@ pub(super) async fn install(adb: Adb, context: Arc<ActorContext>, order: Install
             format!("the phone reports version {} after an install of {}", agent.version_code, order.version_code);
         Err(InstallFailure { class: InstallFailureClass::Permanent, reason: None, why })
     });
+    let silent = result.as_ref().is_err_and(|failure| failure.reason.is_none());
+    if silent && timeout(LOST_SOON, adb.closed()).await.is_ok() {
+        // It ended with the connection and has no result: the loss is what is reported, and it ends this work.
+        return std::future::pending().await;
+    }
     Event::Installed { rollout: order.rollout, result }
 }
 
