@@ -332,9 +332,9 @@ impl Rollouts {
             Output::Install { phone, order } => {
                 let here = matches!(self.phones.get(phone), Some(Presence::Available(_)));
                 let deadline = Some(now + self.config.install_timeout);
-                if let Some(flight) = self.flight(phone, order) {
-                    *flight = Flight { deadline, gone: !here };
-                }
+                // Without a flight a late result of the attempt before has settled it while this one waited for its promise.
+                let Some(flight) = self.flight(phone, order) else { return };
+                *flight = Flight { deadline, gone: !here };
                 // A phone that has left in the meantime gets its install as a new attempt once it is back.
                 if here {
                     self.outputs.push_back(output);

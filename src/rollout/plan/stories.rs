@@ -162,6 +162,22 @@ fn nothing_goes_out_before_its_promise_is_committed() {
 }
 
 #[test]
+fn a_late_success_spares_the_phone_the_install_that_waits_for_its_promise() {
+    let mut bench = Bench::under_way(1);
+    assert_eq!(bench.installs(), ["P1"]);
+    bench.pass(300);
+    bench.out();
+    let rollout = RolloutId::new("R1");
+    bench.core.request(bench.now, Ask(9), &Request::RolloutResume { rollout: rollout.clone() });
+    let late = RolloutCommand::Installed { phone: id("P1"), rollout, result: Ok(VersionCode(2)) };
+    bench.core.command(bench.now, late);
+    bench.settle();
+    let out = bench.out();
+    assert!(!out.iter().any(|output| matches!(output, Output::Install { .. })), "{out:?}");
+    assert_eq!(bench.view("R1").state, RolloutState::Finished);
+}
+
+#[test]
 fn after_a_kill_the_phone_itself_says_what_became_of_its_install() {
     let mut bench = Bench::under_way(4);
     bench.installed("P1", "R1", 2);
