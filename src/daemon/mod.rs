@@ -254,7 +254,10 @@ async fn start_actors(
 fn start_sinks(config: &Config, snapshots: &watch::Receiver<Arc<Snapshot>>, sources: &Sources) {
     if let Some(mqtt) = &config.mqtt {
         let states = sources.relay(8, crate::rack::Event::Mqtt);
-        mqtt::spawn(mqtt.clone(), config.rack_name.clone(), snapshots.clone(), states, sources.cancel.clone());
+        let teller =
+            mqtt::spawn(mqtt.clone(), config.rack_name.clone(), snapshots.clone(), states, sources.cancel.clone());
+        // Its last word, that this rack is off line, is waited for at the end.
+        sources.tasks.spawn(teller);
     }
 }
 
