@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::clock::Clock;
 use super::dispatch::Dispatch;
@@ -113,8 +113,10 @@ fn tell(change: &Change) {
             _ => info!("{name}: {} → {}: {why}", from.as_str(), to.as_str()),
         },
         Change::Line { phone, state, why } => match state {
-            LineState::Waiting | LineState::NeedsIdentity => warn!("line of {phone}: {state:?}: {why}"),
-            _ => info!("line of {phone}: {state:?}: {why}"),
+            LineState::Waiting | LineState::NeedsIdentity => warn!("line of {phone}: {}: {why}", state.as_str()),
+            // Each attempt ends in a line of its own; with a server away the attempts of a full rack would drown the rest.
+            LineState::Connecting => debug!("line of {phone}: {why}"),
+            LineState::Closed | LineState::Registered => info!("line of {phone}: {}: {why}", state.as_str()),
         },
         Change::Hub { hub, state: HubState::Stale, why } => warn!("hub {hub}: its readings are old: {why}"),
         Change::Hub { hub, state: HubState::Live, why } => info!("hub {hub}: {why}"),

@@ -151,7 +151,7 @@ impl Actor {
                 }
                 Output::Fetch(fetch) => self.fetch(fetch),
                 Output::Install { phone, order } => {
-                    tracing::info!(%phone, rollout = %order.rollout, version = %order.version_code, "install");
+                    tracing::debug!(%phone, rollout = %order.rollout, version = %order.version_code, "install");
                     self.tell(RolloutEvent::Install { phone, order }).await?;
                 }
                 Output::ReportFailure { phone, message_id, why } => {

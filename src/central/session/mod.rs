@@ -402,7 +402,7 @@ impl Session {
     }
 
     fn tell(&mut self, state: LineState, why: String) {
-        tracing::info!(?state, "{why}");
+        tracing::debug!(state = state.as_str(), "{why}");
         self.outputs.push_back(Output::Event(LineEvent::State { state, why }));
     }
 }
