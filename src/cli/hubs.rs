@@ -36,7 +36,8 @@ pub(super) fn sheet(hub: &HubView, paper: &Paper) -> String {
         HubState::Stale => (Tone::Bad, format!("stale: {}", hub.why)),
     };
     let mut text = format!("{} on {}  {}\n", hub.name, hub.device, paper.paint(tone, &seen));
-    let mut facts = vec![format!("read {} ago", paper.age_or_dash(hub.last_reading))];
+    let mut facts =
+        vec![hub.last_reading.map_or_else(|| "not read yet".to_owned(), |at| format!("read {} ago", paper.age(at)))];
     facts.extend(hub.supply_volts.map(|volts| format!("{volts:.2} V")));
     facts.extend(hub.temperature_celsius.map(|celsius| format!("{celsius:.1} °C")));
     facts.extend(hub.identity.clone());

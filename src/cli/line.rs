@@ -7,6 +7,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::paper::{Cell, Paper, json, or_dash};
 use super::phones::tone_of_line;
+use crate::clock::UnixMillis;
 use crate::rack::ids::{PhoneId, SlotName};
 use crate::rack::snapshot::{LineView, PhoneView};
 
@@ -40,6 +41,9 @@ impl Line {
                 phones.iter().map(|phone| PhoneLine { phone: &phone.id, slot: phone.slot.as_ref(), line: &phone.line });
             return Ok(json(&lines.collect::<Vec<_>>()));
         }
+        if phones.is_empty() {
+            return Ok("No line yet: no phone was found, and lines are those of phones.\n".to_owned());
+        }
         let heading = ["SLOT", "PHONE", "LINE", "SINCE", "HEARTBEAT", "WAITS FOR", "WHY"];
         Ok(paper.table(&heading, phones.iter().map(|phone| row(phone, paper)).collect()))
     }
@@ -51,9 +55,14 @@ fn row(phone: &PhoneView, paper: &Paper) -> Vec<Cell> {
         or_dash(phone.slot.as_ref()).into(),
         (&phone.id).into(),
         Cell::toned(tone_of_line(line.state), line.state.as_str()),
-        paper.age(line.since).into(),
+        paper.age_or_dash(begun(line)).into(),
         paper.age_or_dash(line.last_heartbeat).into(),
         or_dash(line.deadline.as_ref().map(|deadline| &deadline.why)).into(),
         (&line.why).into(),
     ]
+}
+
+/// Since when the line is in its state; nothing for a phone that was never here, whose line never was in any.
+pub(super) fn begun(line: &LineView) -> Option<UnixMillis> {
+    Some(line.since).filter(|since| *since != UnixMillis::default())
 }

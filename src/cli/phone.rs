@@ -37,7 +37,9 @@ impl Phone {
 
 fn sheet(phone: &PhoneView, paper: &Paper) -> String {
     let state = format!("{} for {}", phone.state.as_str(), paper.age(phone.since));
-    let line = format!("{} for {}", phone.line.state.as_str(), paper.age(phone.line.since));
+    let word = phone.line.state.as_str();
+    let line = super::line::begun(&phone.line)
+        .map_or_else(|| word.to_owned(), |since| format!("{word} for {}", paper.age(since)));
     let battery = phone.battery.map(|battery| {
         let mut parts = vec![format!("{} %", battery.level_percent)];
         parts.extend(battery.temperature_celsius.map(|celsius| format!("{celsius:.1} °C")));

@@ -13,7 +13,9 @@ pub enum ConfigError {
     #[error("the configuration {} cannot be read: {reason}", path.display())]
     #[diagnostic(
         code(config::unreadable),
-        help("name another file with --config, or write one: farmhand config example > farmhand.toml")
+        help(
+            "is the path right, and may this user read it? `farmhand config example > farmhand.toml` writes one to begin with"
+        )
     )]
     Unreadable {
         /// The file.

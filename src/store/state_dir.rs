@@ -34,7 +34,7 @@ pub enum StateDirError {
         holder: Option<String>,
     },
     /// It can't be made, opened or locked.
-    #[error("the state directory {} can't be used: {source}", dir.display())]
+    #[error("the state directory {} can't be used", dir.display())]
     #[diagnostic(code(state::unusable), help("farmhand must be able to write there; choose another with --state DIR"))]
     Unusable {
         /// The directory.
