@@ -68,5 +68,5 @@ install: ## build and install on this machine (as root): binary, unit, udev rule
 	install -Dm644 systemd/farmhand.modules-load $(DESTDIR)$(PREFIX)/lib/modules-load.d/farmhand.conf
 	install -Dm644 udev/70-farmhand.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/70-farmhand.rules
 	test -e $(DESTDIR)/etc/farmhand/farmhand.toml || install -Dm640 src/config/example.toml $(DESTDIR)/etc/farmhand/farmhand.toml
-	@if [ -z "$(DESTDIR)" ]; then systemd-sysusers farmhand.conf; udevadm control --reload; systemctl daemon-reload; \
+	@if [ -z "$(DESTDIR)" ]; then systemd-sysusers farmhand.conf; chgrp farmhand /etc/farmhand/farmhand.toml; udevadm control --reload; systemctl daemon-reload; \
 	  echo "installed: edit /etc/farmhand/farmhand.toml, then: systemctl enable --now farmhand"; fi

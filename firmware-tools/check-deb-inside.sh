@@ -29,7 +29,7 @@ id -nG farmhand | tr ' ' '\n' | grep -qx dialout
 
 say "unit"
 test -L /etc/systemd/system/multi-user.target.wants/farmhand.service
-systemd-analyze verify /usr/lib/systemd/system/farmhand.service
+systemd-analyze --man=no verify /usr/lib/systemd/system/farmhand.service
 
 say "program"
 farmhand --version

@@ -19,5 +19,5 @@ mkdir -p "$package"
 target/release/farmhand man --dir "$package/man"
 for shell in bash zsh fish; do target/release/farmhand completions $shell > "$package/farmhand.$shell"; done
 
-cargo deb --quiet --no-build --output target/debian/
+cargo deb --quiet --no-build --strip --output target/debian/ >/dev/null
 ls -t target/debian/farmhand_*.deb | head -n 1
