@@ -83,7 +83,7 @@ pub enum DaemonError {
     Bind(#[from] BindError),
     /// The host has USB, and it cannot be used.
     #[error("USB cannot be scanned: {0}")]
-    #[diagnostic(code(daemon::usb), help("`[usb] scan = \"off\"` runs without USB"))]
+    #[diagnostic(code(daemon::usb), help("`[usb] scan = false` runs without USB"))]
     Usb(#[from] BusError),
     /// The folder for fetched APKs cannot be used.
     #[error("APKs cannot be fetched: {0}")]

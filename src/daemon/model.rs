@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::clock::Clock;
 use super::dispatch::Dispatch;
 use super::requests::{Ask, Asked};
-use crate::rack::snapshot::{HubState, LineState, PhoneState};
+use crate::rack::snapshot::{HubState, LineState, PhoneState, RolloutState};
 use crate::rack::{Change, Event, Outcome, Rack, Snapshot};
 
 /// Events that are taken in before a snapshot is made: a burst of readings makes one snapshot.
@@ -79,9 +79,14 @@ impl Model {
         let mut next = Some(first);
         for _ in 0..BATCH_MAX {
             let Some(event) = next.or_else(|| self.events.try_recv().ok()) else { return };
-            self.asked.answer(&event);
+            let answer = self.asked.answer_to(&event);
             let outcome = self.rack.apply(self.clock.now(), event);
             self.carry_out(outcome);
+            if let Some(answer) = answer {
+                // Whoever hears the answer and looks at once must see what it says.
+                self.snapshots.send_replace(Arc::new(self.rack.snapshot(self.clock.now())));
+                answer.send();
+            }
             next = None;
         }
     }
@@ -117,6 +122,10 @@ fn tell(change: &Change) {
             // Each attempt ends in a line of its own; with a server away the attempts of a full rack would drown the rest.
             LineState::Connecting => debug!("line of {phone}: {why}"),
             LineState::Closed | LineState::Registered => info!("line of {phone}: {}: {why}", state.as_str()),
+        },
+        Change::Rollout { rollout, state, why } => match state {
+            RolloutState::Paused | RolloutState::Aborted => warn!("rollout {rollout}: {}: {why}", state.as_str()),
+            _ => info!("rollout {rollout}: {}: {why}", state.as_str()),
         },
         Change::Hub { hub, state: HubState::Stale, why } => warn!("hub {hub}: its readings are old: {why}"),
         Change::Hub { hub, state: HubState::Live, why } => info!("hub {hub}: {why}"),

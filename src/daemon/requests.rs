@@ -33,6 +33,21 @@ struct PortOrder {
     answer: oneshot::Sender<Result<Done, Refusal>>,
 }
 
+/// What became of an order, for all who gave it.
+pub(super) struct Answer {
+    asked: Vec<oneshot::Sender<Result<Done, Refusal>>>,
+    told: Result<Done, Refusal>,
+}
+
+impl Answer {
+    /// Sends it. Whoever asked may have hung up.
+    pub(super) fn send(self) {
+        for asked in self.asked {
+            let _ = asked.send(self.told.clone());
+        }
+    }
+}
+
 impl Asked {
     pub(super) fn new(rollouts: mpsc::Sender<Ask>) -> Self {
         Self { rollouts, ports: Vec::new() }
@@ -65,28 +80,27 @@ impl Asked {
         Some(Event::SetPort { hub, port, mode })
     }
 
-    /// Answers those whose order this event confirms or refuses.
-    pub(super) fn answer(&mut self, event: &Event) {
-        let Event::Hub { hub, event } = event else { return };
+    /// The answer to those whose order this event confirms or refuses, to be sent once the event has been taken in.
+    pub(super) fn answer_to(&mut self, event: &Event) -> Option<Answer> {
+        let Event::Hub { hub, event } = event else { return None };
         let (port, result) = match event {
             HubEvent::PortSet { port, mode } => (*port, Ok(*mode)),
             HubEvent::PortRefused { port, why } => (*port, Err(why.clone())),
-            HubEvent::Reading(_) | HubEvent::Stale { .. } => return,
+            HubEvent::Reading(_) | HubEvent::Stale { .. } => return None,
         };
         let is_meant = |order: &mut PortOrder| {
             order.hub == *hub && order.port == port && result.as_ref().map_or(true, |mode| *mode == order.mode)
         };
-        for order in self.ports.extract_if(.., is_meant) {
-            let told = match &result {
-                Ok(mode) => Ok(Done { what: format!("hub {hub} port {port} is {}", mode.as_str()), rollout: None }),
-                Err(why) => Err(Refusal {
-                    code: "hub.refused".to_owned(),
-                    what: format!("hub {hub} did not switch port {port}: {why}"),
-                    help: None,
-                }),
-            };
-            let _ = order.answer.send(told);
-        }
+        let asked: Vec<_> = self.ports.extract_if(.., is_meant).map(|order| order.answer).collect();
+        let told = match result {
+            Ok(mode) => Ok(Done { what: format!("hub {hub} port {port} is {}", mode.as_str()), rollout: None }),
+            Err(why) => Err(Refusal {
+                code: "hub.refused".to_owned(),
+                what: format!("hub {hub} did not switch port {port}: {why}"),
+                help: None,
+            }),
+        };
+        (!asked.is_empty()).then_some(Answer { asked, told })
     }
 
     /// Tells those who waited too long.

@@ -94,6 +94,15 @@ pub enum Change {
         /// Why.
         why: String,
     },
+    /// A rollout is in a new state, or was not known before.
+    Rollout {
+        /// Which.
+        rollout: ids::RolloutId,
+        /// Now.
+        state: snapshot::RolloutState,
+        /// Why.
+        why: String,
+    },
     /// A hub's readings became old, or current again.
     Hub {
         /// Which.
@@ -286,7 +295,19 @@ impl Rack {
 
     fn rollout_reports(&mut self, now: Moment, event: RolloutEvent, out: &mut Outcome) {
         match event {
-            RolloutEvent::Views(views) => self.rollouts = views,
+            RolloutEvent::Views(views) => {
+                for view in &views {
+                    let before = self.rollouts.iter().find(|before| before.id == view.id);
+                    if before.is_none_or(|before| before.state != view.state) {
+                        out.changes.push(Change::Rollout {
+                            rollout: view.id.clone(),
+                            state: view.state,
+                            why: view.why.clone(),
+                        });
+                    }
+                }
+                self.rollouts = views;
+            }
             RolloutEvent::ReportFailure { phone, message_id, why } => {
                 let command = LineCommand::TaskFailed { message_id, task_type: UPGRADE_DEVICE_APP_NOTICE, why };
                 if let Some(known) = self.phones.get_mut(&phone) {

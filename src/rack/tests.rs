@@ -394,3 +394,32 @@ fn a_phone_keeps_its_name_when_its_twin_leaves() {
     let ids: Vec<_> = bench.rack.snapshot(bench.now).phones.into_iter().map(|view| view.id.to_string()).collect();
     assert_eq!(ids, ["P1", "P1@usb:1-2"]);
 }
+
+#[test]
+fn each_new_state_of_a_rollout_is_told_once() {
+    use super::snapshot::{RolloutState, RolloutView};
+    let mut bench = Bench::new(Rung::Reopen);
+    let view = |state| RolloutView {
+        id: RolloutId::new("R1"),
+        state,
+        why: "as it is".to_owned(),
+        package: PackageName::new("org.example.agent"),
+        version_code: VersionCode(2),
+        version_name: "2.0".to_owned(),
+        created: UnixMillis(0),
+        waves: Vec::new(),
+    };
+    let mut told = Vec::new();
+    for state in [RolloutState::Gathering, RolloutState::Gathering, RolloutState::Running, RolloutState::Running] {
+        let event = Event::Rollout(RolloutEvent::Views(vec![view(state)]));
+        told.extend(bench.rack.apply(bench.now, event).changes);
+    }
+    let states: Vec<_> = told
+        .iter()
+        .filter_map(|change| match change {
+            Change::Rollout { state, .. } => Some(*state),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(states, [RolloutState::Gathering, RolloutState::Running]);
+}

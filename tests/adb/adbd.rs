@@ -74,6 +74,8 @@ impl Adbd {
 
 /// Runs a test with an adbd of its own, on a thread whose network is nothing but a loopback interface of its own.
 pub(crate) fn with_adbd<F: Future<Output = ()>>(test: impl FnOnce(Adbd) -> F + Send + 'static) {
+    // Fetching it needs the machine's own network.
+    LazyLock::force(&START_ADBD);
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace can be made: run as root");
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip is installed");
