@@ -49,7 +49,7 @@ done
 mv "$work/root" "$cache/root"
 rm -rf "$work"
 
-adbd=$(find "$cache/root" -name adbd -type f | head -n 1)
+adbd=$(find "$cache/root/usr/lib/android-sdk/platform-tools" -name adbd -type f | head -n 1)
 ld=$(find "$cache/root" -name "$loader" | head -n 1)
 [ -n "$adbd" ] && [ -n "$ld" ] || { echo "fetch-adbd: adbd or its loader is not where Debian's package had it" >&2; exit 1; }
 libraries=$cache/root/usr/lib/$triplet
