@@ -1,6 +1,7 @@
 //! Commands of the model to the actors that carry them out: one mailbox an actor, never waited for.
 //!
-//! A full mailbox means a stuck actor: it is cancelled and a new one takes its place; the model's deadlines see to the rest.
+//! A full mailbox means a stuck actor: it is cancelled. A new one takes the place of a phone's actor at once, and the model's deadlines see
+//! to the rest; a line gets its new one when the model opens it the next time, after the phone has left or was quarantined.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,7 +117,9 @@ impl Lines {
             Mailbox { commands, cancel }
         });
         if let Err(why) = mailbox.commands.try_send(command) {
-            error!("line of {phone}: its actor is stuck ({why}); the next Online opens a new one");
+            error!(
+                "line of {phone}: its actor is stuck ({why}); a new one opens it once the phone has left and come back"
+            );
             if let Some(stuck) = self.running.remove(phone) {
                 stuck.cancel.cancel();
             }
