@@ -30,9 +30,10 @@ demo: build ## a virtual rack and the real daemon on it, until Ctrl-C: no server
 demo-check: build setup ## the same rack, driven without a person: one STEP line for each verb of the mission
 	$(RACKBENCH) demo-check --farmhand $(FARMHAND)
 
-test: setup ## all tests, then the whole story of the demo
+test: setup ## all tests, then the whole story of the demo, then 20 s of fuzzing for each parser and core
 	$(CARGO) test --workspace
 	$(MAKE) peers
+	$(MAKE) fuzz TIME=20
 
 lint: ## formatting, clippy, and the pure library by itself
 	$(CARGO) fmt --all --check

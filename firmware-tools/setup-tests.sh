@@ -12,6 +12,7 @@ needs=(
   apksigner:apksigner
   protoc:protobuf-compiler
   openssl:openssl
+  g++:g++
   pkg-config:pkg-config
   unshare:util-linux
   ip:iproute2

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes every parser and core for some seconds each and prints `FUZZ <target> ok|FAIL <executions>`.
+# Fuzzes every parser and core for some seconds each. Prints `FUZZ <target> ok|FAIL <executions>` and writes target/fuzz.tsv
+# (target, seconds, executions, result).
 # Usage: fuzz/run.sh [seconds]
 # Inputs that reach new code stay in fuzz/corpus/<target>/ (only the seeds are in the repository), what libFuzzer says is in
 # fuzz/target/<target>.log. A crash is exit code 1, with the command that repeats it.
@@ -20,12 +21,17 @@ mkdir -p fuzz/target
 cargo fuzz build --sanitizer "$sanitizer" 2>fuzz/target/build.log || { cat fuzz/target/build.log >&2; exit 1; }
 
 failed=0
+table=target/fuzz.tsv
+mkdir -p target
+printf 'target\tseconds\texecutions\tresult\n' >"$table"
 for target in $(cargo fuzz list); do
   log=fuzz/target/$target.log
   result=ok
   cargo fuzz run --sanitizer "$sanitizer" "$target" -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
     -print_final_stats=1 >"$log" 2>&1 || result=FAIL
-  echo "FUZZ $target $result $(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)"
+  executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)
+  echo "FUZZ $target $result ${executions:-0}"
+  printf '%s\t%s\t%s\t%s\n' "$target" "$seconds" "${executions:-0}" "$result" >>"$table"
   if [[ $result == FAIL ]]; then
     failed=1
     grep -m1 'panicked at' -A1 "$log" || tail -5 "$log"
