@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use farmhand::rack::snapshot::{HubView, PhoneState, PhoneView, RolloutView};
 
+use super::Plan;
 use super::browser::{Browser, BrowserError};
 use super::daemon::{Daemon, DaemonError};
 use super::subscriber::{Subscriber, SubscriberError};
 use super::until::{Miss, until};
-use super::{Plan, steps};
 use crate::cable::Hand;
 use crate::central::DeviceRecord;
 use crate::ports::Addresses;
@@ -26,7 +26,18 @@ pub struct Stage {
     /// Started by the first step that looks at the page.
     pub(super) browser: Option<Browser>,
     pub(super) screenshot: PathBuf,
-    pub(super) first_rollout: Option<steps::FirstRollout>,
+    pub(super) first_rollout: Option<FirstRollout>,
+}
+
+/// What the steps of the first rollout leave to the next one.
+#[derive(Debug)]
+pub(super) struct FirstRollout {
+    pub(super) id: String,
+    /// The notices' ids, by phone.
+    pub(super) notices: BTreeMap<String, i64>,
+    /// The phone that was told to fail.
+    pub(super) failing: Option<String>,
+    pub(super) installs_before: BTreeMap<&'static str, u64>,
 }
 
 /// Why there is no stage.

@@ -7,8 +7,6 @@ mod page;
 mod phone;
 mod rollout;
 
-pub(super) use rollout::FirstRollout;
-
 use super::UnknownStep;
 use super::stage::{Stage, miss};
 use super::until::Miss;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farmhand::rack::snapshot::{RolloutPhoneState, RolloutState, RolloutView};
 
-use super::super::stage::{Stage, miss};
+use super::super::stage::{FirstRollout, Stage, miss};
 use super::super::until::{Miss, until};
 use super::{line, nothing_left};
 use crate::phone::Fault;
@@ -22,17 +22,6 @@ const WAITING_WITHIN: Duration = Duration::from_secs(15);
 const DONE_WITHIN: Duration = Duration::from_secs(30);
 /// The same after a new start: phones are found and lines opened anew.
 const RESUMED_WITHIN: Duration = Duration::from_secs(60);
-
-/// What the steps of the first rollout leave to the next one.
-#[derive(Debug)]
-pub(in super::super) struct FirstRollout {
-    id: String,
-    /// The notices' ids, by phone.
-    notices: BTreeMap<String, i64>,
-    /// The phone that was told to fail.
-    failing: Option<String>,
-    installs_before: BTreeMap<&'static str, u64>,
-}
 
 /// Four notices become one rollout, which installs nothing before it is approved.
 pub(super) async fn waiting(stage: &mut Stage) -> Result<(), Miss> {
