@@ -79,6 +79,11 @@ pub enum LineEvent {
     HeartbeatAcknowledged,
     /// The server asks for an upgrade of an app on this phone.
     UpgradeNotice(UpgradeNotice),
+    /// The server has safely taken the report that was ordered with [`LineCommand::TaskFailed`].
+    FailureTold {
+        /// The `Id` of the server's message that failed.
+        message_id: i64,
+    },
 }
 
 /// `UpgradeDeviceAppNotice`, for one phone and one app.
@@ -115,7 +120,8 @@ pub enum LineCommand {
     Device(DeviceInfo),
     /// The answer to [`LineEvent::HeartbeatDue`].
     Presence(Presence),
-    /// A task or notice of the server failed.
+    /// A task or notice of the server failed. Answered with [`LineEvent::FailureTold`] once the server has taken the report; what
+    /// is not answered is lost with the registration, and must be told to the next one.
     TaskFailed {
         /// The `Id` of the server's message.
         message_id: i64,
@@ -227,7 +233,8 @@ pub enum RolloutEvent {
         /// What.
         order: InstallOrder,
     },
-    /// Tell the server that its notice failed for this phone.
+    /// Tell the server that its notice failed for this phone. Answered with [`RolloutCommand::FailureTold`]; until then it may be
+    /// said again.
     ReportFailure {
         /// The phone.
         phone: PhoneId,
@@ -270,6 +277,13 @@ pub enum RolloutCommand {
         rollout: RolloutId,
         /// The version read back from the phone, or what went wrong.
         result: Result<VersionCode, phone::InstallFailure>,
+    },
+    /// The server has safely taken the report of [`RolloutEvent::ReportFailure`].
+    FailureTold {
+        /// The phone.
+        phone: PhoneId,
+        /// The `Id` of the server's notice.
+        message_id: i64,
     },
 }
 

@@ -3,6 +3,8 @@
 //! Invariant: a line is open only for a phone that is there: its handset answered the end-to-end probe within the grace period
 //! (`tests/sim` asserts it after every step).
 
+use std::collections::BTreeMap;
+
 use super::event::{AppVersion, Command, DeviceInfo, LineCommand, LineEvent, Presence};
 use super::ids::PhoneId;
 use super::snapshot::LineState;
@@ -10,8 +12,8 @@ use crate::clock::Moment;
 use crate::config::Credential;
 use crate::phone::Profile;
 
-/// Failures that wait for the line to be registered again; more than this means that the oldest is given up.
-const UNSENT_MAX: usize = 16;
+/// Failures that are kept until the server has taken their reports; the rollouts say those beyond again later.
+const UNTOLD_MAX: usize = 64;
 
 /// One phone's line.
 #[derive(Clone, Debug)]
@@ -22,7 +24,8 @@ pub(super) struct Line {
     pub(super) since: Moment,
     pub(super) last_heartbeat: Option<Moment>,
     heartbeat: Heartbeat,
-    unsent: Vec<LineCommand>,
+    /// Orders to report a failure, by the `Id` of the server's message, that are not known to be taken.
+    untold: BTreeMap<i64, LineCommand>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +48,8 @@ pub(super) enum Reaction {
     Changed,
     Probe,
     Offered(super::event::UpgradeNotice),
+    /// The server has taken the report about this message of its own.
+    Told(i64),
 }
 
 impl Line {
@@ -56,7 +61,7 @@ impl Line {
             since: now,
             last_heartbeat: None,
             heartbeat: Heartbeat::Quiet,
-            unsent: Vec::new(),
+            untold: BTreeMap::new(),
         }
     }
 
@@ -114,6 +119,10 @@ impl Line {
         if let LineEvent::UpgradeNotice(notice) = event {
             return Reaction::Offered(notice);
         }
+        if let LineEvent::FailureTold { message_id } = event {
+            self.untold.remove(&message_id);
+            return Reaction::Told(message_id);
+        }
         if self.open.is_none() {
             return Reaction::Nothing;
         }
@@ -121,7 +130,8 @@ impl Line {
             LineEvent::State { state, why } => {
                 self.enter(now, state, &why);
                 if state == LineState::Registered {
-                    out.extend(self.unsent.drain(..).map(|command| Command::Line { phone: phone.clone(), command }));
+                    let again = self.untold.values().cloned();
+                    out.extend(again.map(|command| Command::Line { phone: phone.clone(), command }));
                 }
                 Reaction::Changed
             }
@@ -133,7 +143,7 @@ impl Line {
                 self.last_heartbeat = Some(now);
                 Reaction::Nothing
             }
-            LineEvent::UpgradeNotice(_) => Reaction::Nothing,
+            LineEvent::UpgradeNotice(_) | LineEvent::FailureTold { .. } => Reaction::Nothing,
         }
     }
 
@@ -151,16 +161,21 @@ impl Line {
         self.heartbeat == Heartbeat::WaitsForProbe
     }
 
-    /// Tells the server of a failure, now or once the line is registered.
-    pub(super) fn report_failure(&mut self, phone: &PhoneId, command: LineCommand, out: &mut Vec<Command>) {
-        if self.open.is_some() && self.state == LineState::Registered {
-            out.push(Command::Line { phone: phone.clone(), command });
+    /// Tells the server of a failure, now if the line is registered, and to each new registration until it has taken the report.
+    pub(super) fn report_failure(
+        &mut self,
+        phone: &PhoneId,
+        message_id: i64,
+        command: LineCommand,
+        out: &mut Vec<Command>,
+    ) {
+        if self.untold.len() >= UNTOLD_MAX && !self.untold.contains_key(&message_id) {
             return;
         }
-        if self.unsent.len() >= UNSENT_MAX {
-            self.unsent.remove(0);
+        if self.open.is_some() && self.state == LineState::Registered {
+            out.push(Command::Line { phone: phone.clone(), command: command.clone() });
         }
-        self.unsent.push(command);
+        self.untold.insert(message_id, command);
     }
 
     fn enter(&mut self, now: Moment, state: LineState, why: &str) {

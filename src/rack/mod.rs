@@ -271,6 +271,9 @@ impl Rack {
             Reaction::Offered(notice) => {
                 out.commands.push(Command::Rollout(RolloutCommand::Offered { phone: id.clone(), notice }));
             }
+            Reaction::Told(message_id) => {
+                out.commands.push(Command::Rollout(RolloutCommand::FailureTold { phone: id.clone(), message_id }));
+            }
             Reaction::Probe => self.probe_for_heartbeat(now, id, out),
         }
     }
@@ -311,7 +314,7 @@ impl Rack {
             RolloutEvent::ReportFailure { phone, message_id, why } => {
                 let command = LineCommand::TaskFailed { message_id, task_type: UPGRADE_DEVICE_APP_NOTICE, why };
                 if let Some(known) = self.phones.get_mut(&phone) {
-                    known.line.report_failure(&phone, command, &mut out.commands);
+                    known.line.report_failure(&phone, message_id, command, &mut out.commands);
                 }
             }
             RolloutEvent::Install { phone, order } => {

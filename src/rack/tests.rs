@@ -1,3 +1,4 @@
+mod lines;
 mod recovery;
 
 use std::time::Duration;

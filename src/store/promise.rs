@@ -103,7 +103,7 @@ pub enum Report {
     None,
     /// It must be told.
     Due,
-    /// It was told.
+    /// The server has taken the report.
     Sent,
 }
 

@@ -88,6 +88,8 @@ async fn a_phone_registers_upgrades_and_leaves() {
     let result = peer.expect(EnumMsgType::TaskResultNotice).await;
     assert_eq!((result.reference, result.token.as_str()), (id, "token"));
     assert_eq!(TaskResultNoticeMessage::decode(&result.body[..]).unwrap().err_msg, "no room");
+    peer.send(1002, &[], result.id).await;
+    assert_eq!(line.event().await, LineEvent::FailureTold { message_id: id });
 
     line.tell(LineCommand::Close { why: "the phone was unplugged".to_owned() }).await;
     assert_eq!(line.until(LineState::Closed).await, "the phone was unplugged");

@@ -83,20 +83,33 @@ impl Session {
 
     fn on_acknowledgement(&mut self, of: i64) {
         let State::Registered(registered) = &mut self.state else { return };
-        if registered.acknowledge(of) == Acknowledged::Heartbeat {
+        let acknowledged = registered.acknowledge(of);
+        let taken = registered.taken(of, acknowledged);
+        if acknowledged == Acknowledged::Heartbeat {
             self.outputs.push_back(Output::Event(LineEvent::HeartbeatAcknowledged));
         }
+        self.told(taken);
+    }
+
+    fn told(&mut self, taken: Vec<i64>) {
+        let told = |message_id| Output::Event(LineEvent::FailureTold { message_id });
+        self.outputs.extend(taken.into_iter().map(told));
     }
 
     /// NoRight to a heartbeat means that the token is no longer good; any other error names one message that failed.
     fn on_error(&mut self, view: &View<'_>, now: Moment) {
         let (code, message) = error_of(view);
-        let State::Registered(registered) = &self.state else { return };
+        let State::Registered(registered) = &mut self.state else { return };
         let about_the_session = view.ref_message_id == 0 || registered.unanswered.contains(&view.ref_message_id);
         if code == Ok(EnumErrorCode::NoRight) && about_the_session {
             return self.registration_lost(now, &format!("the central server answers NoRight: {message}"));
         }
         tracing::warn!(message_id = view.ref_message_id, "the central server refuses a message of ours: {message}");
+        if code != Ok(EnumErrorCode::NoRight) {
+            // It has read the report, whatever it makes of it.
+            let taken = registered.taken(view.ref_message_id, Acknowledged::Other);
+            self.told(taken);
+        }
     }
 
     fn on_forced_offline(&mut self, view: &View<'_>, now: Moment) {

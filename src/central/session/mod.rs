@@ -13,8 +13,10 @@
 //!
 //! Invariant: in every state but Idle there is a deadline with a reason.
 //! Invariant: HeartBeatReq is sent only as the answer to [`Presence::Answered`].
+//! Invariant: a failure counts as told only once the server has acknowledged its report, or a heartbeat that followed it on the
+//! same registration (`a_failure_is_told_once_the_server_has_acknowledged_what_followed_it`).
 //! Invariant: only DeviceAuthReq, and the Error that ends a connection before its answer, go out without the AccessToken.
-//! All three are asserted by `no_list_of_operations_breaks_the_rules`.
+//! The others are asserted by `no_list_of_operations_breaks_the_rules`.
 
 mod backoff;
 mod inbound;
@@ -35,8 +37,8 @@ use crate::rack::snapshot::LineState;
 
 /// Heartbeats that may be unanswered before the connection ends.
 const UNANSWERED_MAX: usize = 3;
-/// Failures that wait for a registered line; the oldest is dropped when there are more.
-const FAILURES_MAX: usize = 64;
+/// Reports that may be on their way without being known to be taken; the model tells the others again.
+const UNTAKEN_MAX: usize = 64;
 /// Codes that are counted each by itself; further ones are counted together.
 const UNKNOWN_CODES_MAX: usize = 256;
 /// A shorter interval would be a flood.
@@ -107,7 +109,6 @@ pub struct Session {
     last_credential: Option<String>,
     backoff: Backoff,
     next_id: i64,
-    failures: VecDeque<Failure>,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -138,6 +139,17 @@ struct Registered {
     /// Ids of heartbeats without an answer, the oldest first, and when that one was sent.
     unanswered: Vec<i64>,
     unanswered_since: Moment,
+    /// Reports of failures that this registration has sent, in order, and that are not known to be taken.
+    untaken: Vec<Untaken>,
+}
+
+/// A report on its way.
+#[derive(Clone, Copy, Debug)]
+struct Untaken {
+    /// Of our message.
+    id: i64,
+    /// Of the server's message that failed.
+    message_id: i64,
 }
 
 /// Where the heart is between two beats.
@@ -154,14 +166,6 @@ struct Wanted {
     device: DeviceInfo,
 }
 
-/// A task that failed, to be told as soon as the line is registered.
-#[derive(Debug)]
-struct Failure {
-    message_id: i64,
-    task_type: i32,
-    why: String,
-}
-
 impl Session {
     /// A line that is closed. `seed` decides how it waits: each line of a rack gets another.
     #[must_use]
@@ -173,7 +177,6 @@ impl Session {
             last_credential: None,
             backoff: Backoff::new(seed),
             next_id: 1,
-            failures: VecDeque::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -211,7 +214,7 @@ impl Session {
             LineCommand::Device(device) => self.device(device),
             LineCommand::Presence(presence) => self.presence(&presence, now),
             LineCommand::TaskFailed { message_id, task_type, why } => {
-                self.task_failed(Failure { message_id, task_type, why });
+                self.task_failed(message_id, task_type, why);
             }
         }
     }
@@ -264,18 +267,15 @@ impl Session {
         }
     }
 
-    fn task_failed(&mut self, failure: Failure) {
-        if self.failures.len() == FAILURES_MAX
-            && let Some(oldest) = self.failures.pop_front()
-        {
-            tracing::warn!(
-                message_id = oldest.message_id,
-                "too many failures wait for the line: the oldest is dropped"
-            );
-        }
-        self.failures.push_back(failure);
-        if matches!(self.state, State::Registered(_)) {
-            self.send_failures();
+    /// Tells the server, if it can be told now. Nothing waits here: the model keeps what is not known to be taken, and tells it
+    /// again to each new registration.
+    fn task_failed(&mut self, message_id: i64, task_type: i32, why: String) {
+        let id = self.next_id;
+        let State::Registered(registered) = &mut self.state else { return };
+        let on_its_way = registered.untaken.iter().any(|report| report.message_id == message_id);
+        if !on_its_way && registered.untaken.len() < UNTAKEN_MAX {
+            registered.untaken.push(Untaken { id, message_id });
+            self.send_failure(message_id, task_type, why);
         }
     }
 
@@ -366,11 +366,11 @@ impl Session {
 
     fn registered(&mut self, token: String, now: Moment) {
         let beat = Beat::Resting { due: now + self.settings.heartbeat };
-        let unanswered = Vec::new();
-        self.state = State::Registered(Registered { token, since: now, beat, unanswered, unanswered_since: now });
+        let (unanswered, untaken) = (Vec::new(), Vec::new());
+        let registered = Registered { token, since: now, beat, unanswered, unanswered_since: now, untaken };
+        self.state = State::Registered(registered);
         self.tell(LineState::Registered, "the central server knows this phone".to_owned());
         self.send_device_info();
-        self.send_failures();
     }
 
     /// Ends the connection; the next attempt comes soon, or later the more have failed.
@@ -436,6 +436,16 @@ impl Registered {
             }
             None => Acknowledged::Other,
         }
+    }
+
+    /// The reports that `of` shows to be taken, an acknowledgement of one of them or of a heartbeat that was sent after them:
+    /// the server takes what comes by one connection in its order.
+    fn taken(&mut self, of: i64, acknowledged: Acknowledged) -> Vec<i64> {
+        let is_taken = |report: &mut Untaken| match acknowledged {
+            Acknowledged::Heartbeat => report.id < of,
+            Acknowledged::Other => report.id == of,
+        };
+        self.untaken.extract_if(.., is_taken).map(|report| report.message_id).collect()
     }
 }
 

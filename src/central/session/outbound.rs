@@ -39,19 +39,16 @@ impl Session {
         self.send(EnumMsgType::PostDeviceInfoNotice, &body, 0);
     }
 
-    /// Every failure that waits for a registered line.
-    pub(super) fn send_failures(&mut self) {
-        for failure in std::mem::take(&mut self.failures) {
-            let body = TaskResultNoticeMessage {
-                success: false,
-                code: EnumErrorCode::InternalError as i32,
-                err_msg: failure.why,
-                task_id: 0,
-                task_type: failure.task_type,
-                ..Default::default()
-            };
-            self.send(EnumMsgType::TaskResultNotice, &body, failure.message_id);
-        }
+    pub(super) fn send_failure(&mut self, message_id: i64, task_type: i32, why: String) {
+        let body = TaskResultNoticeMessage {
+            success: false,
+            code: EnumErrorCode::InternalError as i32,
+            err_msg: why,
+            task_id: 0,
+            task_type,
+            ..Default::default()
+        };
+        self.send(EnumMsgType::TaskResultNotice, &body, message_id);
     }
 
     pub(super) fn send_acknowledgement(&mut self, of: i64) {

@@ -166,6 +166,11 @@ impl Bench {
         self.settle();
     }
 
+    pub(super) fn told(&mut self, phone: &str, message_id: i64) {
+        self.core.command(self.now, RolloutCommand::FailureTold { phone: id(phone), message_id });
+        self.settle();
+    }
+
     pub(super) fn pass(&mut self, seconds: u64) {
         self.now = self.now + Duration::from_secs(seconds);
         self.core.advance(self.now);

@@ -32,6 +32,7 @@ mod waves;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::{Deadline, Moment, UnixMillis};
@@ -49,6 +50,9 @@ pub const KEPT_MAX: usize = 50;
 pub const UNFINISHED_MAX: usize = 32;
 /// After so many installs of one phone that ended without a result the phone has failed.
 pub const INTERRUPTED_MAX: u32 = 3;
+/// After so long without word that the server has taken the report of a failure, the report is asked for again: whatever it was
+/// lost with, no failure stays untold. What waits at its line is not doubled by it.
+pub const REPORT_AGAIN: Duration = Duration::from_secs(600);
 
 /// Names one batch of promises, so that [`Rollouts::committed`] releases what hangs on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +81,7 @@ pub enum Output {
         /// What.
         order: InstallOrder,
     },
-    /// Tell the server that its notice failed for this phone.
+    /// Tell the server that its notice failed for this phone; answered with [`RolloutCommand::FailureTold`].
     ReportFailure {
         /// The phone.
         phone: PhoneId,
@@ -144,6 +148,8 @@ struct Phone {
     dirty: bool,
     /// The install that may be under way; only in the state Installing.
     flight: Option<Flight>,
+    /// When the report of its failure is asked for again, unless the server has taken it by then.
+    report_again: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -224,7 +230,7 @@ impl Rollouts {
                 let flight = (record.state == RolloutPhoneState::Installing)
                     .then_some(Flight { deadline: Some(now + self.config.install_timeout), gone: true });
                 if let Some(rollout) = self.rollouts.get_mut(&record.rollout) {
-                    rollout.phones.push(Phone { record, dirty: false, flight });
+                    rollout.phones.push(Phone { record, dirty: false, flight, report_again: None });
                 }
             }
             Promise::ForgetRollout(_) | Promise::Audit(_) => {}
@@ -238,6 +244,7 @@ impl Rollouts {
             RolloutCommand::Available { phone, version_code } => self.available(phone, version_code),
             RolloutCommand::Unavailable { phone, why } => self.unavailable(phone, why),
             RolloutCommand::Installed { phone, rollout, result } => self.installed(&phone, &rollout, result),
+            RolloutCommand::FailureTold { phone, message_id } => self.told(&phone, message_id),
         }
         self.close(now);
     }
@@ -278,6 +285,12 @@ impl Rollouts {
             }
             for at in rollout.phones.iter().filter_map(|phone| phone.flight?.deadline) {
                 next = Deadline::earlier(next, Some(Deadline { at, why: "the result of an install" }));
+            }
+            for at in
+                rollout.phones.iter().filter(|phone| phone.has_untold_failure()).filter_map(|one| one.report_again)
+            {
+                let why = "the central server to take the report of a failure";
+                next = Deadline::earlier(next, Some(Deadline { at, why }));
             }
         }
         next
@@ -341,7 +354,7 @@ impl Rollouts {
                 }
             }
             Output::ReportFailure { phone, message_id, .. } => {
-                self.reported(phone, *message_id);
+                self.reported(now, phone, *message_id);
                 self.outputs.push_back(output);
             }
             _ => self.outputs.push_back(output),
@@ -414,10 +427,16 @@ impl Phone {
         self.dirty = true;
     }
 
+    /// Whether the server has asked for what failed here, and is not known to have heard of the failure.
+    fn has_untold_failure(&self) -> bool {
+        self.record.report == Report::Due && self.record.notice.is_some() && self.record.why.is_some()
+    }
+
     /// It failed; the server is told if it had asked.
     fn fail(&mut self, why: String) {
         if self.record.notice.is_some() && self.record.report == Report::None {
             self.record.report = Report::Due;
+            self.report_again = None;
         }
         self.set(RolloutPhoneState::Failed, Some(why));
     }

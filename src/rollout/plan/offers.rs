@@ -60,6 +60,7 @@ impl Rollouts {
                 known.record.notice = Some(notice.message_id);
                 let failed = known.record.state == RolloutPhoneState::Failed;
                 known.record.report = if failed { Report::Due } else { Report::None };
+                known.report_again = None;
                 known.dirty = true;
                 let number = rollout.record.number;
                 self.draft.touched.insert(number);
@@ -126,7 +127,7 @@ impl Rollouts {
             notice,
             report: Report::None,
         };
-        rollout.phones.push(Phone { record, dirty: true, flight: None });
+        rollout.phones.push(Phone { record, dirty: true, flight: None, report_again: None });
         self.draft.touched.insert(number);
     }
 

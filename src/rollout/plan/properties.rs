@@ -27,6 +27,7 @@ enum Op {
     Resume { rollout: u32 },
     Pass { seconds: u64 },
     Commit,
+    Report { arrives: bool },
     Crash { install: Ending },
 }
 
@@ -51,6 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1..4_u32).prop_map(|rollout| Op::Resume { rollout }),
         2 => prop_oneof![Just(1), Just(5), Just(300)].prop_map(|seconds| Op::Pass { seconds }),
         12 => Just(Op::Commit),
+        2 => any::<bool>().prop_map(|arrives| Op::Report { arrives }),
         1 => ending.prop_map(|install| Op::Crash { install }),
     ]
 }
@@ -70,6 +72,9 @@ struct World {
     fetches: VecDeque<Fetch>,
     handsets: BTreeMap<PhoneId, Handset>,
     done: BTreeSet<(RolloutNumber, PhoneId)>,
+    /// Reports that are on their way to the server.
+    reports: VecDeque<(PhoneId, i64)>,
+    taken: BTreeSet<(PhoneId, i64)>,
 }
 
 impl World {
@@ -84,6 +89,8 @@ impl World {
             fetches: VecDeque::new(),
             handsets: (0..PHONES).map(handset).collect(),
             done: BTreeSet::new(),
+            reports: VecDeque::new(),
+            taken: BTreeSet::new(),
         };
         world.pull();
         world
@@ -120,6 +127,12 @@ impl World {
                 self.core.advance(self.now);
             }
             Op::Commit => self.commit(),
+            Op::Report { arrives } => {
+                if let Some((phone, message_id)) = self.reports.pop_front().filter(|_| *arrives) {
+                    self.taken.insert((phone.clone(), message_id));
+                    self.core.command(self.now, RolloutCommand::FailureTold { phone, message_id });
+                }
+            }
             Op::Crash { install } => {
                 for handset in self.handsets.values_mut() {
                     handset.here = false;
@@ -167,6 +180,9 @@ impl World {
                 RolloutPhoneState::Done => drop(self.done.insert(key)),
                 _ => assert!(!self.done.contains(&key), "{key:?} was done and is {:?}", record.state),
             }
+            if let (Report::Sent, Some(notice)) = (record.report, record.notice) {
+                assert!(self.taken.contains(&(record.phone.clone(), notice)), "told, says {record:?}");
+            }
             if record.state == RolloutPhoneState::Installing {
                 assert!(installing.insert(record.phone.clone()), "{} is promised two installs", record.phone);
             }
@@ -180,7 +196,8 @@ impl World {
                 Output::Commit { ticket, batch } => self.commits.push_back((ticket, batch)),
                 Output::Fetch(fetch) => self.fetches.push_back(fetch),
                 Output::Install { phone, order } => self.install(&phone, &order),
-                Output::ReportFailure { .. } | Output::Answer { .. } | Output::Changed => {}
+                Output::ReportFailure { phone, message_id, .. } => self.reports.push_back((phone, message_id)),
+                Output::Answer { .. } | Output::Changed => {}
             }
         }
         if let Some(deadline) = self.core.deadline() {
@@ -218,6 +235,7 @@ impl World {
                 return;
             }
             self.apply(&Op::Pass { seconds: 5 });
+            self.apply(&Op::Report { arrives: true });
             for phone in 0..PHONES {
                 self.apply(&Op::Result { phone, install: Ending::TakesEffect });
                 self.apply(&Op::Arrive { phone });

@@ -244,6 +244,13 @@ fn an_apk_that_is_refused_ends_the_rollout_and_the_server_hears_of_each_phone() 
     assert_eq!(bench.out(), [report("P1", 1, why), report("P2", 2, why)]);
     let view = bench.view("R1");
     assert_eq!((view.state, view.why.as_str()), (RolloutState::Aborted, why));
+    assert_eq!(
+        bench.core.deadline().map(|deadline| deadline.why),
+        Some("the central server to take the report of a failure")
+    );
+    for (phone, message_id) in [("P1", 1), ("P2", 2)] {
+        bench.told(phone, message_id);
+    }
     assert_eq!(bench.core.deadline(), None);
 }
 
@@ -319,7 +326,7 @@ fn a_notice_said_again_joins_nothing_new_and_is_the_one_that_is_answered() {
 }
 
 #[test]
-fn a_report_that_was_promised_and_not_sent_goes_out_after_a_restart() {
+fn a_failure_is_reported_until_the_server_has_taken_it_also_over_restarts() {
     let mut bench = Bench::under_way(1);
     bench.out.clear();
     let result = Err(super::bench::failure(Permanent));
@@ -328,11 +335,26 @@ fn a_report_that_was_promised_and_not_sent_goes_out_after_a_restart() {
     bench.shelf.apply(batch);
     bench.restart();
     let reports = |out: Vec<Output>| out.into_iter().filter(|o| matches!(o, Output::ReportFailure { .. })).count();
-    assert_eq!(reports(bench.out()), 0);
+    assert_eq!(reports(bench.out()), 0, "nobody knows yet whether the phone is here");
     bench.available("P1", 1);
     assert_eq!(reports(bench.out()), 1);
     bench.restart();
     bench.available("P1", 1);
+    assert_eq!(reports(bench.out()), 1, "it went out, and nobody knows whether it arrived");
+    bench.pass(599);
+    assert_eq!(reports(bench.out()), 0, "it may still be on its way");
+    bench.pass(1);
+    assert_eq!(reports(bench.out()), 1, "it may have been lost");
+
+    bench.core.command(bench.now, RolloutCommand::FailureTold { phone: id("P1"), message_id: 1 });
+    let Some(Output::Commit { batch, .. }) = bench.core.poll() else { panic!("that it was taken is promised") };
+    bench.restart();
+    bench.available("P1", 1);
+    assert_eq!(reports(bench.out()), 1, "the crash came before the commit");
+    bench.shelf.apply(batch);
+    bench.restart();
+    bench.available("P1", 1);
+    bench.pass(3600);
     assert_eq!(reports(bench.out()), 0);
 }
 

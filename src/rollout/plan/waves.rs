@@ -1,6 +1,6 @@
 //! Waves: who is installed next, what came of it, and what a failure stops.
 
-use super::{Flight, INTERRUPTED_MAX, Output, Phone, Presence, Rollout, Rollouts};
+use super::{Flight, INTERRUPTED_MAX, Output, Phone, Presence, REPORT_AGAIN, Rollout, Rollouts};
 use crate::clock::Moment;
 use crate::phone::{InstallFailure, InstallFailureClass};
 use crate::rack::event::InstallOrder;
@@ -207,12 +207,13 @@ impl Rollouts {
         done.len()
     }
 
-    /// Failures that the server must be told: held until their batch is committed; after a crash told again, once the phone
-    /// is known to be here or away.
+    /// Failures that the server must be told: held until their batch is committed, and asked for again, once the phone is known to
+    /// be here or away, until the server has taken the report.
     pub(super) fn report_failures(&mut self, now: Moment) {
         let mut known_before = Vec::new();
-        for rollout in self.rollouts.values_mut() {
-            for phone in rollout.phones.iter_mut().filter(|phone| phone.record.report == Report::Due) {
+        for rollout in self.rollouts.values() {
+            let is_due = |phone: &&Phone| phone.has_untold_failure() && phone.report_again.is_none_or(|at| at <= now);
+            for phone in rollout.phones.iter().filter(is_due) {
                 let (Some(message_id), Some(why)) = (phone.record.notice, phone.record.why.clone()) else { continue };
                 let report = Output::ReportFailure { phone: phone.record.phone.clone(), message_id, why };
                 if self.held.values().flatten().any(|held| *held == report) {
@@ -230,16 +231,29 @@ impl Rollouts {
         }
     }
 
-    /// The report has gone out.
-    pub(super) fn reported(&mut self, phone: &PhoneId, message_id: i64) {
-        for rollout in self.rollouts.values_mut() {
-            let told =
-                |known: &&mut Phone| known.record.notice == Some(message_id) && known.record.report == Report::Due;
-            if let Some(known) = rollout.phone_mut(phone).filter(told) {
-                known.record.report = Report::Sent;
-                known.dirty = true;
-                self.draft.touched.insert(rollout.record.number);
-            }
+    /// The report has gone out; whether it arrives is not known.
+    pub(super) fn reported(&mut self, now: Moment, phone: &PhoneId, message_id: i64) {
+        for known in self.untold(phone, message_id) {
+            known.1.report_again = Some(now + REPORT_AGAIN);
         }
+    }
+
+    /// The server has taken the report, which counts once it is committed: a crash before that tells the server twice.
+    pub(super) fn told(&mut self, phone: &PhoneId, message_id: i64) {
+        let mut touched = Vec::new();
+        for (number, known) in self.untold(phone, message_id) {
+            known.record.report = Report::Sent;
+            known.dirty = true;
+            touched.push(number);
+        }
+        self.draft.touched.extend(touched);
+    }
+
+    fn untold(&mut self, phone: &PhoneId, message_id: i64) -> impl Iterator<Item = (RolloutNumber, &mut Phone)> {
+        self.rollouts.iter_mut().filter_map(move |(number, rollout)| {
+            let known = rollout.phone_mut(phone)?;
+            let is_meant = known.record.notice == Some(message_id) && known.record.report == Report::Due;
+            is_meant.then_some((*number, known))
+        })
     }
 }

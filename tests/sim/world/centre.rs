@@ -1,6 +1,6 @@
 //! The central server, as it is and as it may become: away, silent, refusing, forcing phones off line, talking nonsense.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +34,10 @@ pub(super) struct Centre {
     pub(super) mood: Mood,
     peers: BTreeMap<(PhoneId, u32), Peer>,
     last_id: i64,
+    /// The connection may end over the report of a failure, before anybody has read it.
+    pub(super) loses_reports: bool,
+    /// The notices of its own whose failure it knows.
+    pub(super) failures: BTreeSet<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +50,7 @@ struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     Heartbeat { credential: String },
+    Failure,
     Unreadable,
     WithoutToken { code: i32 },
     Other,
@@ -53,7 +58,7 @@ pub(super) enum Heard {
 
 impl Centre {
     pub(super) fn new() -> Self {
-        Self { mood: Mood::Up, peers: BTreeMap::new(), last_id: 0 }
+        Self { mood: Mood::Up, peers: BTreeMap::new(), last_id: 0, loses_reports: true, failures: BTreeSet::new() }
     }
 
     pub(super) fn connect(&mut self, stage: &mut Stage, run: u32, phone: &PhoneId, link: u32) {
@@ -89,6 +94,9 @@ impl Centre {
         if code != EnumMsgType::DeviceAuthReq && code != EnumMsgType::Error && view.access_token.is_empty() {
             return Heard::WithoutToken { code: view.msg_type };
         }
+        if code == EnumMsgType::TaskResultNotice {
+            return self.hear_failure(stage, phone, link, &view);
+        }
         let heard = match (code, &peer.credential) {
             (EnumMsgType::HeartBeatReq, Some(credential)) => Heard::Heartbeat { credential: credential.clone() },
             _ => Heard::Other,
@@ -109,6 +117,22 @@ impl Centre {
             _ => self.say_raw(stage, phone, link, EnumMsgType::MsgReceivedAck as i32, None, view.id),
         }
         heard
+    }
+
+    /// A third of the reports is lost with the connection; half of the others is acknowledged at once, half by what follows.
+    fn hear_failure(&mut self, stage: &mut Stage, phone: &PhoneId, link: u32, report: &View<'_>) -> Heard {
+        if self.loses_reports && stage.chance.one_in(3) {
+            if let Some(peer) = self.peers.remove(&(phone.clone(), link)) {
+                answer(stage, peer.run, phone, link, Arrival::Closed);
+            }
+            return Heard::Other;
+        }
+        self.failures.insert(report.ref_message_id);
+        // A silent server reads all the same.
+        if !matches!(self.mood, Mood::Silent | Mood::Black) && stage.chance.one_in(2) {
+            self.say_raw(stage, phone, link, EnumMsgType::MsgReceivedAck as i32, None, report.id);
+        }
+        Heard::Failure
     }
 
     /// The lines that are registered, with what they registered as.

@@ -105,7 +105,7 @@ impl World {
         if let Some((_, batch)) = daemon.rollouts.committing.take()
             && self.stage.chance.one_in(2)
         {
-            self.disk.commit(batch);
+            self.commit(batch);
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) enum Input {
     HubBack,
     Notices { version: u64, phones: Vec<usize>, package: &'static str },
     Operator,
+    Crash,
     Start,
     Calm,
 }

@@ -10,7 +10,8 @@ use farmhand::rack::event::{LineCommand, LineEvent};
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::LineState;
 
-use super::input::Arrival;
+use super::centre::Heard;
+use super::input::{Arrival, Input};
 use super::{World, checks};
 
 pub(super) type Lines = BTreeMap<PhoneId, LineShell>;
@@ -107,6 +108,10 @@ impl World {
                     if let Some(link) = line.link {
                         let heard = self.centre.receive(&mut self.stage, phone, link, &frame);
                         self.watch.heard(&mut self.stage, &self.handsets, phone, &heard);
+                        if heard == Heard::Failure && !self.is_calm() && self.stage.chance.one_in(8) {
+                            let soon = self.stage.chance.millis(0, 30);
+                            self.stage.after(soon, Input::Crash);
+                        }
                     }
                 }
                 Output::Disconnect => {

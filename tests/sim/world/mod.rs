@@ -236,6 +236,7 @@ impl World {
             Input::HubBack => self.hub.mood = hub::Mood::Live,
             Input::Notices { version, phones, package } => self.send_notices(version, &phones, package),
             Input::Operator => self.operator(),
+            Input::Crash => self.crash_for_a_while(),
             Input::Start => self.start_daemon(),
             Input::Calm => self.calm_down(),
             Input::Report { .. }

@@ -91,9 +91,17 @@ impl World {
     pub(super) fn committed(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
         let Some((ticket, batch)) = daemon.rollouts.committing.take() else { return };
-        self.disk.commit(batch);
         daemon.rollouts.core.committed(self.stage.now, ticket);
+        self.commit(batch);
         self.drive_rollouts();
+    }
+
+    /// One batch reaches the disk.
+    pub(super) fn commit(&mut self, batch: Vec<Promise>) {
+        self.disk.commit(batch);
+        if let Err(rule) = checks::promised::told(&self.disk, &self.centre) {
+            self.stage.broke(rule);
+        }
     }
 
     /// Carries out what the core wants, then takes the next word, until the store must be waited for.

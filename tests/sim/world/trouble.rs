@@ -110,16 +110,18 @@ impl World {
                 self.rollout_word(Word::Start { version: self.temper.version, phones: Vec::new() });
             }
             Trouble::SlowStore => self.temper.slow_store_until = self.stage.now + self.stage.chance.seconds(5, 120),
-            Trouble::Crash => {
-                self.crash_daemon();
-                let back = self.stage.chance.millis(200, 20_000);
-                self.stage.after(back, Input::Start);
-            }
+            Trouble::Crash => self.crash_for_a_while(),
             Trouble::ClockSet => {
                 let epoch = UnixMillis(i64::try_from(self.stage.chance.draw() >> 22).unwrap_or_default());
                 self.tell_model(Event::ClockSet(epoch));
             }
         }
+    }
+
+    pub(super) fn crash_for_a_while(&mut self) {
+        self.crash_daemon();
+        let back = self.stage.chance.millis(200, 20_000);
+        self.stage.after(back, Input::Start);
     }
 
     fn trouble_a_phone(&mut self, kind: Trouble, phone: usize) {
@@ -253,6 +255,7 @@ impl World {
         let now = self.stage.now;
         self.start_daemon();
         self.centre.becomes(&mut self.stage, centre::Mood::Up);
+        self.centre.loses_reports = false;
         self.hub.mood = hub::Mood::Live;
         self.temper.slow_store_until = now;
         for phone in 0..PHONES {

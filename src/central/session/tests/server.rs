@@ -55,15 +55,60 @@ fn a_failed_upgrade_is_answered_with_the_notices_code_and_id() {
     assert!(result.err_msg.contains("another key"));
 }
 
+fn failed(message_id: i64) -> LineCommand {
+    LineCommand::TaskFailed { message_id, task_type: 1094, why: "no".to_owned() }
+}
+
 #[test]
-fn a_failure_while_the_line_is_down_is_told_when_it_is_back() {
+fn a_failure_is_told_once_the_server_has_acknowledged_what_followed_it() {
     let mut line = Line::registered();
+    line.command(failed(5));
+    let report = line.sent().remove(0).id;
+    assert_eq!(line.events(), [], "written is not taken");
+    line.command(failed(5));
+    assert_eq!(line.codes(), [0; 0], "it is on its way");
+    line.serve_bytes(1002, &[], report);
+    assert_eq!(line.events(), [LineEvent::FailureTold { message_id: 5 }]);
+
+    line.command(failed(6));
+    line.pass(HEARTBEAT);
+    line.command(LineCommand::Presence(Presence::Answered));
+    line.command(failed(7));
+    let beat = line.sent().into_iter().find(|sent| sent.code == 1001).unwrap().id;
+    line.events();
+    line.serve_bytes(1002, &[], beat);
+    let told = [LineEvent::HeartbeatAcknowledged, LineEvent::FailureTold { message_id: 6 }];
+    assert_eq!(line.events(), told, "the heartbeat came after 6 and before 7");
+}
+
+#[test]
+fn a_report_is_taken_by_a_server_that_refuses_it_and_not_by_one_that_has_forgotten_the_line() {
+    let mut line = Line::registered();
+    line.command(failed(5));
+    let report = line.sent().remove(0).id;
+    let no_right = ErrorMessage { error_code: EnumErrorCode::NoRight as i32, error_msg: String::new() };
+    line.serve(EnumMsgType::Error, &no_right, report);
+    assert_eq!(line.events(), []);
+    let wrong = ErrorMessage { error_code: EnumErrorCode::InvalidParam as i32, error_msg: String::new() };
+    line.serve(EnumMsgType::Error, &wrong, report);
+    assert_eq!(line.events(), [LineEvent::FailureTold { message_id: 5 }]);
+}
+
+#[test]
+fn a_report_that_was_written_and_not_taken_goes_to_the_next_registration() {
+    let mut line = Line::registered();
+    line.command(failed(5));
+    let first = line.sent().remove(0).id;
     line.session.closed("reset by peer", line.now);
-    line.command(LineCommand::TaskFailed { message_id: 5, task_type: 1094, why: "no".to_owned() });
-    assert_eq!(line.codes(), [0; 0]);
+    line.command(failed(5));
+    assert_eq!(line.codes(), [0; 0], "nobody is there to hear it");
     line.pass(Duration::from_secs(2));
     line.session.connected(line.now);
     line.serve_auth(0);
+    line.events();
+    line.serve_bytes(1002, &[], first);
+    assert_eq!(line.events(), [], "what the other connection was told is not known here");
+    line.command(failed(5));
     assert_eq!(line.codes(), [1010, 2027, 1025]);
 }
 

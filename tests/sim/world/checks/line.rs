@@ -68,7 +68,7 @@ pub(crate) fn heard(now: Moment, handsets: &[Handset], phone: &PhoneId, heard: &
     match heard {
         Heard::Unreadable => Err(format!("the line of {phone} sent what the centre cannot read")),
         Heard::WithoutToken { code } => Err(format!("the line of {phone} sent message type {code} without its token")),
-        Heard::Other => Ok(()),
+        Heard::Failure | Heard::Other => Ok(()),
         Heard::Heartbeat { credential } => {
             let handset = handsets.iter().find(|handset| handset.imei == *credential);
             let age = handset.map(|handset| now.since(handset.answered));

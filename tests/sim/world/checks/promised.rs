@@ -4,7 +4,9 @@ use farmhand::rack::event::InstallOrder;
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::{RolloutPhoneState, RolloutState, RolloutView};
 use farmhand::store::RolloutNumber;
+use farmhand::store::promise::Report;
 
+use super::super::centre::Centre;
 use super::super::disk::Disk;
 
 /// An install is ordered.
@@ -22,6 +24,18 @@ pub(crate) fn install(phone: &PhoneId, order: &InstallOrder, disk: &Disk) -> Res
     match promised {
         Some((RolloutPhoneState::Installing, 1..)) => Ok(()),
         other => Err(format!("{what}: on the disk that phone is {other:?}")),
+    }
+}
+
+/// No failure counts as told that the centre does not know.
+pub(crate) fn told(disk: &Disk, centre: &Centre) -> Result<(), String> {
+    let told = disk.phones.values().filter(|record| record.report == Report::Sent);
+    let mut told = told.filter_map(|record| Some((record, record.notice?)));
+    match told.find(|(_, notice)| !centre.failures.contains(notice)) {
+        Some((record, notice)) => {
+            Err(format!("{} in {}: the failure of notice {notice} was never told", record.phone, record.rollout))
+        }
+        None => Ok(()),
     }
 }
 

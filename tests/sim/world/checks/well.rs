@@ -1,6 +1,7 @@
 //! After the trouble: the rack becomes well by itself.
 
 use farmhand::rack::snapshot::{LineState, PhoneState, RolloutPhoneState, RolloutState, RolloutView};
+use farmhand::store::promise::{Report, RolloutPhoneRecord};
 
 use super::super::{World, endpoint};
 
@@ -38,7 +39,18 @@ pub(crate) fn rack(world: &World) -> Result<(), String> {
             return Err(format!("{} has version {:?}, and the model shows {version:?}", phone.id, handset.version));
         }
     }
-    snapshot.rollouts.iter().try_for_each(|rollout| over_or_waiting(world, rollout))
+    snapshot.rollouts.iter().try_for_each(|rollout| over_or_waiting(world, rollout))?;
+    world.disk.phones.values().filter(|record| world.ready().contains(&record.phone)).try_for_each(told)
+}
+
+/// The centre has heard of each failure of what it asked for.
+fn told(record: &RolloutPhoneRecord) -> Result<(), String> {
+    match (record.report, record.notice, &record.why) {
+        (Report::Due, Some(notice), Some(why)) => {
+            Err(format!("{} in {}: the failure of notice {notice} is untold: {why}", record.phone, record.rollout))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A rollout may wait for a phone that is not there, and for one before it that does.
