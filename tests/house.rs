@@ -201,10 +201,23 @@ fn is_test_file(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem == "tests" || stem.to_string_lossy().ends_with("_tests"))
 }
 
-/// Lines that are code, with their numbers, up to the tests of the file.
+/// Lines that are code, with their numbers: neither comments nor tests, whether they stand in the file or in one of their own.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line));
-    numbered.take_while(|(_, line)| *line != "#[cfg(test)]").filter(|(_, line)| !line.trim_start().starts_with("//"))
+    let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    std::iter::from_fn(move || {
+        loop {
+            let (number, line) = lines.next()?;
+            if line == "#[cfg(test)]" {
+                // Attributes, then an item, which ends with the first line that is not indented and ends with `;` or is `}`.
+                lines
+                    .by_ref()
+                    .map(|(_, line)| line)
+                    .find(|line| *line == "}" || line.ends_with(';') && !line.starts_with(' '));
+            } else if !line.trim_start().starts_with("//") {
+                return Some((number, line));
+            }
+        }
+    })
 }
 
 /// The modules that a line names by `crate::name`, or by `use crate::{name::…, name}`.
@@ -232,7 +245,9 @@ fn the_checks_see_what_they_should() {
     assert_eq!(uses_of("let x: crate::phone::Event = crate::clock::y();"), ["phone", "clock"]);
     assert_eq!(module_of(Path::new("src/host.rs")).as_deref(), Some("host"));
     assert_eq!(module_of(Path::new("src/rack/mod.rs")).as_deref(), Some("rack"));
-    assert_eq!(code_lines("a\n// b\n#[cfg(test)]\nc").map(|(_, line)| line).collect::<Vec<_>>(), ["a"]);
+    let code = |text| code_lines(text).map(|(number, _)| number).collect::<Vec<_>>();
+    assert_eq!(code("a\n// b\n#[cfg(test)]\nmod c {\n    d;\n}\ne"), [1, 7]);
+    assert_eq!(code("a\n#[cfg(test)]\n#[path = \"b.rs\"]\nmod b;\nc"), [1, 5]);
 }
 
 #[test]
