@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use base16ct::lower::encode_string as hex;
 use sha2::{Digest, Sha256};
 
 use super::CheckedApk;
-use super::signature::{self, Presence, SignatureError, hex};
+use super::signature::{self, Presence, SignatureError};
 use crate::rack::ids::{PackageName, VersionCode};
 
 /// What an APK must be.

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base16ct::lower::encode_string as hex;
 use reqwest::Url;
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
@@ -16,7 +17,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use super::ApkSource;
-use super::signature::hex;
 
 /// The largest APK that is taken, in bytes.
 pub const APK_LEN_MAX: u64 = 512 * 1024 * 1024;

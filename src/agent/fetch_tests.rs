@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
+use base16ct::lower::encode_string as hex;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::ApkSource;
 use super::fetch::{APK_LEN_MAX, FetchError, Fetcher};
-use super::signature::hex;
 
 /// Serves one answer to each connection, then closes it; returns the address of `agent.apk` on it.
 async fn serve(answers: Vec<Vec<u8>>) -> ApkSource {

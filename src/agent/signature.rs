@@ -13,6 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use base16ct::lower::encode_string as hex;
 use p256::pkcs8::DecodePublicKey;
 use rsa::signature::Verifier;
 use rsa::signature::hazmat::PrehashVerifier;
@@ -349,14 +350,4 @@ impl<'a> Digests<'a> {
         self.end.chunks(CHUNK_LEN).for_each(&mut add);
         Ok(D::new().chain_update([0x5a]).chain_update(count.to_le_bytes()).chain_update(chunks).finalize().to_vec())
     }
-}
-
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -74,7 +74,7 @@ fn a_good_apk_passes_with_what_it_is() {
     assert_eq!(apk.signer_sha256, KEY_A);
     assert_eq!(apk.size, agent_2().len() as u64);
     let sha256 = Sha256::digest(agent_2());
-    assert_eq!(apk.sha256, sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    assert_eq!(apk.sha256, base16ct::lower::encode_string(&sha256));
 }
 
 #[test]

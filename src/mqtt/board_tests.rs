@@ -147,22 +147,10 @@ fn pretty(json: &str) -> String {
 
 fn unknown_phone() -> PhoneView {
     PhoneView {
-        id: PhoneId::new("slot:A2"),
         slot: Some(SlotName::new("A2")),
-        endpoint: None,
-        serial: None,
-        state: PhoneState::Absent,
         why: "nothing answers at tcp:127.0.0.1:15502".to_owned(),
         since: UnixMillis(1_763_999_000_000),
-        deadline: None,
-        brand: None,
-        model: None,
-        sdk: None,
-        battery: None,
-        agent: None,
-        line: LineView::default(),
-        last_alive: None,
-        power: None,
+        ..PhoneView::unknown(PhoneId::new("slot:A2"))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The connection to the broker, over rumqttc: the only file that knows that crate.
 //!
 //! One task does nothing but poll; it never publishes and never waits for the publisher, or both would stand still. What it
-//! learns goes through a `watch`, topics of an earlier run through a queue that drops what it has no room for. A publish that rumqttc took is not yet at the broker: what counts is the notice that it
-//! gives, which also tells of messages that a lost connection swallowed.
+//! learns goes through a `watch`, topics of an earlier run through a queue that drops what it has no room for. A publish that
+//! rumqttc took is not yet at the broker: what counts is the notice that it gives, which also tells of messages that a lost
+//! connection swallowed.
 
 use std::time::Duration;
 

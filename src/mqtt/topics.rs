@@ -95,12 +95,8 @@ fn home_assistant_id(name: &str) -> String {
         return name.to_owned();
     }
     let readable: String = name.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
-    let hash: String = Sha256::digest(name).iter().take(4).fold(String::new(), |mut hash, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hash, "{byte:02x}");
-        hash
-    });
-    format!("{readable}_{hash}")
+    let hash = base16ct::lower::encode_string(&Sha256::digest(name));
+    format!("{readable}_{hash:.8}")
 }
 
 #[cfg(test)]

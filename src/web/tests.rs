@@ -8,29 +8,11 @@ use tower::ServiceExt;
 
 use super::change::Change;
 use super::*;
-use crate::clock::UnixMillis;
 use crate::rack::ids::{HubName, HubPort, PhoneId, RolloutId, SlotName};
-use crate::rack::snapshot::{HostHealth, LineView, PhoneState, PhoneView, PortMode};
+use crate::rack::snapshot::{HostHealth, PhoneState, PhoneView, PortMode};
 
 fn phone(id: &str, slot: Option<&str>, state: PhoneState) -> PhoneView {
-    PhoneView {
-        id: PhoneId::new(id),
-        slot: slot.map(SlotName::new),
-        endpoint: None,
-        serial: None,
-        state,
-        why: "so it was set up".to_owned(),
-        since: UnixMillis(0),
-        deadline: None,
-        brand: None,
-        model: None,
-        sdk: None,
-        battery: None,
-        agent: None,
-        line: LineView::default(),
-        last_alive: None,
-        power: None,
-    }
+    PhoneView { slot: slot.map(SlotName::new), state, ..PhoneView::unknown(PhoneId::new(id)) }
 }
 
 fn two_phones() -> Snapshot {

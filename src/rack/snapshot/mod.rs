@@ -179,6 +179,31 @@ pub struct PhoneView {
     pub power: Option<PowerPort>,
 }
 
+impl PhoneView {
+    /// A phone of which nothing is known but its name: absent, in no slot.
+    #[must_use]
+    pub fn unknown(id: PhoneId) -> Self {
+        Self {
+            id,
+            slot: None,
+            endpoint: None,
+            serial: None,
+            state: PhoneState::Absent,
+            why: String::new(),
+            since: UnixMillis(0),
+            deadline: None,
+            brand: None,
+            model: None,
+            sdk: None,
+            battery: None,
+            agent: None,
+            line: LineView::default(),
+            last_alive: None,
+            power: None,
+        }
+    }
+}
+
 /// A wait, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadlineView {
