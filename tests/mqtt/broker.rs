@@ -12,6 +12,9 @@ use nix::unistd::Pid;
 /// Far above what anything here takes; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// So many free ports in a row are taken by nobody else.
+const PORTS_TRIED_MAX: usize = 5;
+
 /// A broker of its own for each test, on a free port of the loopback, without a memory of its own.
 pub(crate) struct Broker {
     pub(crate) port: u16,
@@ -30,7 +33,6 @@ impl Broker {
     }
 
     fn start_with(access: &str, users: &[(&str, &str)]) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
         let passwords = dir.path().join("passwords");
         std::fs::File::create(&passwords).unwrap();
@@ -40,16 +42,29 @@ impl Broker {
             assert!(status.unwrap().success());
         }
         let access = access.replace("PASSWORDS", &passwords.display().to_string());
-        // Started by root it would become the user `mosquitto`, who may not read a temporary directory of root's.
-        let config = format!("listener {port} 127.0.0.1\npersistence false\nuser root\n{access}");
-        std::fs::write(dir.path().join("mosquitto.conf"), config).unwrap();
-        let mut broker = Self { port, dir, process: None };
-        broker.run();
-        broker
+        let mut broker = Self { port: 0, dir, process: None };
+        // Mosquitto takes no "any free port": between the choice and its bind another program may take what was free.
+        let mut said = Vec::new();
+        for _ in 0..PORTS_TRIED_MAX {
+            broker.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            // Started by root it would become the user `mosquitto`, who may not read a temporary directory of root's.
+            let config = format!("listener {} 127.0.0.1\npersistence false\nuser root\n{access}", broker.port);
+            std::fs::write(broker.dir.path().join("mosquitto.conf"), config).unwrap();
+            match broker.try_run() {
+                Ok(()) => return broker,
+                Err(why) => said = why,
+            }
+        }
+        panic!("mosquitto does not run: {said:#?}")
     }
 
-    /// Starts the process, and waits until it says that it runs.
+    /// Starts the process again on its port.
     pub(crate) fn run(&mut self) {
+        self.try_run().unwrap_or_else(|said| panic!("mosquitto does not run: {said:#?}"));
+    }
+
+    /// Starts the process, and waits until it says that it runs; if it ends instead, what it said.
+    fn try_run(&mut self) -> Result<(), Vec<String>> {
         let mut process = command("mosquitto", "mosquitto")
             .arg("-c")
             .arg(self.dir.path().join("mosquitto.conf"))
@@ -58,15 +73,16 @@ impl Broker {
             .spawn()
             .expect("mosquitto: install Debian's package `mosquitto`");
         let lines = lines_of(process.stderr.take().unwrap());
+        self.process = Some(process);
         let mut said = Vec::new();
-        loop {
-            let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("mosquitto does not run: {said:#?}"));
+        while let Ok(line) = lines.recv_timeout(PATIENCE) {
             if line.contains("running") {
-                break;
+                return Ok(());
             }
             said.push(line);
         }
-        self.process = Some(process);
+        self.kill();
+        Err(said)
     }
 
     pub(crate) fn kill(&mut self) {
@@ -81,20 +97,21 @@ impl Broker {
         kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
     }
 
-    /// Waits until bytes for the hung broker wait in the kernel.
-    pub(crate) fn wait_for_unread_bytes(&self) {
+    /// Waits until `least` bytes for the hung broker wait in the kernel on one connection.
+    pub(crate) fn wait_for_unread_bytes(&self, least: usize) {
         let local = format!("0100007F:{:04X}", self.port);
         let begun = Instant::now();
         loop {
             let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
             let unread = table.lines().any(|line| {
                 let fields: Vec<&str> = line.split_whitespace().collect();
-                fields.get(1) == Some(&local.as_str()) && fields.get(4).is_some_and(|q| !q.ends_with(":00000000"))
+                let unread = fields.get(4).and_then(|queues| usize::from_str_radix(queues.split_once(':')?.1, 16).ok());
+                fields.get(1) == Some(&local.as_str()) && unread.is_some_and(|unread| unread >= least)
             });
             if unread {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "nothing was sent to the hung broker");
+            assert!(begun.elapsed() < PATIENCE, "fewer than {least} bytes were sent to the hung broker");
             std::thread::yield_now();
         }
     }
