@@ -43,6 +43,10 @@ fn screen(rack: &Snapshot, paper: &Paper) -> String {
     for rollout in rack.rollouts.iter().filter(|rollout| !rollout.state.is_over()) {
         line("rollout", &format!("{} {}: {}", rollout.id, rollout.state.as_str(), rollout.why));
     }
+    for trouble in &rack.troubles {
+        let (part, since) = (paper.paint(Tone::Bad, &trouble.part), paper.age(trouble.since));
+        line("trouble", &format!("{part} for {since}: {}", trouble.why));
+    }
     for off in &rack.switched_off {
         line("off", &format!("{}; switch it on with {}", off.what, off.how));
     }

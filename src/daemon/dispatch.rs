@@ -1,7 +1,8 @@
 //! Commands of the model to the actors that carry them out: one mailbox an actor, never waited for.
 //!
 //! A full mailbox means a stuck actor: it is cancelled. A new one takes the place of a phone's actor at once, and the model's deadlines see
-//! to the rest; a line gets its new one when the model opens it the next time, after the phone has left or was quarantined.
+//! to the rest; that of a line is told to the model, which opens the line again after a pause. What the rollouts cannot take now waits in
+//! the [`Backlog`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::backlog::Backlog;
 use crate::central::line::{self, LineSettings};
 use crate::phone;
 use crate::phone::actor::{self, ActorContext};
 use crate::power::hub::PortOrder;
-use crate::rack::event::{LineCommand, LineEvent, RolloutCommand};
+use crate::rack::event::{LineCommand, LineEvent};
 use crate::rack::ids::{Endpoint, HubName, PhoneId};
 use crate::rack::{Command, Event};
 
@@ -28,31 +30,24 @@ pub(super) struct Dispatch {
     pub(super) phones: Phones,
     pub(super) lines: Option<Lines>,
     pub(super) hubs: BTreeMap<HubName, mpsc::Sender<PortOrder>>,
-    pub(super) rollouts: mpsc::Sender<RolloutCommand>,
+    pub(super) rollouts: Backlog,
 }
 
 impl Dispatch {
-    /// Puts a command in its actor's mailbox.
-    pub(super) fn send(&mut self, command: Command) {
+    /// Puts a command in its actor's mailbox; what the model must hear if that cannot be done.
+    pub(super) fn send(&mut self, command: Command) -> Option<Event> {
         match command {
             Command::Phone { endpoint, command } => self.phones.send(&endpoint, command),
-            Command::Line { phone, command } => {
-                if let Some(lines) = &mut self.lines {
-                    lines.send(&phone, command);
-                }
-            }
+            Command::Line { phone, command } => return self.lines.as_mut()?.send(&phone, command),
             Command::SetPort { hub, port, mode } => {
                 let sent = self.hubs.get(&hub).map(|orders| orders.try_send(PortOrder { port, mode }));
                 if !matches!(sent, Some(Ok(()))) {
                     warn!("hub {hub}: the order for port {port} was dropped: its driver takes no more");
                 }
             }
-            Command::Rollout(command) => {
-                if let Err(why) = self.rollouts.try_send(command) {
-                    error!("a word for the rollouts was dropped: {why}");
-                }
-            }
+            Command::Rollout(command) => return self.rollouts.send(command),
         }
+        None
     }
 }
 
@@ -108,7 +103,7 @@ impl Lines {
         Self { settings, events, cancel, running: BTreeMap::new() }
     }
 
-    fn send(&mut self, phone: &PhoneId, command: LineCommand) {
+    fn send(&mut self, phone: &PhoneId, command: LineCommand) -> Option<Event> {
         let mailbox = self.running.entry(phone.clone()).or_insert_with(|| {
             let (commands, inbox) = mpsc::channel(LINE_MAILBOX);
             let cancel = self.cancel.child_token();
@@ -116,14 +111,16 @@ impl Lines {
             line::spawn(self.settings.clone(), phone.clone(), inbox, events, cancel.clone());
             Mailbox { commands, cancel }
         });
-        if let Err(why) = mailbox.commands.try_send(command) {
-            error!(
-                "line of {phone}: its actor is stuck ({why}); a new one opens it once the phone has left and come back"
-            );
-            if let Some(stuck) = self.running.remove(phone) {
-                stuck.cancel.cancel();
-            }
+        let why = mailbox.commands.try_send(command).err()?;
+        error!("line of {phone}: its actor is stuck ({why}) and is ended");
+        if let Some(stuck) = self.running.remove(phone) {
+            stuck.cancel.cancel();
         }
+        let why = match why {
+            mpsc::error::TrySendError::Full(_) => format!("{LINE_MAILBOX} orders waited for it"),
+            mpsc::error::TrySendError::Closed(_) => "it had ended".to_owned(),
+        };
+        Some(Event::Line { phone: phone.clone(), event: LineEvent::Stuck { why } })
     }
 }
 
@@ -138,4 +135,30 @@ fn relabel(events: mpsc::Sender<Event>, phone: PhoneId) -> mpsc::Sender<LineEven
         }
     });
     sender
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::central::session::Settings;
+    use crate::rack::event::Presence;
+
+    #[tokio::test]
+    async fn a_line_that_takes_no_more_orders_is_ended_and_the_model_hears_of_it() {
+        let session = Settings::new(Duration::from_secs(60));
+        let settings = LineSettings { server: "127.0.0.1:9".to_owned(), max_frame: 1 << 20, session };
+        let (events, _inbox) = mpsc::channel(8);
+        let mut lines = Lines::new(settings, events, CancellationToken::new());
+        let (phone, order) = (PhoneId::new("P1"), LineCommand::Presence(Presence::Answered));
+        // On this thread the actor runs only once this test waits.
+        for _ in 0..LINE_MAILBOX {
+            assert_eq!(lines.send(&phone, order.clone()), None);
+        }
+        let why = format!("{LINE_MAILBOX} orders waited for it");
+        let stuck = Event::Line { phone: phone.clone(), event: LineEvent::Stuck { why } };
+        assert_eq!(lines.send(&phone, order.clone()), Some(stuck));
+        assert_eq!(lines.send(&phone, order), None, "a new actor takes it");
+    }
 }

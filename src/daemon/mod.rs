@@ -9,6 +9,7 @@
 //!
 //! Nothing here decides anything: this is the wiring. What is not configured is not started.
 
+mod backlog;
 mod clock;
 mod dispatch;
 mod model;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::backlog::Backlog;
 use self::clock::Clock;
 use self::dispatch::{Dispatch, Lines, Phones};
 use self::model::Model;
@@ -248,7 +250,7 @@ async fn start_actors(
         rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
     let (settings, agent) = (config.rollout.clone(), config.agent.clone());
     rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
-    Ok((Dispatch { phones, lines, hubs, rollouts }, Asked::new(asks)))
+    Ok((Dispatch { phones, lines, hubs, rollouts: Backlog::new(rollouts) }, Asked::new(asks)))
 }
 
 fn start_sinks(config: &Config, snapshots: &watch::Receiver<Arc<Snapshot>>, sources: &Sources) {

@@ -1,5 +1,6 @@
 //! The one task that owns the model: takes events in, sends commands out, shows snapshots. It never waits for an actor or a sink.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::clock::Clock;
 use super::dispatch::Dispatch;
-use super::requests::{Ask, Asked};
+use super::requests::{Asked, Asking};
 use crate::rack::snapshot::{HubState, LineState, PhoneState, RolloutState};
 use crate::rack::{Change, Event, Outcome, Rack, Snapshot};
 
@@ -25,7 +26,7 @@ pub(super) struct Model {
     pub(super) rack: Rack,
     pub(super) clock: Clock,
     pub(super) events: mpsc::Receiver<Event>,
-    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) asks: mpsc::Receiver<Asking>,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(super) dispatch: Dispatch,
     pub(super) asked: Asked,
@@ -54,6 +55,7 @@ impl Model {
                     }
                 }
                 () = sleep_until(deadline) => {}
+                () = self.dispatch.rollouts.room() => self.dispatch.rollouts.flush(),
                 () = sleep_until(show_at) => {
                     show_at = None;
                     let snapshot = self.rack.snapshot(self.clock.now());
@@ -91,12 +93,19 @@ impl Model {
         }
     }
 
+    /// Tells what changed and sends the commands. One that cannot be sent is an event, from which others may follow; a line that is
+    /// stuck is given no further command at once, so that this ends.
     fn carry_out(&mut self, outcome: Outcome) {
-        for change in &outcome.changes {
-            tell(change);
-        }
-        for command in outcome.commands {
-            self.dispatch.send(command);
+        let mut outcomes = VecDeque::from([outcome]);
+        while let Some(outcome) = outcomes.pop_front() {
+            for change in &outcome.changes {
+                tell(change);
+            }
+            for command in outcome.commands {
+                if let Some(event) = self.dispatch.send(command) {
+                    outcomes.push_back(self.rack.apply(self.clock.now(), event));
+                }
+            }
         }
     }
 }

@@ -1,27 +1,32 @@
 //! What operators ask: checked against the model, carried out, answered once it is known what came of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::rack::event::HubEvent;
+use crate::rack::event::{HubEvent, RolloutEvent};
 use crate::rack::ids::{HubName, HubPort};
-use crate::rack::request::{Done, Refusal, Request};
+use crate::rack::request::{Ask, Done, Refusal, Request};
 use crate::rack::snapshot::PortMode;
 use crate::rack::{Event, Rack};
 
 /// A request, and whoever waits for its answer.
-pub(super) type Ask = (Request, oneshot::Sender<Result<Done, Refusal>>);
+pub(super) type Asking = (Request, Asker);
+
+type Asker = oneshot::Sender<Result<Done, Refusal>>;
 
 /// How long a hub has to confirm a port's new mode: some polls of it.
 const CONFIRM_MAX: Duration = Duration::from_secs(8);
-/// Port orders that wait for their confirmation; one more is refused.
+/// Port orders that wait for their confirmation, and as many requests to the rollouts; one more is refused.
 const WAITING_MAX: usize = 64;
 
 /// The requests under way.
 pub(super) struct Asked {
-    rollouts: mpsc::Sender<Ask>,
+    rollouts: mpsc::Sender<(Request, Ask)>,
+    waiting: BTreeMap<Ask, Asker>,
+    last_ask: u64,
     ports: Vec<PortOrder>,
 }
 
@@ -30,12 +35,12 @@ struct PortOrder {
     port: HubPort,
     mode: PortMode,
     until: Instant,
-    answer: oneshot::Sender<Result<Done, Refusal>>,
+    answer: Asker,
 }
 
 /// What became of an order, for all who gave it.
 pub(super) struct Answer {
-    asked: Vec<oneshot::Sender<Result<Done, Refusal>>>,
+    asked: Vec<Asker>,
     told: Result<Done, Refusal>,
 }
 
@@ -49,22 +54,14 @@ impl Answer {
 }
 
 impl Asked {
-    pub(super) fn new(rollouts: mpsc::Sender<Ask>) -> Self {
-        Self { rollouts, ports: Vec::new() }
+    pub(super) fn new(rollouts: mpsc::Sender<(Request, Ask)>) -> Self {
+        Self { rollouts, waiting: BTreeMap::new(), last_ask: 0, ports: Vec::new() }
     }
 
     /// The event that carries a request out, if it makes sense now and is the model's to carry out.
-    pub(super) fn take_in(&mut self, (request, answer): Ask, rack: &Rack) -> Option<Event> {
+    pub(super) fn take_in(&mut self, (request, answer): Asking, rack: &Rack) -> Option<Event> {
         let Request::SetPort { hub, port, mode } = request else {
-            if let Err(error) = self.rollouts.try_send((request, answer)) {
-                let (_, answer) = error.into_inner();
-                refuse(
-                    answer,
-                    "rollout.busy",
-                    "the rollouts' queue is full or has ended",
-                    Some("try again; see the log"),
-                );
-            }
+            self.ask_rollouts(request, answer);
             return None;
         };
         if let Err(refusal) = rack.check_port(&hub, port) {
@@ -80,9 +77,41 @@ impl Asked {
         Some(Event::SetPort { hub, port, mode })
     }
 
-    /// The answer to those whose order this event confirms or refuses, to be sent once the event has been taken in.
+    fn ask_rollouts(&mut self, request: Request, answer: Asker) {
+        // Who has hung up waits for nothing.
+        self.waiting.retain(|_, asker| !asker.is_closed());
+        self.last_ask += 1;
+        let ask = Ask(self.last_ask);
+        if self.waiting.len() < WAITING_MAX && self.rollouts.try_send((request, ask)).is_ok() {
+            self.waiting.insert(ask, answer);
+            return;
+        }
+        let what = "the rollouts' queue is full or has ended";
+        refuse(answer, "rollout.busy", what, Some("try again; see `farmhand status` and the log"));
+    }
+
+    /// The answer to those whose request this event answers, to be sent once the event has been taken in and is shown.
     pub(super) fn answer_to(&mut self, event: &Event) -> Option<Answer> {
-        let Event::Hub { hub, event } = event else { return None };
+        match event {
+            Event::Hub { hub, event } => self.port_answer(hub, event),
+            Event::Rollout(RolloutEvent::Answer { ask, result }) => {
+                let asked = vec![self.waiting.remove(ask)?];
+                Some(Answer { asked, told: result.clone() })
+            }
+            Event::Rollout(RolloutEvent::Restarted) => {
+                let asked = std::mem::take(&mut self.waiting).into_values().collect();
+                let told = Err(Refusal {
+                    code: "rollout.restarted".to_owned(),
+                    what: "the rollouts broke and began anew: this may have been carried out or not".to_owned(),
+                    help: Some("see `farmhand rollout list`, and the log for what broke".to_owned()),
+                });
+                Some(Answer { asked, told })
+            }
+            _ => None,
+        }
+    }
+
+    fn port_answer(&mut self, hub: &HubName, event: &HubEvent) -> Option<Answer> {
         let (port, result) = match event {
             HubEvent::PortSet { port, mode } => (*port, Ok(*mode)),
             HubEvent::PortRefused { port, why } => (*port, Err(why.clone())),
@@ -114,8 +143,49 @@ impl Asked {
     }
 }
 
-fn refuse(answer: oneshot::Sender<Result<Done, Refusal>>, code: &str, what: &str, help: Option<&str>) {
+fn refuse(answer: Asker, code: &str, what: &str, help: Option<&str>) {
     let refusal = Refusal { code: code.to_owned(), what: what.to_owned(), help: help.map(str::to_owned) };
     // Whoever asked may have hung up.
     let _ = answer.send(Err(refusal));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rack::ids::RolloutId;
+
+    fn ask(asked: &mut Asked, rack: &Rack) -> oneshot::Receiver<Result<Done, Refusal>> {
+        let (asker, answer) = oneshot::channel();
+        let request = Request::RolloutPause { rollout: RolloutId::new("R1") };
+        assert_eq!(asked.take_in((request, asker), rack), None);
+        answer
+    }
+
+    fn rack() -> Rack {
+        Rack::new((&crate::config::observing()).into(), crate::clock::UnixMillis(0), crate::clock::Moment::START)
+    }
+
+    #[test]
+    fn an_answer_of_the_rollouts_waits_for_whoever_asked_until_its_event_is_taken_in() {
+        let (rollouts, mut inbox) = mpsc::channel(4);
+        let (mut asked, rack) = (Asked::new(rollouts), rack());
+        let mut answer = ask(&mut asked, &rack);
+        let (_, ask) = inbox.try_recv().unwrap();
+        let done = Done { what: "R1 is paused".to_owned(), rollout: None };
+        let event = Event::Rollout(RolloutEvent::Answer { ask, result: Ok(done.clone()) });
+        let told = asked.answer_to(&event).unwrap();
+        assert!(answer.try_recv().is_err(), "not before it is shown");
+        told.send();
+        assert_eq!(answer.try_recv().unwrap(), Ok(done));
+        assert!(asked.answer_to(&event).is_none(), "once");
+    }
+
+    #[test]
+    fn whoever_asked_rollouts_that_broke_is_told_so() {
+        let (rollouts, _inbox) = mpsc::channel(4);
+        let (mut asked, rack) = (Asked::new(rollouts), rack());
+        let mut answer = ask(&mut asked, &rack);
+        asked.answer_to(&Event::Rollout(RolloutEvent::Restarted)).unwrap().send();
+        assert_eq!(answer.try_recv().unwrap().unwrap_err().code, "rollout.restarted");
+    }
 }

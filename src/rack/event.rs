@@ -1,6 +1,7 @@
 //! What flows into the model and out of it: events from sources and actors, commands to actors.
 
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
+use super::request::{Ask, Done, Refusal};
 use super::snapshot::{HostHealth, LineState, MqttView, PortMode, RolloutView};
 use crate::clock::UnixMillis;
 use crate::phone;
@@ -79,6 +80,11 @@ pub enum LineEvent {
     HeartbeatAcknowledged,
     /// The server asks for an upgrade of an app on this phone.
     UpgradeNotice(UpgradeNotice),
+    /// The line's actor took no more orders and was ended; the model opens the line again, with a new one.
+    Stuck {
+        /// What was seen, as a sentence.
+        why: String,
+    },
     /// The server has safely taken the report that was ordered with [`LineCommand::TaskFailed`].
     FailureTold {
         /// The `Id` of the server's message that failed.
@@ -243,6 +249,17 @@ pub enum RolloutEvent {
         /// What happened, as a sentence.
         why: String,
     },
+    /// The answer to an operator, after the views that show what it says.
+    Answer {
+        /// Whose request.
+        ask: Ask,
+        /// What came of it.
+        result: Result<Done, Refusal>,
+    },
+    /// Rollouts do not get on, and why, as a sentence; `None` once they do.
+    Trouble(Option<String>),
+    /// The actor broke and began anew from the store: it knows no phone, and nothing of the requests that it was asked before.
+    Restarted,
 }
 
 /// What the rollout actor is told by the model.

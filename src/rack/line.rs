@@ -4,6 +4,7 @@
 //! (`tests/sim` asserts it after every step).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::event::{AppVersion, Command, DeviceInfo, LineCommand, LineEvent, Presence};
 use super::ids::PhoneId;
@@ -14,6 +15,13 @@ use crate::phone::Profile;
 
 /// Failures that are kept until the server has taken their reports; the rollouts say those beyond again later.
 const UNTOLD_MAX: usize = 64;
+
+/// Before the first new actor of a line whose actor was stuck; doubled each time.
+const REOPEN_FIRST: Duration = Duration::from_secs(1);
+/// The longest of these pauses.
+const REOPEN_LONGEST: Duration = Duration::from_secs(60);
+/// A line whose actor was not stuck for so long begins with the shortest pause again.
+const FORGIVE_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// One phone's line.
 #[derive(Clone, Debug)]
@@ -26,6 +34,19 @@ pub(super) struct Line {
     heartbeat: Heartbeat,
     /// Orders to report a failure, by the `Id` of the server's message, that are not known to be taken.
     untold: BTreeMap<i64, LineCommand>,
+    stuck: Stuck,
+}
+
+/// How its actors fared.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stuck {
+    /// How often one was stuck.
+    times: u32,
+    /// Of these, how often without ten good minutes between.
+    in_a_row: u32,
+    last: Option<Moment>,
+    /// No new one before then.
+    reopen_at: Option<Moment>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +83,7 @@ impl Line {
             last_heartbeat: None,
             heartbeat: Heartbeat::Quiet,
             untold: BTreeMap::new(),
+            stuck: Stuck::default(),
         }
     }
 
@@ -70,14 +92,51 @@ impl Line {
         self.open.is_some()
     }
 
+    /// How often its actor was stuck.
+    pub(super) fn restarts(&self) -> u32 {
+        self.stuck.times
+    }
+
+    /// When the line may have a new actor, after one that was stuck.
+    pub(super) fn reopen_at(&self) -> Option<Moment> {
+        self.stuck.reopen_at
+    }
+
+    /// The pause after an actor that was stuck is over.
+    pub(super) fn may_reopen(&mut self) {
+        self.stuck.reopen_at = None;
+    }
+
+    /// Its actor took no more orders and was ended. What it was told is forgotten, so that a new one is told it again.
+    fn lose_actor(&mut self, now: Moment, why: &str) {
+        let stuck = &mut self.stuck;
+        let in_a_row = stuck.last.is_some_and(|last| now.since(last) < FORGIVE_AFTER);
+        stuck.in_a_row = if in_a_row { stuck.in_a_row.saturating_add(1) } else { 0 };
+        stuck.times = stuck.times.saturating_add(1);
+        stuck.last = Some(now);
+        let pause = REOPEN_FIRST.saturating_mul(2u32.saturating_pow(stuck.in_a_row)).min(REOPEN_LONGEST);
+        stuck.reopen_at = Some(now + pause);
+        let times = stuck.times;
+        self.open = None;
+        self.heartbeat = Heartbeat::Quiet;
+        let why =
+            format!("its actor was stuck ({why}), {times} times so far; a new one opens it in {} s", pause.as_secs());
+        self.enter(now, LineState::Waiting, &why);
+    }
+
     /// Opens the line, or tells it what changed.
     pub(super) fn keep_open(
         &mut self,
+        now: Moment,
         phone: &PhoneId,
         credential: String,
         device: DeviceInfo,
         out: &mut Vec<Command>,
     ) {
+        if self.stuck.reopen_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.stuck.reopen_at = None;
         let command = match &self.open {
             Some(open) if open.credential == credential && open.device == device => return,
             Some(open) if open.credential == credential => LineCommand::Device(device.clone()),
@@ -127,6 +186,10 @@ impl Line {
             return Reaction::Nothing;
         }
         match event {
+            LineEvent::Stuck { why } => {
+                self.lose_actor(now, &why);
+                Reaction::Changed
+            }
             LineEvent::State { state, why } => {
                 self.enter(now, state, &why);
                 if state == LineState::Registered {

@@ -59,7 +59,15 @@ pub struct Rack {
     host: Option<HostHealth>,
     mqtt: MqttView,
     rollouts: Vec<RolloutView>,
+    troubles: BTreeMap<&'static str, Trouble>,
     revision: u64,
+}
+
+/// A part of the daemon that does not get on.
+#[derive(Debug)]
+struct Trouble {
+    why: String,
+    since: Moment,
 }
 
 /// What came of an event.
@@ -140,6 +148,7 @@ impl Rack {
             host: None,
             mqtt: MqttView::default(),
             rollouts: Vec::new(),
+            troubles: BTreeMap::new(),
             revision: 0,
         };
         let endpoints: Vec<Endpoint> = rack.settings.slots.keys().cloned().collect();
@@ -188,6 +197,7 @@ impl Rack {
         }
         self.advance_power_cycles(now, &mut out);
         self.close_stale_lines(now, &mut out);
+        self.reopen_lines(now, &mut out);
         if !out.commands.is_empty() || !out.changes.is_empty() {
             self.revision += 1;
         }
@@ -317,6 +327,12 @@ impl Rack {
                     known.line.report_failure(&phone, message_id, command, &mut out.commands);
                 }
             }
+            RolloutEvent::Answer { .. } => {}
+            RolloutEvent::Trouble(why) => self.trouble(now, "rollouts", why),
+            RolloutEvent::Restarted => {
+                self.trouble(now, "rollouts", None);
+                self.tell_rollouts_again(out);
+            }
             RolloutEvent::Install { phone, order } => {
                 let rollout = order.rollout.clone();
                 let refused = |failure: InstallFailure| {
@@ -337,6 +353,15 @@ impl Rack {
                     }
                 }
             }
+        }
+    }
+
+    /// A part of the daemon does not get on, or does again.
+    fn trouble(&mut self, now: Moment, part: &'static str, why: Option<String>) {
+        match (why, self.troubles.get_mut(part)) {
+            (Some(why), Some(trouble)) => trouble.why = why,
+            (Some(why), None) => drop(self.troubles.insert(part, Trouble { why, since: now })),
+            (None, _) => drop(self.troubles.remove(part)),
         }
     }
 

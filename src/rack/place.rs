@@ -93,6 +93,16 @@ enum Told {
     Unavailable,
 }
 
+impl Told {
+    fn command(self, phone: PhoneId, why: String) -> Option<RolloutCommand> {
+        match self {
+            Self::Nothing => None,
+            Self::Available(version_code) => Some(RolloutCommand::Available { phone, version_code }),
+            Self::Unavailable => Some(RolloutCommand::Unavailable { phone, why }),
+        }
+    }
+}
+
 impl Phone {
     pub(super) fn line_change(&self) -> Change {
         Change::Line { phone: self.id.clone(), state: self.line.state, why: self.line.why.clone() }
@@ -175,14 +185,8 @@ impl Rack {
         let told = if state == PhoneState::Ready { Told::Available(version) } else { Told::Unavailable };
         if !installing && phone.told != told {
             phone.told = told;
-            let command = match told {
-                Told::Available(version_code) => RolloutCommand::Available { phone: id.clone(), version_code },
-                Told::Unavailable | Told::Nothing => RolloutCommand::Unavailable {
-                    phone: id.clone(),
-                    why: format!("the phone is {}: {why}", state.as_str()),
-                },
-            };
-            out.commands.push(Command::Rollout(command));
+            let why = format!("the phone is {}: {why}", state.as_str());
+            out.commands.extend(told.command(id.clone(), why).map(Command::Rollout));
         }
         match state {
             PhoneState::Absent => self.close_line(now, &id, &format!("the phone is not here: {why}"), out),
@@ -191,6 +195,18 @@ impl Rack {
                 self.close_line(now, &id, "the phone did not answer the probe before its heartbeat", out);
             }
             _ => self.open_line(now, endpoint, &id, out),
+        }
+    }
+
+    /// Says everything anew to rollouts that have forgotten it: who is here, and with which version.
+    pub(super) fn tell_rollouts_again(&self, out: &mut Outcome) {
+        for phone in self.phones.values() {
+            let life = phone.place.as_ref().and_then(|endpoint| self.places.get(endpoint)).map(|place| &place.life);
+            let installs = life.is_some_and(|life| life.installing().is_some());
+            // What an install comes to is told before the phone is available again.
+            let told = if installs { Told::Unavailable } else { phone.told };
+            let why = life.map_or("it is not here", |life| life.why()).to_owned();
+            out.commands.extend(told.command(phone.id.clone(), why).map(Command::Rollout));
         }
     }
 
@@ -207,7 +223,7 @@ impl Rack {
         match credential_of(kind, profile, place.slot.as_ref()) {
             Ok(credential) if fresh && profile.booted => {
                 let device = device_info(profile, &credential);
-                phone.line.keep_open(id, credential, device, &mut out.commands);
+                phone.line.keep_open(now, id, credential, device, &mut out.commands);
             }
             Ok(_) => {}
             Err(why) => {
@@ -225,8 +241,14 @@ impl Rack {
         }
     }
 
-    /// Until when an open line may stay open without an answered probe.
+    /// What the line of a phone waits for.
     pub(super) fn line_deadline(&self, phone: &Phone) -> Option<Deadline> {
+        let reopen = phone.line.reopen_at().map(|at| Deadline { at, why: "the line's new actor" });
+        Deadline::earlier(self.grace_deadline(phone), reopen)
+    }
+
+    /// Until when an open line may stay open without an answered probe.
+    fn grace_deadline(&self, phone: &Phone) -> Option<Deadline> {
         let alive = phone.last_alive.filter(|_| phone.line.is_open())?;
         Some(Deadline { at: alive + self.settings.grace, why: "an answered probe, or the line is closed" })
     }
@@ -235,12 +257,24 @@ impl Rack {
         let stale: Vec<PhoneId> = self
             .phones
             .values()
-            .filter(|phone| self.line_deadline(phone).is_some_and(|deadline| deadline.at <= now))
+            .filter(|phone| self.grace_deadline(phone).is_some_and(|deadline| deadline.at <= now))
             .map(|phone| phone.id.clone())
             .collect();
         for id in stale {
             let why = format!("the phone has not answered for {} s", self.settings.grace.as_secs());
             self.close_line(now, &id, &why, out);
+        }
+    }
+
+    /// Lines whose actor was stuck get a new one once their pause is over; that of a phone that is away waits for the phone.
+    pub(super) fn reopen_lines(&mut self, now: Moment, out: &mut Outcome) {
+        let mut places = Vec::new();
+        for phone in self.phones.values_mut().filter(|phone| phone.line.reopen_at().is_some_and(|at| at <= now)) {
+            phone.line.may_reopen();
+            places.extend(phone.place.clone());
+        }
+        for endpoint in places {
+            self.settle(now, &endpoint, out);
         }
     }
 

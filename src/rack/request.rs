@@ -44,6 +44,10 @@ pub enum Request {
     },
 }
 
+/// Names one request of an operator, so that its answer finds the asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ask(pub u64);
+
 /// What was done, as a sentence; `rollout` names the rollout that was begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {

@@ -3,7 +3,7 @@
 use super::ids::{Endpoint, HubName, PhoneId};
 use super::place::{Phone, Place};
 use super::snapshot::{
-    DaemonView, DeadlineView, HubPortView, HubView, LineView, PhoneState, PhoneView, PowerPort, Snapshot,
+    DaemonView, DeadlineView, HubPortView, HubView, LineView, PhoneState, PhoneView, PowerPort, Snapshot, TroubleView,
 };
 use super::{Rack, hubs::Hub};
 use crate::clock::{Deadline, Moment, UnixMillis};
@@ -63,6 +63,15 @@ impl Rack {
             rollouts: self.rollouts.clone(),
             mqtt: self.mqtt.clone(),
             switched_off: self.settings.switched_off.clone(),
+            troubles: self
+                .troubles
+                .iter()
+                .map(|(part, trouble)| TroubleView {
+                    part: (*part).to_owned(),
+                    why: trouble.why.clone(),
+                    since: self.wall(trouble.since),
+                })
+                .collect(),
         }
     }
 
@@ -134,6 +143,7 @@ impl Rack {
             since: self.wall(phone.line.since),
             last_heartbeat: phone.line.last_heartbeat.map(|at| self.wall(at)),
             deadline: self.line_deadline(phone).map(|deadline| self.deadline_view(deadline)),
+            restarts: phone.line.restarts(),
         }
     }
 

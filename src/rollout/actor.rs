@@ -3,15 +3,16 @@
 //! A commit is waited for before anything else is taken, so that a store that is full or failing holds back the model and
 //! the operator, and nothing is shown that is not promised. Fetches and checks run beside it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::jobs::Jobs;
 use super::plan::{Ask, Fetch, Output, Rollouts};
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::Fetcher;
@@ -20,15 +21,20 @@ use crate::clock::{Moment, UnixMillis};
 use crate::config;
 use crate::rack::event::{RolloutCommand, RolloutEvent};
 use crate::rack::ids::{PackageName, PhoneId, VersionCode};
-use crate::rack::request::{Done, Refusal, Request};
+use crate::rack::request::{Refusal, Request};
 use crate::store::promise::Promise;
 use crate::store::{RolloutNumber, Store, StoreError};
 
 /// Between two attempts to commit while the store fails.
 const COMMIT_RETRY: Duration = Duration::from_secs(2);
 
-/// A request of the operator and where its answer goes.
-pub type Asked = (Request, oneshot::Sender<Result<Done, Refusal>>);
+/// Before the first new beginning after the actor broke; doubled each time.
+const RESTART_FIRST: Duration = Duration::from_secs(1);
+/// The longest of these pauses.
+const RESTART_LONGEST: Duration = Duration::from_secs(60);
+
+/// A request of the operator and its name; the answer is an event, which comes after the views that show what it says.
+pub type Asked = (Request, Ask);
 
 /// Where the actor's messages come from and go to.
 #[derive(Debug)]
@@ -42,7 +48,7 @@ pub struct Channels {
 }
 
 /// Starts the actor: restores the core from `promises` (what [`Store::load_rollouts`] gave) and runs until it is cancelled or
-/// the model's end of the commands is dropped.
+/// the model's end of the commands is dropped. An actor that breaks begins anew, from the store.
 pub fn spawn(
     config: config::Rollout,
     agent: Option<config::Agent>,
@@ -52,27 +58,80 @@ pub fn spawn(
     channels: Channels,
     cancel: CancellationToken,
 ) -> JoinHandle<()> {
-    let start = Instant::now();
+    prune(&fetcher, &promises);
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let wall = UnixMillis::default().plus(wall);
-    let package = agent.as_ref().map(|agent| agent.package.clone());
-    prune(&fetcher, &promises);
-    let core = Rollouts::restore(config, package, wall, Moment::START, promises);
-    let signers = agent.map(|agent| agent.signers).unwrap_or_default();
-    let (events, inbox) = (channels.events, (channels.commands, channels.requests));
-    let actor = Actor {
-        core,
-        start,
-        signers,
-        fetcher,
-        store,
-        events,
-        work: JoinSet::new(),
-        asked: BTreeMap::new(),
-        last_ask: 0,
-        cancel,
-    };
-    tokio::spawn(actor.run(inbox.0, inbox.1))
+    let parts = Parts { config, agent, fetcher, store, events: channels.events, start: Instant::now(), wall, cancel };
+    let inbox = Inbox { commands: channels.commands, requests: channels.requests };
+    tokio::spawn(keep(parts, promises, inbox))
+}
+
+/// What each actor is made of, one after the other.
+#[derive(Clone)]
+struct Parts {
+    config: config::Rollout,
+    agent: Option<config::Agent>,
+    fetcher: Fetcher,
+    store: Store,
+    events: mpsc::Sender<RolloutEvent>,
+    start: Instant,
+    wall: UnixMillis,
+    cancel: CancellationToken,
+}
+
+struct Inbox {
+    commands: mpsc::Receiver<RolloutCommand>,
+    requests: mpsc::Receiver<Asked>,
+}
+
+/// Runs one actor after the other, until one ends by itself: then nobody carries rollouts out any more, and the model is told.
+async fn keep(parts: Parts, mut promises: Vec<Promise>, mut inbox: Inbox) {
+    let mut pause = RESTART_FIRST;
+    loop {
+        let run = Actor::new(&parts, promises).run(&mut inbox);
+        // The inbox is as whole as before: what was taken out of it is lost, and the model says it again.
+        let why = match std::panic::AssertUnwindSafe(run).catch_unwind().await {
+            Ok(Ended::Told) => return,
+            Ok(Ended::Stopped(why)) => {
+                tracing::error!(why, "rollouts are not carried out any more");
+                let why = format!("rollouts are not carried out any more: {why}; restart farmhand");
+                return parts.trouble(Some(why)).await;
+            }
+            Err(panic) => said(&*panic).to_owned(),
+        };
+        tracing::error!(why, "the rollouts broke; they begin anew in {} s", pause.as_secs());
+        parts.trouble(Some(format!("the rollouts broke and begin anew: {why}"))).await;
+        let Some(loaded) = parts.load_after(pause).await else { return };
+        promises = loaded;
+        pause = (pause * 2).min(RESTART_LONGEST);
+        // The model's word may be in the inbox twice then, which does no harm.
+        let _ = parts.events.send(RolloutEvent::Restarted).await;
+    }
+}
+
+impl Parts {
+    /// Whoever is told may have ended.
+    async fn trouble(&self, why: Option<String>) {
+        let _ = self.events.send(RolloutEvent::Trouble(why)).await;
+    }
+
+    /// What the store has promised, after a pause and as many attempts as it takes; `None` if the daemon ends.
+    async fn load_after(&self, pause: Duration) -> Option<Vec<Promise>> {
+        loop {
+            self.cancel.run_until_cancelled(tokio::time::sleep(pause)).await?;
+            match self.store.load_rollouts().await {
+                Ok(promises) => return Some(promises),
+                Err(StoreError::Stopped) => return None,
+                Err(error) => tracing::error!(%error, "rollouts cannot begin anew"),
+            }
+        }
+    }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a word")
 }
 
 /// Removes the APKs of rollouts that are over. A failure costs room and nothing else.
@@ -93,40 +152,59 @@ struct Actor {
     fetcher: Fetcher,
     store: Store,
     events: mpsc::Sender<RolloutEvent>,
-    work: JoinSet<Work>,
-    asked: BTreeMap<Ask, oneshot::Sender<Result<Done, Refusal>>>,
-    last_ask: u64,
+    jobs: Jobs<Job, Result<CheckedApk, Refusal>>,
     cancel: CancellationToken,
 }
 
-/// What a fetch beside the actor ends with.
-enum Work {
-    Fetched { rollout: RolloutNumber, result: Result<CheckedApk, String> },
-    ToStart { ask: Ask, file: PathBuf, phones: Vec<PhoneId>, result: Result<CheckedApk, Refusal> },
+/// What a fetch beside the actor is for.
+enum Job {
+    Fetch { rollout: RolloutNumber },
+    ToStart { ask: Ask, file: PathBuf, phones: Vec<PhoneId> },
 }
 
-/// The actor is to end.
-struct Ended;
+/// Why the actor has ended.
+enum Ended {
+    /// It was told to, or everyone else has.
+    Told,
+    /// It cannot go on, for this reason.
+    Stopped(&'static str),
+}
 
 impl Actor {
-    async fn run(mut self, mut commands: mpsc::Receiver<RolloutCommand>, mut requests: mpsc::Receiver<Asked>) {
+    fn new(parts: &Parts, promises: Vec<Promise>) -> Self {
+        let package = parts.agent.as_ref().map(|agent| agent.package.clone());
+        let now = Moment::from_start(parts.start.elapsed());
+        Self {
+            core: Rollouts::restore(parts.config.clone(), package, parts.wall, now, promises),
+            start: parts.start,
+            signers: parts.agent.as_ref().map(|agent| agent.signers.clone()).unwrap_or_default(),
+            fetcher: parts.fetcher.clone(),
+            store: parts.store.clone(),
+            events: parts.events.clone(),
+            jobs: Jobs::new(),
+            cancel: parts.cancel.clone(),
+        }
+    }
+
+    async fn run(mut self, inbox: &mut Inbox) -> Ended {
         let cancel = self.cancel.clone();
         loop {
-            if self.carry_out(&mut requests).await.is_err() {
-                break;
+            if let Err(ended) = self.carry_out(&mut inbox.requests).await {
+                return ended;
             }
             let deadline = self.core.deadline().map(|deadline| self.start + deadline.at.since_start());
             tokio::select! {
-                () = cancel.cancelled() => break,
-                command = commands.recv() => match command {
+                () = cancel.cancelled() => return Ended::Told,
+                command = inbox.commands.recv() => match command {
                     Some(command) => {
+                        checkpoint(&command);
                         let now = self.now();
                         self.core.command(now, command);
                     }
-                    None => break,
+                    None => return Ended::Told,
                 },
-                Some(asked) = requests.recv() => self.request(asked),
-                Some(work) = self.work.join_next() => self.worked(work),
+                Some(asked) = inbox.requests.recv() => self.request(asked).await,
+                (job, result) = self.jobs.ended() => self.worked(job, result).await,
                 () = sleep_until(deadline) => {
                     let now = self.now();
                     self.core.advance(now);
@@ -139,9 +217,9 @@ impl Actor {
         Moment::from_start(self.start.elapsed())
     }
 
-    /// Carries out everything that the core wants now.
+    /// Carries out everything that the core wants now. Operators are answered last: whoever has the answer sees what it says.
     async fn carry_out(&mut self, requests: &mut mpsc::Receiver<Asked>) -> Result<(), Ended> {
-        let mut changed = false;
+        let (mut changed, mut answers) = (false, Vec::new());
         while let Some(output) = self.core.poll() {
             match output {
                 Output::Commit { ticket, batch } => {
@@ -158,12 +236,7 @@ impl Actor {
                     tracing::warn!(%phone, message_id, why, "the server is told that its upgrade notice failed");
                     self.tell(RolloutEvent::ReportFailure { phone, message_id, why }).await?;
                 }
-                Output::Answer { ask, result } => {
-                    if let Some(asker) = self.asked.remove(&ask) {
-                        // An asker that has left got what it asked for all the same.
-                        drop(asker.send(result));
-                    }
-                }
+                Output::Answer { ask, result } => answers.push(RolloutEvent::Answer { ask, result }),
                 Output::Changed => changed = true,
             }
         }
@@ -171,55 +244,60 @@ impl Actor {
             let views = self.core.views();
             self.tell(RolloutEvent::Views(views)).await?;
         }
+        for answer in answers {
+            self.tell(answer).await?;
+        }
         Ok(())
     }
 
     /// Waits for room at the model: it always takes, so this is short.
     async fn tell(&self, event: RolloutEvent) -> Result<(), Ended> {
-        tokio::select! {
-            () = self.cancel.cancelled() => Err(Ended),
-            sent = self.events.send(event) => sent.map_err(|_| Ended),
+        match self.cancel.run_until_cancelled(self.events.send(event)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => Err(Ended::Told),
         }
     }
 
-    /// Commits, trying until it works: a disk that is full may have room again. Meanwhile requests are refused.
+    /// Commits, trying until it works: a disk that is full may have room again. Meanwhile requests are refused, and every
+    /// surface says so.
     async fn commit(&mut self, batch: Vec<Promise>, requests: &mut mpsc::Receiver<Asked>) -> Result<(), Ended> {
+        let mut failing = false;
         loop {
             let error = match self.store.commit(batch.clone()).await {
+                Ok(()) if failing => return self.tell(RolloutEvent::Trouble(None)).await,
                 Ok(()) => return Ok(()),
-                Err(StoreError::Stopped) => return Err(Ended),
+                Err(StoreError::Stopped) => return Err(Ended::Stopped("the store's thread has ended")),
                 Err(error) => error,
             };
             tracing::error!(%error, "rollouts wait: their next step can't be promised");
+            let why = format!("rollouts wait, for their next step can't be promised: {error}");
+            self.tell(RolloutEvent::Trouble(Some(why))).await?;
+            failing = true;
             let again = Instant::now() + COMMIT_RETRY;
             loop {
                 tokio::select! {
-                    () = self.cancel.cancelled() => return Err(Ended),
-                    Some((_, asker)) = requests.recv() => drop(asker.send(Err(no_store(&error)))),
+                    () = self.cancel.cancelled() => return Err(Ended::Told),
+                    Some((_, ask)) = requests.recv() => self.refuse(ask, no_store(&error)).await,
                     () = tokio::time::sleep_until(again) => break,
                 }
             }
         }
     }
 
-    fn request(&mut self, (request, asker): Asked) {
-        self.last_ask += 1;
-        let ask = Ask(self.last_ask);
-        self.asked.insert(ask, asker);
+    async fn request(&mut self, (request, ask): Asked) {
         let now = self.now();
         match request {
             Request::RolloutStart { apk, package, phones } => match self.core.may_start(package.as_ref(), &phones) {
                 Ok((package, installed)) => self.check_to_start(ask, apk, phones, package, installed),
-                Err(refusal) => self.refuse(ask, refusal),
+                Err(refusal) => self.refuse(ask, refusal).await,
             },
             other => self.core.request(now, ask, &other),
         }
     }
 
-    fn refuse(&mut self, ask: Ask, refusal: Refusal) {
-        if let Some(asker) = self.asked.remove(&ask) {
-            drop(asker.send(Err(refusal)));
-        }
+    /// Nobody is left to hear it if the model has ended.
+    async fn refuse(&self, ask: Ask, refusal: Refusal) {
+        let _ = self.tell(RolloutEvent::Answer { ask, result: Err(refusal) }).await;
     }
 
     fn fetch(&mut self, fetch: Fetch) {
@@ -231,9 +309,8 @@ impl Actor {
         };
         let (fetcher, rollout) = (self.fetcher.clone(), fetch.rollout);
         tracing::info!(%rollout, source = %fetch.source, "the APK is fetched and checked");
-        self.work.spawn(async move {
-            let result = obtain(&fetcher, &fetch.source, fetch.sha256.as_deref(), expected).await;
-            Work::Fetched { rollout, result: result.map_err(|failure| failure.what) }
+        self.jobs.start(Job::Fetch { rollout }, async move {
+            obtain(&fetcher, &fetch.source, fetch.sha256.as_deref(), expected).await
         });
     }
 
@@ -247,30 +324,28 @@ impl Actor {
     ) {
         let expected = Expectation { package, signers: self.signers.clone(), version_code: None, installed };
         let fetcher = self.fetcher.clone();
-        self.work.spawn(async move {
-            let result = obtain(&fetcher, &ApkSource::File(file.clone()), None, expected).await;
-            Work::ToStart { ask, file, phones, result }
-        });
+        let source = ApkSource::File(file.clone());
+        self.jobs
+            .start(Job::ToStart { ask, file, phones }, async move { obtain(&fetcher, &source, None, expected).await });
     }
 
-    fn worked(&mut self, work: Result<Work, tokio::task::JoinError>) {
+    async fn worked(&mut self, job: Job, result: Result<Result<CheckedApk, Refusal>, String>) {
         let now = self.now();
-        match work {
-            Ok(Work::Fetched { rollout, result }) => {
+        let broke = |what| Err(Refusal { code: "apk.unavailable".into(), what, help: None });
+        let result = result.unwrap_or_else(broke);
+        match (job, result) {
+            (Job::Fetch { rollout }, result) => {
                 match &result {
                     Ok(apk) => tracing::info!(%rollout, sha256 = apk.sha256, "the APK is good"),
-                    Err(why) => tracing::warn!(%rollout, why, "the APK is refused"),
+                    Err(refusal) => tracing::warn!(%rollout, why = refusal.what, "the APK is refused"),
                 }
-                self.core.fetched(now, rollout, result);
+                self.core.fetched(now, rollout, result.map_err(|refusal| refusal.what));
             }
-            Ok(Work::ToStart { ask, file, phones, result }) => match result {
-                Ok(apk) => self.core.start(now, ask, apk, file, &phones),
-                Err(refusal) => {
-                    tracing::warn!(why = refusal.what, "the operator's APK is refused");
-                    self.refuse(ask, refusal);
-                }
-            },
-            Err(error) => tracing::error!(%error, "a fetch ended without a result"),
+            (Job::ToStart { ask, file, phones }, Ok(apk)) => self.core.start(now, ask, apk, file, &phones),
+            (Job::ToStart { ask, .. }, Err(refusal)) => {
+                tracing::warn!(why = refusal.what, "the operator's APK is refused");
+                self.refuse(ask, refusal).await;
+            }
         }
     }
 }
@@ -318,5 +393,17 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+/// A place at which a test may break the actor.
+#[cfg(not(test))]
+const fn checkpoint(_command: &RolloutCommand) {}
+
+/// A place at which a test may break the actor, as a fault of ours would: by a phone of this name.
+#[cfg(test)]
+fn checkpoint(command: &RolloutCommand) {
+    if let RolloutCommand::Unavailable { phone, why } = command {
+        assert!(phone.as_str() != "BREAKS-US", "{why}");
     }
 }

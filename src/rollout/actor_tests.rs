@@ -1,12 +1,13 @@
 //! The actor with a real store, a real download and a real APK.
 #![cfg(feature = "daemon")]
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::config;
 use crate::phone::{InstallFailure, InstallFailureClass};
 use crate::rack::event::{InstallOrder, RolloutCommand, RolloutEvent, UpgradeNotice};
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
-use crate::rack::request::{Done, Refusal, Request};
+use crate::rack::request::{Ask, Done, Refusal, Request};
 use crate::rack::snapshot::{RolloutState, RolloutView};
 use crate::store::{StateDir, Store};
 
@@ -28,6 +29,7 @@ struct Rig {
     commands: mpsc::Sender<RolloutCommand>,
     requests: mpsc::Sender<Asked>,
     events: mpsc::Receiver<RolloutEvent>,
+    before: VecDeque<RolloutEvent>,
     cancel: CancellationToken,
     actor: JoinHandle<()>,
     _state: StateDir,
@@ -54,7 +56,7 @@ impl Rig {
         let promises = store.load_rollouts().await.unwrap();
         let channels = Channels { commands: commands_in, requests: requests_in, events: events_out };
         let actor = spawn(rollout, Some(agent), fetcher, store, promises, channels, cancel.clone());
-        Self { commands, requests, events, cancel, actor, _state: state }
+        Self { commands, requests, events, before: VecDeque::new(), cancel, actor, _state: state }
     }
 
     async fn stop(self) {
@@ -82,13 +84,27 @@ impl Rig {
         self.command(RolloutCommand::Offered { phone: PhoneId::new(phone), notice }).await;
     }
 
-    async fn ask(&self, request: Request) -> Result<Done, Refusal> {
-        let (asker, answer) = oneshot::channel();
-        self.requests.send((request, asker)).await.unwrap();
-        tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time").unwrap()
+    /// What comes before the answer is kept for [`Self::next`].
+    async fn ask(&mut self, request: Request) -> Result<Done, Refusal> {
+        let mut before = std::mem::take(&mut self.before);
+        self.requests.send((request, Ask(7))).await.unwrap();
+        let result = loop {
+            match self.next().await {
+                RolloutEvent::Answer { ask, result } => {
+                    assert_eq!(ask, Ask(7));
+                    break result;
+                }
+                event => before.push_back(event),
+            }
+        };
+        self.before = before;
+        result
     }
 
     async fn next(&mut self) -> RolloutEvent {
+        if let Some(event) = self.before.pop_front() {
+            return event;
+        }
         tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time").unwrap()
     }
 
@@ -159,6 +175,11 @@ async fn a_rollout_survives_a_restart_in_the_middle() {
     let view = rig.until(RolloutState::WaitingApproval).await;
     assert_eq!(view.waves.iter().map(|wave| wave.phones.len()).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(rig.ask(approve()).await.unwrap().what, "R1 is approved for 3 phones");
+    let shown = rig.before.iter().any(|event| match event {
+        RolloutEvent::Views(views) => views.iter().any(|view| view.state == RolloutState::Running),
+        _ => false,
+    });
+    assert!(shown, "whoever has the answer sees what it says: {:?}", rig.before);
     let (phone, order) = rig.install().await;
     assert_eq!(phone.as_str(), "P1");
     assert_eq!(std::fs::read(&order.apk).unwrap(), std::fs::read(apks().join("agent-2.apk")).unwrap());
@@ -239,5 +260,41 @@ async fn the_operators_apk_is_checked_before_there_is_a_rollout() {
     let done = rig.ask(start("agent-3.apk")).await.unwrap();
     assert_eq!(done.rollout.unwrap().as_str(), "R1");
     rig.until(RolloutState::WaitingApproval).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_actor_that_breaks_begins_anew_from_the_store_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path()).await;
+    let start = Request::RolloutStart { apk: apks().join("agent-2.apk"), package: None, phones: Vec::new() };
+    rig.available("P1", 1).await;
+    while rig.ask(start.clone()).await.is_err() {}
+    rig.command(RolloutCommand::Unavailable { phone: PhoneId::new("BREAKS-US"), why: "a fault".into() }).await;
+    let mut told = Vec::new();
+    while told.last() != Some(&RolloutEvent::Restarted) {
+        told.push(rig.next().await);
+    }
+    let why = "the rollouts broke and begin anew: a fault".to_owned();
+    assert!(told.contains(&RolloutEvent::Trouble(Some(why))), "{told:?}");
+    assert_eq!(rig.until(RolloutState::WaitingApproval).await.id.as_str(), "R1");
+    assert_eq!(rig.ask(approve()).await.unwrap().what, "R1 is approved for 1 phone");
+    rig.available("P1", 1).await;
+    rig.install().await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn rollouts_that_cannot_promise_say_so_until_they_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path()).await;
+    let db = rusqlite::Connection::open(dir.path().join("promises.db")).unwrap();
+    db.execute_batch("ALTER TABLE rollout RENAME TO rollout_elsewhere").unwrap();
+    rig.available("P1", 1).await;
+    rig.offer("P1", 41, "http://127.0.0.1:9/agent.apk").await;
+    let is_trouble = |event: &RolloutEvent| matches!(event, RolloutEvent::Trouble(Some(_)));
+    while !is_trouble(&rig.next().await) {}
+    db.execute_batch("ALTER TABLE rollout_elsewhere RENAME TO rollout").unwrap();
+    while rig.next().await != RolloutEvent::Trouble(None) {}
     rig.stop().await;
 }

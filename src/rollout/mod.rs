@@ -16,4 +16,6 @@
 pub mod actor;
 #[cfg(test)]
 mod actor_tests;
+#[cfg(feature = "daemon")]
+mod jobs;
 pub mod plan;

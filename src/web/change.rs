@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixMillis;
 use crate::rack::Snapshot;
 use crate::rack::ids::PhoneId;
-use crate::rack::snapshot::{DaemonView, HostHealth, HubView, MqttView, PhoneView, RolloutView, SwitchedOff};
+use crate::rack::snapshot::{
+    DaemonView, HostHealth, HubView, MqttView, PhoneView, RolloutView, SwitchedOff, TroubleView,
+};
 
 /// The differences. Phones come one by one, for there are many; the rest is whole wherever it differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct Change {
     /// What is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_off: Option<Vec<SwitchedOff>>,
+    /// What does not get on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub troubles: Option<Vec<TroubleView>>,
 }
 
 impl Change {
@@ -58,6 +63,7 @@ impl Change {
             rollouts: differing(&old.rollouts, &new.rollouts),
             mqtt: differing(&old.mqtt, &new.mqtt),
             switched_off: differing(&old.switched_off, &new.switched_off),
+            troubles: differing(&old.troubles, &new.troubles),
         }
     }
 
@@ -82,6 +88,7 @@ impl Change {
         replace(&mut to.rollouts, self.rollouts);
         replace(&mut to.mqtt, self.mqtt);
         replace(&mut to.switched_off, self.switched_off);
+        replace(&mut to.troubles, self.troubles);
     }
 }
 

@@ -25,6 +25,9 @@ const START_TIME: Family = Family("farmhand_start_time_seconds", "When the daemo
 const PHONES: Family = Family("farmhand_phones", "Phones by state.");
 const LINES: Family = Family("farmhand_lines", "Central lines by state.");
 const ROLLOUTS: Family = Family("farmhand_rollouts", "Rollouts by state.");
+const TROUBLE: Family = Family("farmhand_trouble", "A part of the daemon that does not get on, always 1.");
+const LINE_RESTARTS: Family =
+    Family("farmhand_line_restarts", "How often a line's actor was stuck and got a successor, since the start.");
 const BATTERY: Family = Family("farmhand_phone_battery_ratio", "A phone's battery, 0 to 1, as last read.");
 const BATTERY_CELSIUS: Family =
     Family("farmhand_phone_battery_celsius", "A phone's battery temperature, as last read.");
@@ -62,6 +65,9 @@ fn page(rack: &Snapshot) -> String {
     for state in RolloutState::ALL {
         let count = rack.rollouts.iter().filter(|rollout| rollout.state == state).count();
         page.add(ROLLOUTS, &[("state", state.as_str())], count as f64);
+    }
+    for trouble in &rack.troubles {
+        page.add(TROUBLE, &[("part", &trouble.part)], 1.0);
     }
     page.phones(rack);
     page.hubs(rack);
@@ -102,6 +108,7 @@ impl Page {
                 &labels,
                 battery.and_then(|battery| battery.temperature_celsius).map(f64::from),
             );
+            self.add(LINE_RESTARTS, &labels, f64::from(phone.line.restarts));
             self.add_known(ALIVE, &labels, phone.last_alive.map(seconds));
         }
     }

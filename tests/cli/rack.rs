@@ -42,6 +42,7 @@ pub(crate) fn rack(now: UnixMillis) -> Snapshot {
             what: "recovery beyond opening a phone again".to_owned(),
             how: "[recovery] max_rung = \"reboot\"".to_owned(),
         }],
+        troubles: Vec::new(),
     }
 }
 
@@ -89,6 +90,7 @@ fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMi
             since: ago(5 * 3600),
             last_heartbeat: Some(ago(150)),
             deadline: None,
+            restarts: 0,
         },
         last_alive: Some(ago(130)),
         power: Some(PowerPort { hub: HubName::new("H1"), port: HubPort(u8::try_from(slot).unwrap()) }),

@@ -30,6 +30,9 @@ pub struct Snapshot {
     pub mqtt: MqttView,
     /// What the owner has not switched on, and how to.
     pub switched_off: Vec<SwitchedOff>,
+    /// Parts of the daemon itself that do not get on.
+    #[serde(default)]
+    pub troubles: Vec<TroubleView>,
 }
 
 impl Snapshot {
@@ -65,6 +68,17 @@ pub struct SwitchedOff {
     pub what: String,
     /// What the owner would write: `[agent] apk = "…"`.
     pub how: String,
+}
+
+/// A part of the daemon that does not get on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleView {
+    /// Which: `rollouts`.
+    pub part: String,
+    /// What was seen, as a sentence.
+    pub why: String,
+    /// Since when.
+    pub since: UnixMillis,
 }
 
 /// Host readings, each absent where the host cannot measure it.
@@ -284,6 +298,9 @@ pub struct LineView {
     pub last_heartbeat: Option<UnixMillis>,
     /// What is being waited for.
     pub deadline: Option<DeadlineView>,
+    /// How often its actor was stuck and got a successor since the daemon started.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// A port of a power hub, by names.

@@ -44,3 +44,81 @@ fn what_the_server_has_taken_counts_also_when_the_line_was_closed_meanwhile() {
     let commands = bench.line_says(LineEvent::FailureTold { message_id: 7 });
     assert_eq!(rollout_commands(commands).len(), 1);
 }
+
+fn stuck() -> LineEvent {
+    LineEvent::Stuck { why: "32 orders waited for it".to_owned() }
+}
+
+fn opens(commands: &[Command]) -> bool {
+    line_commands(commands).iter().any(|command| matches!(command, LineCommand::Open { .. }))
+}
+
+/// The phone answers every probe for so long; what is told to its line.
+fn live(bench: &mut Bench, seconds: u64) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for _ in 0..seconds {
+        commands.extend(bench.wait(1));
+        commands.extend(bench.phone(phone::Event::ProbeAnswered));
+        commands.extend(bench.phone(phone::Event::Profile(profile("P1", Some(1)))));
+    }
+    commands
+}
+
+#[test]
+fn a_line_whose_actor_was_stuck_is_opened_again_later_each_time() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.line_says(state(LineState::Registered));
+    for (times, pause) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
+        assert!(!opens(&bench.line_says(stuck())));
+        let line = bench.rack.snapshot(bench.now).phones[0].line.clone();
+        assert_eq!((line.state, line.restarts), (LineState::Waiting, times));
+        let why = format!(
+            "its actor was stuck (32 orders waited for it), {times} times so far; a new one opens it in {pause} s"
+        );
+        assert_eq!(line.why, why);
+        assert_eq!(line.deadline.unwrap().why, "the line's new actor");
+        assert!(!opens(&live(&mut bench, pause - 1)));
+        assert!(opens(&live(&mut bench, 1)));
+    }
+    for _ in 0..20 {
+        bench.line_says(stuck());
+        assert!(opens(&live(&mut bench, 60)), "a minute at most");
+    }
+    live(&mut bench, 600);
+    bench.line_says(stuck());
+    assert!(opens(&live(&mut bench, 1)), "ten good minutes forgive");
+}
+
+#[test]
+fn the_new_actor_of_a_line_is_told_what_the_old_one_may_have_lost() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.line_says(state(LineState::Registered));
+    bench.event(failure(7));
+    bench.line_says(stuck());
+    live(&mut bench, 2);
+    assert_eq!(reports(&bench.line_says(state(LineState::Registered))), [7]);
+}
+
+#[test]
+fn the_line_of_a_phone_that_left_meanwhile_waits_for_the_phone() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.line_says(stuck());
+    bench.unplugged(A1);
+    assert!(!opens(&bench.wait(60)));
+    assert!(opens(&bench.ready_with_agent(1)));
+}
+
+#[test]
+fn rollouts_that_began_anew_are_told_who_is_here() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.event(Event::Rollout(RolloutEvent::Trouble(Some("they broke".to_owned()))));
+    assert_eq!(bench.rack.snapshot(bench.now).troubles[0].why, "they broke");
+    let commands = rollout_commands(bench.event(Event::Rollout(RolloutEvent::Restarted)));
+    let here = RolloutCommand::Available { phone: PhoneId::new("P1"), version_code: Some(VersionCode(1)) };
+    assert_eq!(commands, [here]);
+    assert_eq!(bench.rack.snapshot(bench.now).troubles, []);
+}

@@ -39,6 +39,7 @@ use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::config;
 use crate::rack::event::{InstallOrder, RolloutCommand};
 use crate::rack::ids::{PackageName, PhoneId, VersionCode};
+pub use crate::rack::request::Ask;
 use crate::rack::request::{Done, Refusal};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
@@ -57,10 +58,6 @@ pub const REPORT_AGAIN: Duration = Duration::from_secs(600);
 /// Names one batch of promises, so that [`Rollouts::committed`] releases what hangs on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
-
-/// Names one request of the operator, so that its answer finds the asker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ask(pub u64);
 
 /// What must be done.
 #[derive(Clone, Debug, PartialEq)]

@@ -244,6 +244,11 @@ function paintOff() {
   $("off").replaceChildren(...rack.switched_off.flatMap((off) => pair(off.what, el("code", null, off.how))));
 }
 
+function paintTroubles() {
+  $("troubles-section").hidden = rack.troubles.length === 0;
+  $("troubles").replaceChildren(...rack.troubles.flatMap((trouble) => pair(trouble.part, el("span", null, trouble.why, " · ", age(trouble.since)))));
+}
+
 const PARTS = [
   [paintHeader, () => [rack.daemon, rack.host, rack.mqtt, rack.phones.map((phone) => [phone.state, phone.line.state])]],
   [paintStates, () => rack.phones.map((phone) => phone.state)],
@@ -251,6 +256,7 @@ const PARTS = [
   [paintRollouts, () => [rack.rollouts, rack.phones.map((phone) => phone.slot)]],
   [paintHubs, () => rack.hubs],
   [paintOff, () => rack.switched_off],
+  [paintTroubles, () => rack.troubles],
 ].map(([paintPart, seen]) => ({ paintPart, seen, painted: null }));
 
 /** Paints each part whose content is not what was painted last. */
@@ -287,7 +293,7 @@ function apply(change) {
     const known = new Map(rack.phones.map((phone) => [phone.id, phone]));
     rack.phones = change.order.map((id) => known.get(id)).filter(Boolean);
   }
-  for (const part of ["daemon", "host", "hubs", "rollouts", "mqtt", "switched_off"]) {
+  for (const part of ["daemon", "host", "hubs", "rollouts", "mqtt", "switched_off", "troubles"]) {
     if (change[part] !== undefined) rack[part] = change[part];
   }
 }

@@ -83,6 +83,17 @@ impl World {
         self.drain_line(phone);
     }
 
+    /// A line's actor takes no more orders: it is ended, and the model hears of it.
+    pub(super) fn line_is_stuck(&mut self, number: usize) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let Some(phone) = daemon.lines.keys().nth(number).cloned() else { return };
+        if let Some(link) = daemon.lines.remove(&phone).and_then(|line| line.link) {
+            self.centre.left(&phone, link);
+        }
+        let event = LineEvent::Stuck { why: "32 orders waited for it".to_owned() };
+        self.apply(Event::Line { phone, event });
+    }
+
     fn line(&mut self, phone: &PhoneId) -> Option<&mut LineShell> {
         self.daemon.as_mut()?.lines.get_mut(phone)
     }

@@ -33,6 +33,7 @@ pub(super) enum Trouble {
     CentreRefuses,
     CentreTalks,
     ForcedOffline,
+    LineStuck,
     Upgrade,
     HubMood,
     OperatorDecides,
@@ -44,7 +45,7 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Unplug,
         Self::Stall,
         Self::Epidemic,
@@ -56,6 +57,7 @@ impl Trouble {
         Self::CentreRefuses,
         Self::CentreTalks,
         Self::ForcedOffline,
+        Self::LineStuck,
         Self::Upgrade,
         Self::HubMood,
         Self::OperatorDecides,
@@ -95,6 +97,7 @@ impl World {
                 self.temper.incurable_until = until;
                 self.handsets.iter_mut().for_each(|handset| handset.stalled_until = until);
             }
+            Trouble::LineStuck => self.line_is_stuck(phone),
             Trouble::Upgrade => self.plan_upgrade(),
             Trouble::HubMood => {
                 self.hub.mood = *self.stage.chance.pick(&[hub::Mood::Silent, hub::Mood::Garbage]);
