@@ -9,6 +9,7 @@
 mod report;
 
 use std::alloc::System;
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -68,9 +69,9 @@ async fn measure() -> io::Result<()> {
     let overflows = listen_overflows()?;
     let (server, _) = start_server(&address)?;
     let restarted = Instant::now();
-    let mut back: Vec<Duration> = all(&mut registered).await.into_iter().map(|at| at - restarted).collect();
+    let mut back: Vec<Duration> = all(&mut registered).await.into_values().map(|at| at - restarted).collect();
     back.sort_unstable();
-    report("line.back_p99_s", back[LINES * 99 / 100].as_secs_f64(), "s", Goal::AtMost(90.0))?;
+    report("line.back_p99_s", back[LINES * 99 / 100 - 1].as_secs_f64(), "s", Goal::AtMost(90.0))?;
     let overflows = listen_overflows()? - overflows;
     report("line.listen_overflows", overflows as f64, "connections", Goal::AtMost(0.0))?;
     cancel.cancel();
@@ -81,7 +82,7 @@ async fn measure() -> io::Result<()> {
 async fn open_line(
     number: usize,
     address: &str,
-    registered: mpsc::Sender<Instant>,
+    registered: mpsc::Sender<(usize, Instant)>,
     cancel: &CancellationToken,
 ) -> mpsc::Sender<LineCommand> {
     let ((commands, commands_out), (events_in, mut events)) = (mpsc::channel(8), mpsc::channel(8));
@@ -94,7 +95,7 @@ async fn open_line(
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
             if matches!(event, LineEvent::State { state: LineState::Registered, .. }) {
-                let _ = registered.send(Instant::now()).await;
+                let _ = registered.send((number, Instant::now())).await;
             }
         }
     });
@@ -106,9 +107,9 @@ async fn open_line(
     commands
 }
 
-/// When each line was registered.
-async fn all(registered: &mut mpsc::Receiver<Instant>) -> Vec<Instant> {
-    let mut moments = Vec::with_capacity(LINES);
+/// When each line was last registered, once all of them are. One that was lost again meanwhile counts once.
+async fn all(registered: &mut mpsc::Receiver<(usize, Instant)>) -> BTreeMap<usize, Instant> {
+    let mut moments = BTreeMap::new();
     let gathered = tokio::time::timeout(PATIENCE, async {
         while moments.len() < LINES {
             moments.extend(registered.recv().await);

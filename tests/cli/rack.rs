@@ -136,7 +136,7 @@ fn spare(ago: &impl Fn(i64) -> UnixMillis) -> PhoneView {
     phone.line = LineView {
         state: LineState::NeedsIdentity,
         why: "it tells no IMEI".to_owned(),
-        since: ago(6),
+        since: ago(150),
         ..LineView::default()
     };
     phone
