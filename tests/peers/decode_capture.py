@@ -7,7 +7,7 @@ message is decoded as what its type URL names.
 
     decode_capture.py FILE
 
-Exit 0 and the number of frames when all of them decode; exit 1 and the number of the first frame that does not.
+Exit 0 and the number of frames when all of them decode; exit 1 and the number of the first frame that does not, or 0 frames.
 Needs protoc and google.protobuf (Debian: protobuf-compiler, python3-protobuf).
 """
 
@@ -43,7 +43,7 @@ def main():
             print(f"frame {count}: {why}", file=sys.stderr)
             return 1
     print(f"{count} frames decoded")
-    return 0
+    return 0 if count else 1
 
 
 def descriptors():

@@ -324,9 +324,13 @@ impl Connection {
             }
         }
         let mut record = lock(&self.shared.record);
-        match self.session.imei() {
-            Some(imei) => note(&mut record, imei, seen),
-            None => record.refusals += 1,
+        match seen {
+            Seen::Refused => record.refusals += 1,
+            Seen::BadBody => record.bad_frames += 1,
+            _ => {}
+        }
+        if let Some(imei) = self.session.imei() {
+            note_device(record.devices.entry(imei.to_owned()).or_default(), seen);
         }
     }
 
@@ -375,15 +379,6 @@ impl Shared {
             tracing::warn!(%error, "a frame is missing in the capture");
         }
     }
-}
-
-fn note(record: &mut Record, imei: &str, seen: Seen) {
-    match seen {
-        Seen::Refused => record.refusals += 1,
-        Seen::BadBody => record.bad_frames += 1,
-        _ => {}
-    }
-    note_device(record.devices.entry(imei.to_owned()).or_default(), seen);
 }
 
 fn note_device(device: &mut DeviceRecord, seen: Seen) {

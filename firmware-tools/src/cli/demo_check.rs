@@ -37,6 +37,7 @@ impl Args {
         }
     }
 }
+
 fn print(outcome: &Outcome) {
     let seconds = outcome.took.as_secs_f64();
     let line = match &outcome.result {

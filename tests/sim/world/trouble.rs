@@ -16,8 +16,8 @@ use super::{PHONES, PLACES, World, centre, hub};
 
 /// How often the operator looks after the rack once it is calm.
 const OPERATOR_EVERY: Duration = Duration::from_secs(20);
-/// Codes that the centre sends: unknown ones, a task on people, a redirect, TriggerDeviceInfo, a device's own.
-const CODES: [i32; 8] = [0, 7, 99_999, -1, 1070, 1015, 1096, 1010];
+/// Codes that the centre sends: unknown ones, a task on people, a redirect, TriggerDeviceInfo, a stop, a device's own.
+const CODES: [i32; 9] = [0, 7, 99_999, -1, 1070, 1015, 1016, 1096, 1010];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {

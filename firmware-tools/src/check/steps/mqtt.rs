@@ -11,6 +11,8 @@ use super::nothing_left;
 
 /// Some rounds of the demo's health messages.
 const TOLD_WITHIN: Duration = Duration::from_secs(15);
+/// A broker sends what it keeps right after the subscription.
+const KEPT_WITHIN: Duration = Duration::from_secs(2);
 /// A killed process closes its socket at once; the broker tells its last will then.
 const WILL_WITHIN: Duration = Duration::from_secs(5);
 
@@ -45,7 +47,7 @@ pub(super) async fn health(stage: &Stage) -> Result<(), Miss> {
         async || {
             // A new one each time: what is wanted is what the broker keeps.
             let subscriber = latecomer(stage).map_err(|miss| miss.to_string())?;
-            until(Duration::from_secs(2), "it", async || {
+            until(KEPT_WITHIN, "it", async || {
                 let health = kept(&subscriber, &health)?;
                 if health["phones"]["ready"] != 8 || health["phones"]["total"] != 8 {
                     return Err(format!("phones: {}", health["phones"]));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::stage::{PHONES, Stage, miss};
-use super::super::until::Miss;
+use super::super::until::{Miss, until};
 use super::nothing_left;
 use crate::cable::Hand;
 use crate::check::browser::{Browser, BrowserError};
@@ -80,7 +80,7 @@ async fn cells_become(
     expected: &str,
     wanted: impl Fn(&Value) -> Result<(), String>,
 ) -> Result<(), Miss> {
-    super::super::until::until(limit, expected, async || {
+    until(limit, expected, async || {
         let cells = browser.evaluate(CELLS).await.map_err(|error| error.to_string())?;
         wanted(&cells)
     })
