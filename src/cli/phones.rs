@@ -54,7 +54,9 @@ pub(super) fn tone_of(state: PhoneState) -> Tone {
     match state {
         PhoneState::Ready => Tone::Good,
         PhoneState::Absent => Tone::Quiet,
-        PhoneState::Recovering | PhoneState::Quarantined => Tone::Bad,
+        PhoneState::Recovering | PhoneState::Quarantined | PhoneState::NotEnumerated | PhoneState::OtherMode => {
+            Tone::Bad
+        }
         PhoneState::Detected
         | PhoneState::Claiming
         | PhoneState::Authorising

@@ -121,11 +121,13 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 fn tell(change: &Change) {
     match change {
         Change::Phone { name, from, to, why } => match to {
-            PhoneState::Recovering | PhoneState::Quarantined => {
+            PhoneState::Recovering | PhoneState::Quarantined | PhoneState::NotEnumerated | PhoneState::OtherMode => {
                 warn!("{name}: {} → {}: {why}", from.as_str(), to.as_str());
             }
             _ => info!("{name}: {} → {}: {why}", from.as_str(), to.as_str()),
         },
+        Change::Moved { phone, from, to } => info!("{phone} has moved from {from} to {to}"),
+        Change::Renamed { from, to, why } => info!("{from} is called {to} from now on: {why}"),
         Change::Line { phone, state, why } => match state {
             LineState::Waiting | LineState::NeedsIdentity => warn!("line of {phone}: {}: {why}", state.as_str()),
             // Each attempt ends in a line of its own; with a server away the attempts of a full rack would drown the rest.

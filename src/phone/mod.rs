@@ -135,6 +135,8 @@ pub struct Profile {
     pub sdk: u32,
     /// The first IMEI, where the phone tells it to its shell.
     pub imei: Option<String>,
+    /// `settings get secure android_id`, asked only where there is no IMEI.
+    pub android_id: Option<String>,
     /// `sys.boot_completed` is 1 and the package service answers.
     pub booted: bool,
     /// `dumpsys battery`.

@@ -93,6 +93,14 @@ fn is_imei(text: &str) -> bool {
         && text.bytes().any(|byte| byte != b'0')
 }
 
+/// The answer of `settings get secure android_id`: up to 16 hexadecimal digits. It changes only with a factory reset.
+#[must_use]
+pub fn android_id(answer: &str) -> Option<String> {
+    let id = answer.trim();
+    let sane = (8..=16).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    sane.then(|| id.to_ascii_lowercase())
+}
+
 /// `wifi`, `mobile` or `none`, from the output of `dumpsys connectivity`.
 #[must_use]
 pub fn network(dumpsys: &str) -> &'static str {
@@ -113,6 +121,14 @@ pub fn network(dumpsys: &str) -> &'static str {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_android_id_is_hexadecimal_or_none() {
+        assert_eq!(android_id("9774D56D682E549c\r\n").as_deref(), Some("9774d56d682e549c"));
+        for none in ["null", "", "1234567", "12345678901234567", "/system/bin/sh: settings: not found"] {
+            assert_eq!(android_id(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn a_property_is_found_by_its_whole_name() {

@@ -2,7 +2,7 @@
 
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
 use super::request::{Ask, Done, Refusal};
-use super::snapshot::{HostHealth, LineState, MqttView, PortMode, RolloutView};
+use super::snapshot::{ControllerView, HostHealth, LineState, MqttView, PortMode, RolloutView, UsbView};
 use crate::clock::UnixMillis;
 use crate::phone;
 pub use crate::phone::InstallOrder;
@@ -17,6 +17,31 @@ pub enum Event {
         /// The serial of its USB descriptor, where there is one.
         serial: Option<Serial>,
     },
+    /// What the bus shows of the handset at `endpoint`, told before it appears and when it changes.
+    Usb {
+        /// Where.
+        endpoint: Endpoint,
+        /// What.
+        usb: UsbView,
+    },
+    /// A handset is on USB in a mode in which nobody can speak ADB with it.
+    OtherMode {
+        /// Where.
+        endpoint: Endpoint,
+        /// The serial of its USB descriptor, where there is one.
+        serial: Option<Serial>,
+        /// What it is and what to do, as a sentence.
+        why: String,
+    },
+    /// A port's hub says that something is plugged in, and the kernel has no device there.
+    NotEnumerated {
+        /// Where.
+        endpoint: Endpoint,
+        /// The hub, and what the kernel said, as a sentence.
+        why: String,
+    },
+    /// The host's controllers, or the room on them, changed.
+    Controllers(Vec<ControllerView>),
     /// Nothing can be reached at `endpoint` any more.
     Gone {
         /// Where.

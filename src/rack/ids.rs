@@ -113,6 +113,17 @@ impl PortPath {
     pub fn ports(&self) -> &[u8] {
         &self.ports
     }
+
+    /// The hubs between the controller and the device, the outermost first: `1-2` and `1-2.3` for `1-2.3.4`.
+    pub fn hubs(&self) -> impl DoubleEndedIterator<Item = Self> + '_ {
+        (1..self.ports.len()).filter_map(|len| Self::new(self.bus, self.ports.get(..len)?))
+    }
+
+    /// The name of the hub that the device is plugged into, as the kernel writes it: `1-2.3`, or `usb1` for a root hub.
+    #[must_use]
+    pub fn hub_name(&self) -> String {
+        self.hubs().next_back().map_or_else(|| format!("usb{}", self.bus), |hub| hub.to_string())
+    }
 }
 
 impl fmt::Display for PortPath {
@@ -219,6 +230,14 @@ mod tests {
         for text in ["1-1", "2-3.4.1", "10-1.2.3.4.5.6"] {
             assert_eq!(text.parse::<PortPath>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_port_path_names_the_hubs_on_the_way() {
+        let path: PortPath = "1-2.3.4".parse().unwrap();
+        assert_eq!(path.hubs().map(|hub| hub.to_string()).collect::<Vec<_>>(), ["1-2", "1-2.3"]);
+        assert_eq!(path.hub_name(), "1-2.3");
+        assert_eq!("3-1".parse::<PortPath>().unwrap().hub_name(), "usb3");
     }
 
     #[test]

@@ -18,6 +18,7 @@
 
 pub mod event;
 mod hubs;
+mod identity;
 pub mod ids;
 mod line;
 mod place;
@@ -26,7 +27,7 @@ pub mod settings;
 pub mod snapshot;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use event::{Command, Event};
 pub use hubs::{CYCLES_MAX, CYCLES_WINDOW};
@@ -39,7 +40,7 @@ use self::hubs::Hubs;
 use self::ids::{Endpoint, PhoneId, Serial};
 use self::line::Reaction;
 use self::place::{Phone, Place};
-use self::snapshot::{HostHealth, LineState, MqttView, PhoneState, RolloutView};
+use self::snapshot::{ControllerView, HostHealth, LineState, MqttView, PhoneState, RolloutView};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::phone::life::{Life, LifePolicy, Wish};
 use crate::phone::{self, InstallFailure, OpenFault};
@@ -55,8 +56,11 @@ pub struct Rack {
     started: UnixMillis,
     places: BTreeMap<Endpoint, Place>,
     phones: BTreeMap<PhoneId, Phone>,
+    /// Serials that two phones were seen with at once.
+    shared: BTreeSet<Serial>,
     hubs: Hubs,
     host: Option<HostHealth>,
+    controllers: Vec<ControllerView>,
     mqtt: MqttView,
     rollouts: Vec<RolloutView>,
     troubles: BTreeMap<&'static str, Trouble>,
@@ -90,6 +94,24 @@ pub enum Change {
         from: PhoneState,
         /// Now.
         to: PhoneState,
+        /// Why.
+        why: String,
+    },
+    /// A phone is in another place than before.
+    Moved {
+        /// Which.
+        phone: PhoneId,
+        /// Its slot or endpoint before.
+        from: String,
+        /// Its slot or endpoint now.
+        to: String,
+    },
+    /// A phone has another name than before: more is known of it, or its serial has turned out not to be unique.
+    Renamed {
+        /// Its name before.
+        from: PhoneId,
+        /// Its name now.
+        to: PhoneId,
         /// Why.
         why: String,
     },
@@ -144,8 +166,10 @@ impl Rack {
             started,
             places: BTreeMap::new(),
             phones: BTreeMap::new(),
+            shared: BTreeSet::new(),
             hubs,
             host: None,
+            controllers: Vec::new(),
             mqtt: MqttView::default(),
             rollouts: Vec::new(),
             troubles: BTreeMap::new(),
@@ -164,6 +188,10 @@ impl Rack {
         self.revision += 1;
         match event {
             Event::Appeared { endpoint, serial } => self.appeared(now, &endpoint, serial, &mut out),
+            Event::Usb { endpoint, usb } => self.place(now, &endpoint).usb = Some(usb),
+            Event::OtherMode { endpoint, serial, why } => self.other_mode(now, &endpoint, serial, &why, &mut out),
+            Event::NotEnumerated { endpoint, why } => self.not_enumerated(now, &endpoint, &why, &mut out),
+            Event::Controllers(controllers) => self.controllers = controllers,
             Event::Gone { endpoint, why } => self.gone(now, &endpoint, &why, &mut out),
             Event::Phone { endpoint, event } => self.phone_reports(now, &endpoint, event, &mut out),
             Event::Line { phone, event } => self.line_reports(now, &phone, event, &mut out),
@@ -218,25 +246,11 @@ impl Rack {
         places.chain(lines).fold(None, Deadline::earlier)
     }
 
-    fn appeared(&mut self, now: Moment, endpoint: &Endpoint, serial: Option<Serial>, out: &mut Outcome) {
-        let place = self.place(now, endpoint);
-        place.serial.clone_from(&serial);
-        if let Some(serial) = serial {
-            self.bind(now, endpoint, &serial, out);
-        }
-        self.on_place(now, endpoint, out, |life| life.appeared(now));
-    }
-
-    fn gone(&mut self, now: Moment, endpoint: &Endpoint, why: &str, out: &mut Outcome) {
-        self.on_place(now, endpoint, out, |life| life.gone(now, why));
-    }
-
     fn phone_reports(&mut self, now: Moment, endpoint: &Endpoint, event: phone::Event, out: &mut Outcome) {
         if let phone::Event::Profile(profile) = &event
-            && let Some(serial) = profile.serial.clone()
             && self.places.get(endpoint).is_some_and(|place| place.life.is_connected())
         {
-            self.bind(now, endpoint, &serial, out);
+            self.bind_profile(now, endpoint, profile, out);
         }
         let event = match (endpoint, event) {
             // Of a USB device only the bus says that it is gone: it tells of an arrival once, so that a phone which was given up

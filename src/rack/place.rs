@@ -5,14 +5,12 @@ use std::time::Duration;
 use super::event::{Command, HubEvent, RolloutCommand};
 use super::ids::{Endpoint, HubName, HubPort, PhoneId, Serial, SlotName, VersionCode};
 use super::line::{Line, credential_of, device_info};
-use super::snapshot::{LineState, PhoneState, PortMode};
+use super::snapshot::{LineState, PhoneState, PortMode, UsbView};
 use super::{Change, Outcome, Rack};
 use crate::clock::{Deadline, Moment};
 use crate::phone::Profile;
 use crate::phone::life::Life;
 
-/// Serials that makers leave in place of a real one.
-const NO_SERIALS: [&str; 6] = ["", "unknown", "0123456789abcdef", "1234567890abcdef", "123456789012", "0"];
 /// How long a port stays off when its power is cycled: long enough for a phone to see VBUS go.
 const POWER_OFF: Duration = Duration::from_secs(5);
 /// Between two orders to switch such a port on, while its hub has not said that it is: no phone stays dark for our doing.
@@ -26,6 +24,8 @@ pub(super) struct Place {
     pub(super) life: Life,
     /// The serial of its USB descriptor.
     pub(super) serial: Option<Serial>,
+    /// What the bus shows of it, while it is on USB.
+    pub(super) usb: Option<UsbView>,
     /// The phone that is here, or was here last.
     pub(super) phone: Option<PhoneId>,
     pub(super) power: PowerCycle,
@@ -47,12 +47,17 @@ pub(super) enum PowerCycle {
 
 impl Place {
     pub(super) fn new(endpoint: Endpoint, slot: Option<SlotName>, life: Life) -> Self {
-        Self { endpoint, slot, life, serial: None, phone: None, power: PowerCycle::None }
+        Self { endpoint, slot, life, serial: None, usb: None, phone: None, power: PowerCycle::None }
     }
 
-    /// What a person calls it.
+    /// What a person calls the place, whoever is there.
+    pub(super) fn name_of_place(&self) -> String {
+        self.slot.as_ref().map_or_else(|| self.endpoint.to_string(), ToString::to_string)
+    }
+
+    /// What a person calls the place and who is there.
     pub(super) fn name(&self) -> String {
-        let place = self.slot.as_ref().map_or_else(|| self.endpoint.to_string(), ToString::to_string);
+        let place = self.name_of_place();
         match &self.phone {
             Some(phone) => format!("{place} ({phone})"),
             None => place,
@@ -75,19 +80,22 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Phone {
     pub(super) id: PhoneId,
+    /// The serial that Android gave, or that of its USB descriptor until that is known.
     pub(super) serial: Serial,
+    /// The serial of its USB descriptor when it was last seen: some makers put another one there.
+    pub(super) descriptor: Option<Serial>,
     /// Where it is, or was last.
     pub(super) place: Option<Endpoint>,
     /// As last read, kept while the phone is away.
     pub(super) profile: Option<Profile>,
     pub(super) last_alive: Option<Moment>,
     pub(super) line: Line,
-    told: Told,
+    pub(super) told: Told,
 }
 
 /// What rollouts were told last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
     Nothing,
     Available(Option<VersionCode>),
     Unavailable,
@@ -104,69 +112,30 @@ impl Told {
 }
 
 impl Phone {
+    pub(super) fn new(now: Moment, id: PhoneId, serial: Serial) -> Self {
+        Self {
+            id,
+            serial,
+            descriptor: None,
+            place: None,
+            profile: None,
+            last_alive: None,
+            line: Line::new(now),
+            told: Told::Nothing,
+        }
+    }
+
+    /// Whether nothing but a USB descriptor was ever seen of it.
+    pub(super) fn is_provisional(&self) -> bool {
+        self.profile.is_none() && self.last_alive.is_none()
+    }
+
     pub(super) fn line_change(&self) -> Change {
         Change::Line { phone: self.id.clone(), state: self.line.state, why: self.line.why.clone() }
     }
 }
 
 impl Rack {
-    /// Says that the handset at `endpoint` gave `serial` of itself.
-    pub(super) fn bind(&mut self, now: Moment, endpoint: &Endpoint, serial: &Serial, out: &mut Outcome) {
-        let here = self.phone_at(endpoint).and_then(|id| self.phones.get(id));
-        if here.is_some_and(|phone| phone.serial == *serial) {
-            // A phone keeps its name when its twin leaves.
-            return;
-        }
-        let id = self.identity(endpoint, serial);
-        let Some(place) = self.places.get_mut(endpoint) else { return };
-        let before = place.phone.replace(id.clone());
-        if before.as_ref() == Some(&id) {
-            return;
-        }
-        if let Some(before) = before {
-            self.close_line(now, &before, "another phone is in its place", out);
-            if let Some(phone) = self.phones.get_mut(&before) {
-                phone.place = None;
-                if phone.told != Told::Unavailable {
-                    phone.told = Told::Unavailable;
-                    let why = "another phone is in its place".to_owned();
-                    out.commands.push(Command::Rollout(RolloutCommand::Unavailable { phone: before, why }));
-                }
-            }
-        }
-        let phone = self.phones.entry(id.clone()).or_insert_with(|| Phone {
-            id: id.clone(),
-            serial: serial.clone(),
-            place: None,
-            profile: None,
-            last_alive: None,
-            line: Line::new(now),
-            told: Told::Nothing,
-        });
-        if let Some(old) = phone.place.replace(endpoint.clone())
-            && old != *endpoint
-            && let Some(old) = self.places.get_mut(&old)
-        {
-            old.phone = None;
-        }
-    }
-
-    /// The phone's stable name: its serial where that is unique and sane, else the serial with the place where it sits.
-    fn identity(&self, endpoint: &Endpoint, serial: &Serial) -> PhoneId {
-        let sane = !NO_SERIALS.contains(&serial.as_str().to_ascii_lowercase().as_str());
-        let plain = PhoneId::new(serial.as_str());
-        let taken = self.places.values().any(|place| {
-            place.endpoint != *endpoint
-                && place.phone.as_ref() == Some(&plain)
-                && place.life.state() != PhoneState::Absent
-        });
-        if sane && !taken {
-            return plain;
-        }
-        let slot = self.settings.slots.get(endpoint);
-        PhoneId::new(format!("{serial}@{}", slot.map_or_else(|| endpoint.to_string(), ToString::to_string)))
-    }
-
     /// Draws the consequences of a place's state for its phone: profile, line, rollouts.
     pub(super) fn settle(&mut self, now: Moment, endpoint: &Endpoint, out: &mut Outcome) {
         let Some(place) = self.places.get(endpoint) else { return };

@@ -1,3 +1,4 @@
+mod identity;
 mod lines;
 mod recovery;
 
@@ -90,6 +91,10 @@ impl Bench {
 
     fn state(&self) -> PhoneState {
         self.rack.snapshot(self.now).phones[0].state
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.rack.snapshot(self.now).phones.into_iter().map(|view| view.id.to_string()).collect()
     }
 
     fn line(&self) -> LineState {
@@ -272,8 +277,7 @@ fn two_phones_with_one_serial_are_told_apart_by_their_place() {
     bench.ready_with_agent(1);
     let other: Endpoint = "usb:1-2".parse().unwrap();
     bench.event(Event::Appeared { endpoint: other, serial: Some(Serial::new("P1")) });
-    let ids: Vec<_> = bench.rack.snapshot(bench.now).phones.into_iter().map(|view| view.id.to_string()).collect();
-    assert_eq!(ids, ["P1", "P1@usb:1-2"]);
+    assert_eq!(bench.ids(), ["P1~490154203237518", "P1@usb:1-2"]);
 }
 
 #[test]
@@ -382,18 +386,6 @@ fn an_acknowledged_heartbeat_is_no_news() {
     let event = Event::Line { phone: PhoneId::new("P1"), event: LineEvent::HeartbeatAcknowledged };
     assert_eq!(bench.rack.apply(bench.now, event).changes, []);
     assert!(bench.rack.snapshot(bench.now).phones[0].line.last_heartbeat.is_some());
-}
-
-#[test]
-fn a_phone_keeps_its_name_when_its_twin_leaves() {
-    let mut bench = Bench::new(Rung::Reopen);
-    bench.ready_with_agent(1);
-    bench.plugged(USB, "P1");
-    bench.phone_at(USB, phone::Event::Opened { model: None, features: Vec::new() });
-    bench.unplugged(A1);
-    bench.phone_at(USB, phone::Event::Profile(profile("P1", Some(1))));
-    let ids: Vec<_> = bench.rack.snapshot(bench.now).phones.into_iter().map(|view| view.id.to_string()).collect();
-    assert_eq!(ids, ["P1", "P1@usb:1-2"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Pure: it judges a view of the descriptors that the shell has read.
 
 use crate::rack::ids::{PortPath, Serial};
+pub use crate::rack::snapshot::Speed;
 
 /// Vendor-specific class, as ADB uses it (`ADB_CLASS` in Android's `adb.h`).
 const ADB_CLASS: u8 = 0xff;
@@ -30,38 +31,6 @@ pub struct Handset {
     pub speed: Speed,
     /// The most that it may draw from the port in this configuration, in milliampere.
     pub claimed_milliamps: u16,
-}
-
-/// The speed that a device has negotiated with its port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Speed {
-    /// The host does not tell.
-    Unknown,
-    /// 1.5 Mbit/s.
-    Low,
-    /// 12 Mbit/s: for a handset a sign of a bad cable or hub.
-    Full,
-    /// 480 Mbit/s.
-    High,
-    /// 5 Gbit/s.
-    Super,
-    /// 10 Gbit/s and more.
-    SuperPlus,
-}
-
-impl Speed {
-    /// The word for it in tables and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Low => "low",
-            Self::Full => "full",
-            Self::High => "high",
-            Self::Super => "super",
-            Self::SuperPlus => "super+",
-        }
-    }
 }
 
 /// One setting of one interface, as its descriptor says.

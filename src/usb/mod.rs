@@ -23,6 +23,7 @@
 
 pub mod budget;
 pub mod enumerate;
+pub mod kernel_log;
 pub mod roster;
 pub mod settle;
 

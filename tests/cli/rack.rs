@@ -35,6 +35,7 @@ pub(crate) fn rack(now: UnixMillis) -> Snapshot {
             temperature_celsius: Some(48.2),
         }),
         hubs: vec![hub("H1", HubState::Live, &ago), hub("H2", HubState::Stale, &ago)],
+        controllers: Vec::new(),
         rollouts: rollouts(&phones, &ago),
         phones,
         mqtt: MqttView { state: MqttState::Connected, why: "127.0.0.1:1883 answers".to_owned() },
@@ -94,6 +95,7 @@ fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMi
         },
         last_alive: Some(ago(130)),
         power: Some(PowerPort { hub: HubName::new("H1"), port: HubPort(u8::try_from(slot).unwrap()) }),
+        usb: None,
     }
 }
 

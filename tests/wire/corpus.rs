@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use farmhand::central::exercise;
-use farmhand::{adb, agent, power};
+use farmhand::{adb, agent, power, usb};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -12,7 +12,7 @@ use proptest::sample::Index;
 type Entry = fn(&[u8]);
 
 /// Each target of `fuzz/fuzz_targets` and what it calls.
-const TARGETS: [(&str, Entry); 10] = [
+const TARGETS: &[(&str, Entry)] = &[
     ("adb_connection", adb::connection::operations::replay),
     ("adb_message", adb::message::fuzz_messages),
     ("adb_shell", adb::services::shell::fuzz_packets),
@@ -23,6 +23,7 @@ const TARGETS: [(&str, Entry); 10] = [
     ("central_session", exercise::session),
     ("hub_lines", power::cambrionix::fuzz_hub_lines),
     ("hub_reply", power::dialogue::fuzz_hub_reply),
+    ("usb_kernel_log", usb::kernel_log::fuzz_kernel_log),
 ];
 
 fn fuzz(folder: &str) -> PathBuf {

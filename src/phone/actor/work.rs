@@ -133,6 +133,11 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
         Err(why) => return Event::ProfileFailed { why: format!("its properties could not be read: {why}") },
     };
     let property = |key| profile::property(&properties, key).map(str::to_owned);
+    let imei = imei.ok().as_deref().and_then(profile::imei);
+    let android_id = match imei {
+        Some(_) => None,
+        None => ask(&adb, "settings get secure android_id").await.ok().as_deref().and_then(profile::android_id),
+    };
     // The package service is up when it answers the question for a package, installed or not.
     let package_service = agent.is_ok();
     Event::Profile(Profile {
@@ -140,7 +145,8 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
         brand: property("ro.product.brand").unwrap_or_default(),
         model: property("ro.product.model").unwrap_or_default(),
         sdk: property("ro.build.version.sdk").and_then(|sdk| sdk.parse().ok()).unwrap_or_default(),
-        imei: imei.ok().as_deref().and_then(profile::imei),
+        imei,
+        android_id,
         booted: package_service && property("sys.boot_completed").as_deref() == Some("1"),
         battery: battery.ok().as_deref().and_then(profile::battery),
         agent: agent.ok().flatten(),

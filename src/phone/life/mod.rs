@@ -95,6 +95,8 @@ pub struct Life {
 #[derive(Clone, Debug)]
 enum State {
     Absent,
+    NotEnumerated,
+    OtherMode,
     Detected,
     Claiming { until: Moment },
     Authorising { until: Moment },
@@ -149,6 +151,8 @@ impl Life {
     pub fn state(&self) -> PhoneState {
         match self.state {
             State::Absent => PhoneState::Absent,
+            State::NotEnumerated => PhoneState::NotEnumerated,
+            State::OtherMode => PhoneState::OtherMode,
             State::Detected => PhoneState::Detected,
             State::Claiming { .. } => PhoneState::Claiming,
             State::Authorising { .. } => PhoneState::Authorising,
@@ -209,7 +213,7 @@ impl Life {
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
         let state = match &self.state {
-            State::Absent | State::Ready => None,
+            State::Absent | State::NotEnumerated | State::OtherMode | State::Ready => None,
             State::Detected => Some(Deadline { at: self.since + CLAIM_MAX, why: "the order to open it" }),
             State::Claiming { until } => Some(Deadline { at: *until, why: "its answer to CNXN" }),
             State::Authorising { until } => {
@@ -238,7 +242,7 @@ impl Life {
 
     /// A handset can be reached at the endpoint.
     pub fn appeared(&mut self, now: Moment) -> Vec<Wish> {
-        if !matches!(self.state, State::Absent) {
+        if !matches!(self.state, State::Absent | State::NotEnumerated | State::OtherMode) {
             return Vec::new();
         }
         self.ladder.replugged();
@@ -247,6 +251,33 @@ impl Life {
         self.last_alive = None;
         self.enter(now, State::Detected, "seen; its interface is opened next");
         self.claim(now)
+    }
+
+    /// A handset is on the bus in a mode in which nobody can speak ADB with it: `why` says which, and what to do.
+    pub fn other_mode(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        self.rest(now, State::OtherMode, why)
+    }
+
+    /// Something is plugged in that the kernel does not get to know: `why` says what is known of it.
+    pub fn not_enumerated(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        self.rest(now, State::NotEnumerated, why)
+    }
+
+    /// Nothing is to be done until the bus tells of something else.
+    fn rest(&mut self, now: Moment, state: State, why: &str) -> Vec<Wish> {
+        let wishes = if self.has_way() { vec![Wish::Actor(Command::Close)] } else { Vec::new() };
+        self.disconnect();
+        if std::mem::discriminant(&self.state) == std::mem::discriminant(&state) {
+            why.clone_into(&mut self.why);
+        } else {
+            self.enter(now, state, why);
+        }
+        wishes
+    }
+
+    /// Whether its actor may hold a connection, or be making one.
+    fn has_way(&self) -> bool {
+        self.is_connected() || matches!(self.state, State::Claiming { .. } | State::Authorising { .. })
     }
 
     /// Nothing can be reached at the endpoint any more.
@@ -335,7 +366,7 @@ impl Life {
 
     fn advance_state(&mut self, now: Moment) -> Vec<Wish> {
         match &self.state {
-            State::Absent | State::Ready => Vec::new(),
+            State::Absent | State::NotEnumerated | State::OtherMode | State::Ready => Vec::new(),
             State::Detected => self.claim(now),
             State::Claiming { .. } => self.fail(now, "no answer to CNXN"),
             State::Authorising { .. } => self.fail(now, "nobody allowed this host on the phone's screen in 5 min"),

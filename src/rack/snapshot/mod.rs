@@ -1,6 +1,7 @@
 //! What everyone outside the model sees of the rack: one value, made anew after each change, and the shape of the JSON API.
 
 mod rollout;
+mod usb;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, Serial, SlotN
 use crate::clock::UnixMillis;
 
 pub use rollout::{RolloutPhoneState, RolloutPhoneView, RolloutState, RolloutView, WaveView};
+pub use usb::{ControllerView, Speed, UsbView};
 
 /// The whole rack at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct Snapshot {
     pub phones: Vec<PhoneView>,
     /// Every configured hub.
     pub hubs: Vec<HubView>,
+    /// Every USB controller of the host, where USB is scanned.
+    #[serde(default)]
+    pub controllers: Vec<ControllerView>,
     /// Rollouts, the newest first.
     pub rollouts: Vec<RolloutView>,
     /// The connection to the MQTT broker.
@@ -107,6 +112,10 @@ pub enum PhoneState {
     /// Known, not here.
     #[default]
     Absent,
+    /// Its hub says that something is plugged in, and the kernel has no device there.
+    NotEnumerated,
+    /// It is on USB in a mode in which nobody can speak ADB with it: fastboot, or files only.
+    OtherMode,
     /// Seen on USB or answering on its TCP address; nothing was said yet.
     Detected,
     /// Its ADB interface is being opened.
@@ -127,8 +136,10 @@ pub enum PhoneState {
 
 impl PhoneState {
     /// All states, in the order of the enum.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Absent,
+        Self::NotEnumerated,
+        Self::OtherMode,
         Self::Detected,
         Self::Claiming,
         Self::Authorising,
@@ -144,6 +155,8 @@ impl PhoneState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Absent => "absent",
+            Self::NotEnumerated => "not_enumerated",
+            Self::OtherMode => "other_mode",
             Self::Detected => "detected",
             Self::Claiming => "claiming",
             Self::Authorising => "authorising",
@@ -191,6 +204,9 @@ pub struct PhoneView {
     pub last_alive: Option<UnixMillis>,
     /// The power hub's port that feeds it.
     pub power: Option<PowerPort>,
+    /// What the bus shows of it, while it is on USB.
+    #[serde(default)]
+    pub usb: Option<UsbView>,
 }
 
 impl PhoneView {
@@ -214,6 +230,7 @@ impl PhoneView {
             line: LineView::default(),
             last_alive: None,
             power: None,
+            usb: None,
         }
     }
 }

@@ -330,6 +330,7 @@ fn profile(text: &str) -> Option<Profile> {
         model: "Sim".to_owned(),
         sdk: 34,
         imei: booted.then(|| imei.to_owned()),
+        android_id: None,
         booted,
         battery: None,
         agent: agent.parse().ok().filter(|_| booted).map(agent_of),

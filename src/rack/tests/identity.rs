@@ -1,0 +1,161 @@
+//! Who is who: names that stay, whatever a phone says of itself and wherever it is plugged in.
+
+use super::*;
+
+const ONE: &str = "usb:1-1";
+const TWO: &str = "usb:1-2";
+const NO_SERIAL: &str = "0123456789ABCDEF";
+
+fn is(serial: &str, imei: Option<&str>, android_id: Option<&str>) -> Profile {
+    Profile { imei: imei.map(str::to_owned), android_id: android_id.map(str::to_owned), ..profile(serial, Some(1)) }
+}
+
+impl Bench {
+    /// Plugs a handset in whose descriptor says `descriptor` and whose Android says `profile`.
+    fn joins(&mut self, at: &str, descriptor: &str, profile: Profile) -> Vec<Command> {
+        let mut commands = self.plugged(at, descriptor);
+        commands.extend(self.phone_at(at, phone::Event::Opened { model: None, features: Vec::new() }));
+        commands.extend(self.phone_at(at, phone::Event::Profile(profile)));
+        commands
+    }
+
+    /// Everyone but the empty slot of the bench.
+    fn here(&self) -> Vec<(String, String)> {
+        let views = self.rack.snapshot(self.now).phones.into_iter().filter(|view| view.id.as_str() != "A1");
+        views
+            .map(|view| (view.id.to_string(), view.endpoint.map_or("nowhere".to_owned(), |at| at.to_string())))
+            .collect()
+    }
+}
+
+fn at(seen: &[(String, String)]) -> Vec<(&str, &str)> {
+    seen.iter().map(|(id, at)| (id.as_str(), at.as_str())).collect()
+}
+
+#[test]
+fn a_descriptor_with_another_serial_leaves_no_ghost_and_is_known_the_next_time() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.joins(ONE, "DESCRIPTOR", is("REAL", None, None));
+    assert_eq!(at(&bench.here()), [("REAL", ONE)]);
+    bench.unplugged(ONE);
+    bench.plugged(TWO, "DESCRIPTOR");
+    assert_eq!(at(&bench.here()), [("REAL", TWO)], "before a word of ADB");
+}
+
+#[test]
+fn two_phones_behind_one_descriptor_serial_keep_their_own_names() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.joins(ONE, "MAKER", is("P1", None, None));
+    bench.joins(TWO, "MAKER", is("P2", None, None));
+    assert_eq!(at(&bench.here()), [("P1", ONE), ("P2", TWO)]);
+    bench.unplugged(ONE);
+    bench.unplugged(TWO);
+    bench.joins(ONE, "MAKER", is("P2", None, None));
+    bench.joins(TWO, "MAKER", is("P1", None, None));
+    assert_eq!(at(&bench.here()), [("P1", TWO), ("P2", ONE)]);
+}
+
+#[test]
+fn a_serial_that_is_none_is_completed_by_imei_android_id_or_place() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.joins(ONE, NO_SERIAL, is(NO_SERIAL, Some("490154203237518"), None));
+    bench.joins(TWO, NO_SERIAL, is(NO_SERIAL, None, Some("9774d56d682e549c")));
+    bench.joins("usb:1-3", NO_SERIAL, is(NO_SERIAL, None, None));
+    let seen = bench.here();
+    let names: Vec<&str> = seen.iter().map(|(id, _)| id.as_str()).collect();
+    let expected =
+        ["0123456789ABCDEF@usb:1-3", "0123456789ABCDEF~490154203237518", "0123456789ABCDEF~9774d56d682e549c"];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn twins_are_called_the_same_whichever_was_first() {
+    let names = |order: [(&str, &str); 2]| {
+        let mut bench = Bench::new(Rung::Reopen);
+        for (place, imei) in order {
+            bench.joins(place, "TWIN", is("TWIN", Some(imei), None));
+        }
+        bench.here()
+    };
+    let one = names([(ONE, "111111111111111"), (TWO, "222222222222222")]);
+    let other = names([(TWO, "222222222222222"), (ONE, "111111111111111")]);
+    assert_eq!(one, other);
+    assert_eq!(at(&one), [("TWIN~111111111111111", ONE), ("TWIN~222222222222222", TWO)]);
+}
+
+#[test]
+fn a_renamed_phone_is_available_under_its_new_name_only() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.joins(ONE, "TWIN", is("TWIN", Some("111111111111111"), None));
+    let told = rollout_commands(bench.plugged(TWO, "TWIN"));
+    let gone =
+        |told: &RolloutCommand| matches!(told, RolloutCommand::Unavailable { phone, .. } if phone.as_str() == "TWIN");
+    let here = |told: &RolloutCommand| matches!(told, RolloutCommand::Available { phone, .. } if phone.as_str() == "TWIN~111111111111111");
+    assert!(told.iter().any(gone) && told.iter().any(here), "{told:?}");
+}
+
+#[test]
+fn nothing_is_renamed_while_a_rollout_installs_on_it() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.joins(ONE, "TWIN", is("TWIN", Some("111111111111111"), None));
+    bench.event(Event::Rollout(RolloutEvent::Install { phone: PhoneId::new("TWIN"), order: order(2) }));
+    bench.plugged(TWO, "TWIN");
+    assert_eq!(at(&bench.here()), [("TWIN", ONE), ("TWIN@usb:1-2", TWO)]);
+    bench.phone_at(ONE, phone::Event::Installed { rollout: order(2).rollout, result: Ok(agent(2)) });
+    bench.phone_at(ONE, phone::Event::Profile(is("TWIN", Some("111111111111111"), None)));
+    assert_eq!(at(&bench.here())[1], ("TWIN~111111111111111", ONE));
+}
+
+#[test]
+fn a_phone_keeps_its_name_when_its_twin_leaves_and_when_an_answer_is_missing() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.joins(ONE, "TWIN", is("TWIN", Some("111111111111111"), None));
+    bench.joins(TWO, "TWIN", is("TWIN", Some("222222222222222"), None));
+    bench.unplugged(ONE);
+    bench.phone_at(TWO, phone::Event::Profile(is("TWIN", None, None)));
+    assert_eq!(at(&bench.here())[1], ("TWIN~222222222222222", TWO));
+}
+
+#[test]
+fn a_move_is_told_with_both_places() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.joins(ONE, "P1", is("P1", None, None));
+    bench.unplugged(ONE);
+    let appeared = Event::Appeared { endpoint: TWO.parse().unwrap(), serial: Some(Serial::new("P1")) };
+    let changes = bench.rack.apply(bench.now, appeared).changes;
+    let moved = Change::Moved { phone: PhoneId::new("P1"), from: ONE.to_owned(), to: TWO.to_owned() };
+    assert!(changes.contains(&moved), "{changes:?}");
+}
+
+#[test]
+fn a_port_without_a_device_says_nothing_of_who_is_in_it() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.joins(ONE, "P1", is("P1", None, None));
+    bench.unplugged(ONE);
+    let why = "hub usb1 says that something is plugged in".to_owned();
+    bench.event(Event::NotEnumerated { endpoint: ONE.parse().unwrap(), why: why.clone() });
+    let view =
+        bench.rack.snapshot(bench.now).phones.into_iter().find(|view| view.endpoint == Some(ONE.parse().unwrap()));
+    let view = view.unwrap();
+    assert_eq!((view.state, view.why), (PhoneState::NotEnumerated, why));
+    bench.joins(TWO, "P1", is("P1", None, None));
+    assert_eq!(
+        at(&bench.here()),
+        [("P1", TWO), (ONE, ONE)],
+        "the phone is where it is seen, the port is still in trouble"
+    );
+    bench.joins(ONE, "P2", is("P2", None, None));
+    assert_eq!(at(&bench.here()), [("P1", TWO), ("P2", ONE)]);
+}
+
+#[test]
+fn another_mode_is_shown_until_the_handset_leaves() {
+    let mut bench = Bench::new(Rung::Reopen);
+    let why = "it is in fastboot: restart it".to_owned();
+    let event = Event::OtherMode { endpoint: ONE.parse().unwrap(), serial: Some(Serial::new("P1")), why: why.clone() };
+    assert_eq!(bench.event(event).len(), 1, "rollouts hear that it is not available, nothing is opened");
+    let view = bench.rack.snapshot(bench.now).phones.pop().unwrap();
+    assert_eq!((view.id.as_str(), view.state, view.why), ("P1", PhoneState::OtherMode, why));
+    bench.unplugged(ONE);
+    assert_eq!(bench.rack.snapshot(bench.now).phones.pop().unwrap().state, PhoneState::Absent);
+}
