@@ -6,7 +6,9 @@ use super::event::{Event, Fault};
 use super::stream::Acknowledgement;
 use super::{Connection, Life};
 use crate::adb::banner::{Banner, host_banner};
-use crate::adb::message::{Checksums, Command, Message, PAYLOAD_MAX, VERSION_CHECKSUM, VERSION_SKIP_CHECKSUM};
+use crate::adb::message::{
+    Checksums, Command, Framing, Message, PAYLOAD_MAX, VERSION_CHECKSUM, VERSION_SKIP_CHECKSUM,
+};
 use crate::clock::{Deadline, Moment};
 
 /// The kinds of AUTH.
@@ -117,22 +119,24 @@ impl Connection {
     }
 
     fn receive_hello(&mut self, message: &Message) {
-        let (version, payload_max) = (message.header.arg0, message.header.arg1);
-        if version < VERSION_CHECKSUM {
-            self.fail(Fault::Version { seen: version });
-            return;
+        match agreed(message) {
+            Ok(agreed) => {
+                self.online(agreed);
+                self.events.push_back(Event::Online(Banner::parse(&message.payload)));
+            }
+            Err(fault) => self.fail(fault),
         }
-        if payload_max < PAYLOAD_MAX_MIN {
-            self.fail(Fault::PayloadMax { seen: payload_max });
-            return;
+    }
+
+    /// The first CNXN was what an earlier connection had asked for and never read; this one is meant. It changes nothing unless
+    /// another adbd sends it.
+    pub(super) fn receive_hello_again(&mut self, message: &Message) {
+        let same = agreed(message).is_ok_and(|(framing, acknowledgement)| {
+            framing == self.framing && acknowledgement == self.acknowledgement
+        });
+        if !same {
+            self.fail(Fault::Restarted);
         }
-        let banner = Banner::parse(&message.payload);
-        let checksums = if version < VERSION_SKIP_CHECKSUM { Checksums::Verified } else { Checksums::Skipped };
-        let acknowledgement =
-            if banner.offers("delayed_ack") { Acknowledgement::Delayed } else { Acknowledgement::Each };
-        let payload_max = usize::try_from(payload_max).map_or(PAYLOAD_MAX, |max| max.min(PAYLOAD_MAX));
-        self.online(payload_max, checksums, acknowledgement);
-        self.events.push_back(Event::Online(banner));
     }
 
     fn receive_auth(&mut self, message: &Message, now: Moment) {
@@ -157,4 +161,20 @@ impl Connection {
         handshake.until = now + self.waits.answer;
         self.events.push_back(Event::Sign { token, attempt });
     }
+}
+
+/// What a handset's CNXN comes to, beside farmhand's own.
+fn agreed(hello: &Message) -> Result<(Framing, Acknowledgement), Fault> {
+    let (version, payload_max) = (hello.header.arg0, hello.header.arg1);
+    if version < VERSION_CHECKSUM {
+        return Err(Fault::Version { seen: version });
+    }
+    if payload_max < PAYLOAD_MAX_MIN {
+        return Err(Fault::PayloadMax { seen: payload_max });
+    }
+    let checksums = if version < VERSION_SKIP_CHECKSUM { Checksums::Verified } else { Checksums::Skipped };
+    let delayed = Banner::parse(&hello.payload).offers("delayed_ack");
+    let acknowledgement = if delayed { Acknowledgement::Delayed } else { Acknowledgement::Each };
+    let payload_max = usize::try_from(payload_max).map_or(PAYLOAD_MAX, |max| max.min(PAYLOAD_MAX));
+    Ok((Framing { payload_max, checksums }, acknowledgement))
 }

@@ -32,7 +32,7 @@ pub use event::{EndReason, Event, Fault, Output, StreamId, Violation};
 pub use handshake::AuthAnswer;
 pub use stream::{RECEIVE_WINDOW, SEND_QUEUE_BYTES};
 
-use crate::adb::message::{Checksums, Command, Framing, Message};
+use crate::adb::message::{Command, Framing, Message};
 use crate::clock::{Deadline, Moment};
 use handshake::Handshake;
 use stream::{Acknowledgement, Phase, Stream};
@@ -51,7 +51,8 @@ pub const ANSWERS_MAX: usize = 1024;
 pub struct Waits {
     /// The handset's first answer, and its answer to a signature. A phone under load takes seconds.
     pub answer: Duration,
-    /// Somebody to allow the key on the screen.
+    /// Somebody to allow the key on the screen. The dialog goes with the connection, so that this is longer than anyone who was
+    /// called needs to come.
     pub person: Duration,
     /// The answer to OPEN.
     pub open: Duration,
@@ -63,7 +64,7 @@ impl Default for Waits {
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(10),
-            person: Duration::from_secs(300),
+            person: Duration::from_secs(1800),
             open: Duration::from_secs(15),
             acknowledgement: Duration::from_secs(120),
         }
@@ -110,8 +111,17 @@ pub struct Connection {
 #[derive(Debug)]
 enum Life {
     Greeting(Handshake),
-    Online,
+    Online(Heard),
     Lost,
+}
+
+/// What the handset has said since its CNXN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// Nothing: that CNXN may have been the answer to an earlier connection, left in the pipe.
+    Nothing,
+    /// A word about a stream of this connection, so that its CNXN was meant for this one.
+    Streams,
 }
 
 impl Connection {
@@ -146,7 +156,9 @@ impl Connection {
         match self.life {
             Life::Lost => {}
             Life::Greeting(_) => self.receive_greeting(message, now),
-            Life::Online => match message.header.command {
+            Life::Online(heard) => match message.header.command {
+                Command::Connect if heard == Heard::Nothing => self.receive_hello_again(&message),
+                Command::Auth if heard == Heard::Nothing => self.fail(Fault::Restarted),
                 Command::Connect => self.fail(Fault::Restarted),
                 Command::Auth | Command::Tls | Command::Sync => {}
                 Command::Open => self.receive_open(&message, now),
@@ -156,6 +168,7 @@ impl Connection {
             },
         }
     }
+
 
     /// Lets time pass: whatever waited too long ends.
     pub fn advance(&mut self, now: Moment) {
@@ -195,7 +208,7 @@ impl Connection {
     /// # Errors
     /// Why not even OPEN can be sent.
     pub fn open(&mut self, service: &str, now: Moment) -> Result<StreamId, OpenRefused> {
-        if !matches!(self.life, Life::Online) {
+        if !matches!(self.life, Life::Online(_)) {
             return Err(OpenRefused::NotOnline);
         }
         if self.streams.len() - self.incoming >= STREAMS_MAX {
@@ -253,6 +266,14 @@ impl Connection {
         self.end(id, EndReason::ByUs, Notify::Peer);
     }
 
+    /// Ends a stream once all that was given to `send` is on its way.
+    pub fn finish(&mut self, id: StreamId, now: Moment) {
+        let data_left = self.streams.get_mut(&id).is_some_and(Stream::finish);
+        if !data_left {
+            self.close(id, now);
+        }
+    }
+
     /// The next message for the handset: called whenever the way is free. OKAY and CLSE go first, then the streams' data in turn.
     pub fn next_transmit(&mut self, now: Moment) -> Option<Message> {
         if let Some(answer) = self.answers.pop_front() {
@@ -276,6 +297,9 @@ impl Connection {
             if stream.became_writable() {
                 self.events.push_back(Event::Writable { id });
             }
+            if stream.is_finished() {
+                self.end(id, EndReason::ByUs, Notify::Peer);
+            }
             self.schedule_write(id);
             return Some(Message::new(Command::Write, id.0, remote, payload, self.framing.checksums));
         }
@@ -289,7 +313,7 @@ impl Connection {
         }
         let greeting = match &self.life {
             Life::Greeting(handshake) => handshake.deadline(),
-            Life::Online | Life::Lost => None,
+            Life::Online(_) | Life::Lost => None,
         };
         let streams = self.streams.values().map(Stream::deadline);
         Output::Idle(streams.fold(greeting, Deadline::earlier))
@@ -336,6 +360,9 @@ impl Connection {
         };
         let taken = match stream.phase {
             Phase::Opening { .. } => {
+                if let Life::Online(heard) = &mut self.life {
+                    *heard = Heard::Streams;
+                }
                 stream.remote = remote;
                 let window = stream.window_of(&message.payload, self.framing.payload_max);
                 let taken = window.and_then(|window| stream.opened(window));
@@ -424,10 +451,10 @@ impl Connection {
         }
     }
 
-    fn online(&mut self, payload_max: usize, checksums: Checksums, acknowledgement: Acknowledgement) {
-        self.framing = Framing { payload_max, checksums };
+    fn online(&mut self, (framing, acknowledgement): (Framing, Acknowledgement)) {
+        self.framing = framing;
         self.acknowledgement = acknowledgement;
-        self.life = Life::Online;
+        self.life = Life::Online(Heard::Nothing);
     }
 }
 

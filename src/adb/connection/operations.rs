@@ -36,6 +36,10 @@ struct World {
     open: BTreeSet<StreamId>,
     ended: BTreeSet<StreamId>,
     lost: bool,
+    /// Streams that were told to end behind their last byte.
+    finishing: BTreeSet<StreamId>,
+    /// Streams that were told to end at once.
+    closed: BTreeSet<StreamId>,
     /// Bytes of each stream: taken by `send` but not yet seen in a WRTE; come by WRTE but not consumed; consumed in all;
     /// acknowledged in all.
     sending: BTreeMap<StreamId, VecDeque<u8>>,
@@ -62,6 +66,8 @@ impl World {
             open: BTreeSet::new(),
             ended: BTreeSet::new(),
             lost: false,
+            finishing: BTreeSet::new(),
+            closed: BTreeSet::new(),
             sending: BTreeMap::new(),
             waiting: BTreeMap::new(),
             consumed: BTreeMap::new(),
@@ -92,13 +98,14 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.byte() % 14 {
+        match self.byte() % 15 {
             0 => self.greet(),
             1 => self.open(),
             2 => self.send(),
             3 => self.consume(),
             4 => {
                 let id = self.stream();
+                self.closed.extend(self.open.get(&id));
                 self.core.close(id, self.now);
             }
             5 => {
@@ -121,6 +128,11 @@ impl World {
             8 => self.honest(),
             9 if self.byte() == 7 => self.core.fail(Fault::Io("unplugged".to_owned())),
             9..=11 => self.honest(),
+            12 => {
+                let id = self.stream();
+                self.core.finish(id, self.now);
+                self.finishing.extend(self.open.get(&id));
+            }
             _ => self.transmit(),
         }
     }
@@ -146,6 +158,7 @@ impl World {
         let bytes: Vec<u8> = (0..len).map(|_| self.count()).collect();
         if self.core.send(id, bytes.clone().into()).is_ok() {
             assert!(self.open.contains(&id), "{id} takes data and is not open");
+            assert!(!self.finishing.contains(&id), "{id} takes data behind its end");
             self.sending.entry(id).or_default().extend(bytes);
         }
     }
@@ -286,6 +299,10 @@ impl World {
             }
             Event::Closed { id, reason } => {
                 assert!(self.open.remove(&id) && self.ended.insert(id), "{id} ended twice: {reason:?}");
+                if reason == EndReason::ByUs && self.finishing.contains(&id) && !self.closed.contains(&id) {
+                    let left = self.sending.get(&id).map_or(0, VecDeque::len);
+                    assert_eq!(left, 0, "{id} was ended before its last bytes");
+                }
                 let early = matches!(reason, EndReason::Lost(_)) && self.lost;
                 assert!(!early, "the connection's end was told before its streams'");
             }

@@ -50,6 +50,8 @@ pub(super) struct Stream {
     outgoing_len: usize,
     /// Somebody was told that it is full.
     full: bool,
+    /// Nothing more will be given for sending: the stream ends behind the last byte.
+    finishing: bool,
     /// What the handset would take without any on its way, in bytes.
     window: u64,
     /// Bytes on their way to the handset.
@@ -76,6 +78,7 @@ impl Stream {
             outgoing: VecDeque::new(),
             outgoing_len: 0,
             full: false,
+            finishing: false,
             window: 0,
             unacknowledged: 0,
             stalled_at: None,
@@ -107,6 +110,9 @@ impl Stream {
 
     /// Takes bytes for sending.
     pub(super) fn push(&mut self, bytes: Bytes) -> Result<(), Bytes> {
+        if self.finishing {
+            return Err(bytes);
+        }
         if self.outgoing_len > 0 && self.outgoing_len + bytes.len() > SEND_QUEUE_BYTES {
             self.full = true;
             return Err(bytes);
@@ -116,6 +122,17 @@ impl Stream {
             self.outgoing.push_back(bytes);
         }
         Ok(())
+    }
+
+    /// Takes no more bytes. Returns whether some are left to be sent.
+    pub(super) fn finish(&mut self) -> bool {
+        self.finishing = true;
+        self.outgoing_len > 0
+    }
+
+    /// Whether it ends now: all was sent.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finishing && self.outgoing_len == 0
     }
 
     /// How many bytes the next WRTE has; 0 if none may go.

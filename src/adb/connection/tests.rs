@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::adb::message::{PAYLOAD_MAX, VERSION_CHECKSUM, VERSION_SKIP_CHECKSUM};
+use crate::adb::message::{Checksums, PAYLOAD_MAX, VERSION_CHECKSUM, VERSION_SKIP_CHECKSUM};
 
 const T0: Moment = Moment::START;
 const WINDOW: u32 = 32 << 20;
@@ -87,9 +87,9 @@ fn each_key_is_tried_then_the_public_key_is_offered_for_minutes() {
     core.answer_auth(AuthAnswer::PublicKey("QAAA me@here".to_owned()), T0);
     assert_eq!(sent(&mut core)[0].payload.as_ref(), b"QAAA me@here\0");
     assert_eq!(events(&mut core), [Event::AuthorisationWanted]);
-    core.advance(at(299));
-    assert_eq!(deadline(&mut core).unwrap().at, at(300));
-    core.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 4096, b"device::"), at(299));
+    core.advance(at(1799));
+    assert_eq!(deadline(&mut core).unwrap().at, at(1800));
+    core.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 4096, b"device::"), at(1799));
     assert!(matches!(events(&mut core)[..], [Event::Online(_)]));
     assert_eq!(deadline(&mut core), None);
 }
@@ -114,6 +114,26 @@ fn what_an_earlier_connection_left_is_skipped() {
     assert_eq!(events(&mut core), []);
     core.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 4096, b"device::"), T0);
     assert!(matches!(events(&mut core)[..], [Event::Online(_)]));
+}
+
+#[test]
+fn an_answer_to_an_earlier_connection_is_told_from_the_one_that_is_meant() {
+    let hello = |payload_max| message(Command::Connect, VERSION_SKIP_CHECKSUM, payload_max, b"device::features=shell_v2");
+    let mut core = online_with("shell_v2", 4096);
+    let id = core.open("shell:true", T0).unwrap();
+    core.receive(hello(4096), T0);
+    assert_eq!(events(&mut core), [], "the first CNXN was left from before");
+    core.receive(message(Command::Okay, 70, id.0, b""), T0);
+    assert_eq!(events(&mut core), [Event::Opened { id }]);
+    core.receive(hello(4096), T0);
+    assert_eq!(events(&mut core).last(), Some(&Event::Lost(Fault::Restarted)), "adbd was started anew");
+
+    let mut core = online_with("shell_v2", 4096);
+    core.receive(hello(1 << 20), T0);
+    assert_eq!(events(&mut core), [Event::Lost(Fault::Restarted)], "what was agreed does not hold");
+    let mut core = online_with("shell_v2", 4096);
+    core.receive(message(Command::Auth, 1, 0, &[1; 20]), T0);
+    assert_eq!(events(&mut core), [Event::Lost(Fault::Restarted)], "it has not let this host in");
 }
 
 #[test]

@@ -11,6 +11,9 @@ use super::{Command, Greeted};
 use crate::adb::banner::Banner;
 use crate::adb::connection::{EndReason, Fault, OpenRefused, StreamId};
 
+/// How many streams of the handset may wait for whoever listens; one more is refused.
+const INCOMING_WAITING_MAX: usize = 16;
+
 /// A handset that is online. Cheap to clone; each call opens a stream of its own.
 #[derive(Clone, Debug)]
 pub struct Adb {
@@ -83,6 +86,18 @@ impl Adb {
         }
     }
 
+    /// Takes the streams that the handset opens to `service`, such as `tcp:5000` behind a reverse tunnel. Others are refused, and so
+    /// are those for which nobody called [`Incoming::next`] in time. A later listener takes an earlier one's place.
+    ///
+    /// # Errors
+    /// Why the connection has ended.
+    pub async fn listen(&self, service: impl Into<String>) -> Result<Incoming, Fault> {
+        let (to, streams) = mpsc::channel(INCOMING_WAITING_MAX);
+        let command = Command::Listen { service: service.into(), to };
+        self.shared.commands.send(command).await.map_err(|_| self.fault())?;
+        Ok(Incoming { streams })
+    }
+
     /// Waits until the connection has ended, and tells why.
     pub async fn closed(&self) -> Fault {
         let mut end = self.shared.end.clone();
@@ -99,6 +114,19 @@ impl Adb {
 
     fn fault(&self) -> Fault {
         self.shared.end.borrow().clone().unwrap_or(Fault::Ended)
+    }
+}
+
+/// Streams that the handset opens to one service. Dropping it has further ones refused.
+#[derive(Debug)]
+pub struct Incoming {
+    streams: mpsc::Receiver<Stream>,
+}
+
+impl Incoming {
+    /// The next stream, already accepted; none once the connection has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Stream> {
+        self.streams.recv().await
     }
 }
 
@@ -173,6 +201,13 @@ impl Stream {
 
     /// Closes the stream; the same as dropping it.
     pub fn close(self) {}
+
+    /// Closes the stream once all that was written is on its way. What the handset still sends is lost.
+    pub async fn finish(self) {
+        // Room in the queue is waited for, so that the end comes behind all writes. The task may be gone: then the stream is, too.
+        let _ = self.commands.send(Command::Finish { id: self.id }).await;
+        self.inbox.until_ended().await;
+    }
 }
 
 impl Drop for Stream {

@@ -64,6 +64,13 @@ impl Inbox {
         self.content().end.clone()
     }
 
+    /// Waits for the stream's end, and drops what still comes.
+    pub(super) async fn until_ended(&self) {
+        while self.ended().is_none() {
+            self.changed().await;
+        }
+    }
+
     /// The next bytes, before them nothing was lost; or the end.
     pub(super) fn take(&self) -> Option<Mail> {
         let mut content = self.content();

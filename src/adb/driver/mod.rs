@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 use tracing::Instrument as _;
 
-pub use handle::{Adb, OpenError, Stream, StreamError};
+pub use handle::{Adb, Incoming, OpenError, Stream, StreamError};
 
 use super::auth::KeyRing;
 use super::banner::Banner;
@@ -106,6 +106,7 @@ pub async fn connect<T: Transport>(
         started,
         keys,
         entries: BTreeMap::new(),
+        listeners: BTreeMap::new(),
         handles: Handles { commands: commands.downgrade(), dropped: dropped.clone() },
         ready: Some(ready),
         authorisation_wanted: options.authorisation_wanted,
@@ -132,6 +133,10 @@ enum Command {
     Open { service: String, reply: oneshot::Sender<Result<Stream, OpenError>> },
     Send { id: StreamId, bytes: Bytes, reply: oneshot::Sender<Result<(), EndReason>> },
     Consumed { id: StreamId, len: usize },
+    /// The stream ends behind what was given for sending.
+    Finish { id: StreamId },
+    /// Streams that the handset opens to this service go there.
+    Listen { service: String, to: mpsc::Sender<Stream> },
 }
 
 /// What a new stream's handle needs. Weak, so that the task ends with the last handle.
@@ -164,6 +169,8 @@ struct Task<W> {
     started: Instant,
     keys: Arc<KeyRing>,
     entries: BTreeMap<StreamId, Entry>,
+    /// Who takes the streams that the handset opens, by service.
+    listeners: BTreeMap<String, mpsc::Sender<Stream>>,
     handles: Handles,
     ready: Option<oneshot::Sender<Greeted>>,
     authorisation_wanted: Option<oneshot::Sender<()>>,
@@ -250,6 +257,11 @@ impl<W: Writer> Task<W> {
                 self.unpark(id);
             }
             Command::Consumed { id, len } => self.core.consumed(id, len),
+            Command::Finish { id } => self.core.finish(id, self.now()),
+            Command::Listen { service, to } => {
+                self.listeners.retain(|_, to| !to.is_closed());
+                self.listeners.insert(service, to);
+            }
         }
     }
 
@@ -286,10 +298,7 @@ impl<W: Writer> Task<W> {
                     drop(ready.send(Greeted { banner, payload_max }));
                 }
             }
-            Event::Incoming { id, service } => {
-                tracing::debug!(%id, service, "refused a stream that the handset opened: nothing listens for it");
-                self.core.close(id, self.now());
-            }
+            Event::Incoming { id, service } => self.incoming(id, service),
             Event::Opened { id } => self.opened(id),
             Event::Data { id, bytes } => {
                 if let Some(entry) = self.entries.get(&id) {
@@ -304,6 +313,20 @@ impl<W: Writer> Task<W> {
                 self.ready = None;
             }
         }
+    }
+
+    /// The handset opens a stream: it is for whoever listens, and has room for one more.
+    fn incoming(&mut self, id: StreamId, service: String) {
+        let listener = self.listeners.get(&service).and_then(|to| to.try_reserve().ok());
+        let (Some(room), Some(commands)) = (listener, self.handles.commands.upgrade()) else {
+            tracing::debug!(%id, service, "refused a stream that the handset opened: nobody takes it");
+            self.core.close(id, self.now());
+            return;
+        };
+        let inbox = Arc::<Inbox>::default();
+        room.send(Stream::new(id, inbox.clone(), commands, self.handles.dropped.clone()));
+        self.core.accept(id);
+        self.entries.insert(id, Entry { inbox, service, opening: None, parked: VecDeque::new() });
     }
 
     fn opened(&mut self, id: StreamId) {

@@ -25,8 +25,9 @@ use crate::rack::snapshot::{InstalledAgent, PhoneState};
 
 /// The longest that claiming the interface and CNXN may take; the actor gives up earlier by itself.
 const CLAIM_MAX: Duration = Duration::from_secs(15);
-/// How long somebody has for the tap on the phone's screen: the dialog is dead once the connection is gone.
-const AUTHORISE_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long somebody has for the tap on the phone's screen: the dialog is dead once the connection is gone, and a new one makes a
+/// new dialog.
+const AUTHORISE_MAX: Duration = Duration::from_secs(20 * 60);
 /// The longest that reading a profile may take.
 const PROFILE_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at a phone whose Android is still starting.
@@ -369,7 +370,7 @@ impl Life {
             State::Absent | State::NotEnumerated | State::OtherMode | State::Ready => Vec::new(),
             State::Detected => self.claim(now),
             State::Claiming { .. } => self.fail(now, "no answer to CNXN"),
-            State::Authorising { .. } => self.fail(now, "nobody allowed this host on the phone's screen in 5 min"),
+            State::Authorising { .. } => self.fail(now, "nobody allowed this host on the phone's screen in 20 min"),
             State::Online { .. } => self.fail(now, "Android did not finish starting in 5 min"),
             State::Provisioning { work: Work::AgentLater { tries, .. }, .. } => {
                 let tries = *tries;
