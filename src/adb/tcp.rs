@@ -80,8 +80,11 @@ impl Reader for TcpReader {
             self.ahead.reserve(READ_AHEAD);
             self.socket.read_buf(&mut self.ahead).await?;
         }
-        let len = self.ahead.len().min(want);
-        Ok(self.ahead.split_to(len).freeze())
+        if self.ahead.len() <= want {
+            // Nothing is held on to, so that an idle connection costs no buffer.
+            return Ok(std::mem::take(&mut self.ahead).freeze());
+        }
+        Ok(self.ahead.split_to(want).freeze())
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use farmhand::adb::banner::PeerKind;
 use farmhand::adb::connection::{EndReason, Fault};
-use farmhand::adb::driver::OpenError;
-use farmhand::adb::services::sync::{FileStat, RemoteFile, SyncError};
+use farmhand::adb::driver::{Adb, OpenError};
+use farmhand::adb::services::Source;
+use farmhand::adb::services::sync::{FileStat, PushOptions, RemoteFile, SyncError};
 use tokio::io::ReadBuf;
 
 use crate::adbd::with_adbd;
@@ -118,7 +119,7 @@ fn a_shell_round_trip_takes_milliseconds() {
 }
 
 /// Bytes that no two places share.
-fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let words = (0..len.div_ceil(8)).flat_map(|_| {
         state ^= state << 13;
@@ -127,6 +128,10 @@ fn noise(len: usize) -> Vec<u8> {
         state.to_le_bytes()
     });
     words.take(len).collect()
+}
+
+async fn push(adb: &Adb, content: &[u8], to: &RemoteFile) -> Result<u64, SyncError> {
+    adb.push(content, to, &PushOptions::default()).await
 }
 
 fn remote(path: &Path) -> RemoteFile {
@@ -142,12 +147,12 @@ fn a_pushed_file_arrives_byte_for_byte_with_mode_and_time() {
         assert_eq!(adb.stat(&to.path).await.unwrap(), None);
         // Neither a multiple of a DATA nor of a payload.
         let file = noise((8 << 20) + 12_345);
-        assert_eq!(adb.push(file.as_slice(), &to).await.unwrap(), file.len() as u64);
+        assert_eq!(push(&adb, &file, &to).await.unwrap(), file.len() as u64);
         assert!(std::fs::read(&to.path).unwrap() == file, "the bytes differ");
         // adbd gives group and others what the owner has.
         let stat = FileStat { mode: 0o100_666, size: file.len() as u64, mtime_s: 1_700_000_000 };
         assert_eq!(adb.stat(&to.path).await.unwrap(), Some(stat));
-        assert_eq!(adb.push(&b""[..], &to).await.unwrap(), 0);
+        assert_eq!(push(&adb, b"", &to).await.unwrap(), 0);
         assert_eq!(std::fs::read(&to.path).unwrap(), b"");
         drop(dir);
     });
@@ -161,7 +166,7 @@ fn a_push_that_can_not_be_is_told_with_its_reason() {
     with_adbd(async move |adbd| {
         let adb = adbd.connect().await;
         for len in [10, 5 << 20] {
-            let error = adb.push(noise(len).as_slice(), &to).await.unwrap_err();
+            let error = push(&adb, &noise(len), &to).await.unwrap_err();
             assert!(matches!(&error, SyncError::Failed(why) if why.contains("irectory")), "{len}: {error}");
         }
         assert_eq!(adb.stat("/").await.unwrap().map(|stat| stat.mode & 0o170_000), Some(0o040_000));
@@ -176,7 +181,10 @@ fn a_file_that_ends_in_the_middle_of_its_push_leaves_the_connection_alone() {
     with_adbd(async move |adbd| {
         let adb = adbd.connect().await;
         let broken = failing(noise(3 << 20));
-        assert!(matches!(adb.push(broken, &to).await, Err(SyncError::Source(_))));
+        assert!(matches!(
+            adb.push(Source::stream(broken), &to, &PushOptions::default()).await,
+            Err(SyncError::Source(_))
+        ));
         assert_eq!(adb.shell("echo alive").await.unwrap().text(), "alive");
         drop(dir);
     });

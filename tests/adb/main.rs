@@ -3,5 +3,6 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "what a test needs and does not find ends it")]
 
 mod adbd;
+mod files;
 mod google;
 mod phone;

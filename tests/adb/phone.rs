@@ -9,9 +9,9 @@ use std::time::Duration;
 use farmhand::adb::connection::{EndReason, Fault, Waits};
 use farmhand::adb::driver::{Adb, ConnectError, ConnectOptions, connect};
 use farmhand::adb::message::{Checksums, Command as MessageCommand, Decoder, Framing, Message};
-use farmhand::adb::services::RebootTarget;
 use farmhand::adb::services::install::{InstallFlag, InstallOptions};
-use farmhand::adb::services::sync::{RemoteFile, SyncError};
+use farmhand::adb::services::sync::{PushOptions, RemoteFile, SyncError};
+use farmhand::adb::services::{RebootTarget, Source};
 use farmhand::adb::tcp::TcpTransport;
 use farmhand::phone::{InstallFailureClass, OpenFault};
 use handset::{
@@ -246,6 +246,10 @@ async fn garbage_after_the_greeting_is_told_by_its_field() {
     );
 }
 
+async fn push<'a>(adb: &Adb, source: impl Into<Source<'a>>) -> Result<u64, SyncError> {
+    adb.push(source, &remote(), &PushOptions::default()).await
+}
+
 fn remote() -> RemoteFile {
     RemoteFile { path: "/data/local/tmp/file".to_owned(), mode: 0o644, mtime_s: 1_700_000_000 }
 }
@@ -274,7 +278,7 @@ impl<F: Fn() + Unpin> tokio::io::AsyncRead for Pulling<F> {
 async fn an_unplug_in_the_middle_of_a_push_ends_it_with_the_connections_reason() {
     for profile in [modern(), modern().with("delayed_ack"), Profile::old("hammerhead", "Nexus 5")] {
         let (adb, cable) = online(&Phone::new(""), profile, Waits::default()).await;
-        let error = adb.push(source(|| cable.unplug.notify_one()), &remote()).await.unwrap_err();
+        let error = push(&adb, Source::stream(source(|| cable.unplug.notify_one()))).await.unwrap_err();
         let fault = adb.closed().await;
         assert!(matches!(fault, Fault::Ended | Fault::Io(_)), "{fault}");
         assert!(matches!(&error, SyncError::Stream(error) if error.reason == EndReason::Lost(fault)), "{error}");
@@ -285,7 +289,7 @@ async fn an_unplug_in_the_middle_of_a_push_ends_it_with_the_connections_reason()
 async fn a_phone_that_stalls_in_the_middle_of_a_push_meets_a_deadline() {
     for profile in [modern(), modern().with("delayed_ack")] {
         let (adb, cable) = online(&Phone::new(""), profile, Waits { acknowledgement: SHORT, ..Waits::default() }).await;
-        let error = adb.push(source(|| cable.hang.notify_one()), &remote()).await.unwrap_err();
+        let error = push(&adb, Source::stream(source(|| cable.hang.notify_one()))).await.unwrap_err();
         let why = "the acknowledgement of what was written";
         assert!(matches!(&error, SyncError::Stream(error) if error.reason == EndReason::Timeout { why }), "{error}");
     }
@@ -297,7 +301,7 @@ async fn a_file_arrives_on_phones_of_every_age() {
     for profile in [modern(), modern().with("delayed_ack"), Profile::old("hammerhead", "Nexus 5")] {
         let phone = Phone::new("");
         let (adb, _cable) = online(&phone, profile, Waits::default()).await;
-        adb.push(file.as_slice(), &remote()).await.unwrap();
+        push(&adb, file.as_slice()).await.unwrap();
         assert!(phone.files.read(&remote().path).unwrap() == file, "the bytes differ");
         assert_eq!(adb.stat(&remote().path).await.unwrap().map(|stat| stat.size), Some(file.len() as u64));
         assert_eq!(adb.stat("/data/local/tmp/nothing").await.unwrap(), None);
@@ -307,7 +311,7 @@ async fn a_file_arrives_on_phones_of_every_age() {
 #[tokio::test]
 async fn a_full_phone_says_so() {
     let (adb, _cable) = online(&Phone::new(""), modern(), Waits::default()).await;
-    let error = adb.push(tokio::io::repeat(1).take(100 << 20), &remote()).await.unwrap_err();
+    let error = push(&adb, Source::stream(tokio::io::repeat(1).take(100 << 20))).await.unwrap_err();
     assert!(matches!(&error, SyncError::Failed(why) if why.contains("No space left")), "{error}");
 }
 

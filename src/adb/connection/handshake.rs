@@ -6,9 +6,7 @@ use super::event::{Event, Fault};
 use super::stream::Acknowledgement;
 use super::{Connection, Life};
 use crate::adb::banner::{Banner, host_banner};
-use crate::adb::message::{
-    Checksums, Command, Framing, Message, PAYLOAD_MAX, VERSION_CHECKSUM, VERSION_SKIP_CHECKSUM,
-};
+use crate::adb::message::{Checksums, Command, Framing, Message, PAYLOAD_MAX, VERSION_CHECKSUM, VERSION_SKIP_CHECKSUM};
 use crate::clock::{Deadline, Moment};
 
 /// The kinds of AUTH.
@@ -131,9 +129,8 @@ impl Connection {
     /// The first CNXN was what an earlier connection had asked for and never read; this one is meant. It changes nothing unless
     /// another adbd sends it.
     pub(super) fn receive_hello_again(&mut self, message: &Message) {
-        let same = agreed(message).is_ok_and(|(framing, acknowledgement)| {
-            framing == self.framing && acknowledgement == self.acknowledgement
-        });
+        let same = agreed(message)
+            .is_ok_and(|(framing, acknowledgement)| framing == self.framing && acknowledgement == self.acknowledgement);
         if !same {
             self.fail(Fault::Restarted);
         }

@@ -169,7 +169,6 @@ impl Connection {
         }
     }
 
-
     /// Lets time pass: whatever waited too long ends.
     pub fn advance(&mut self, now: Moment) {
         if let Life::Greeting(handshake) = &self.life

@@ -118,7 +118,8 @@ fn what_an_earlier_connection_left_is_skipped() {
 
 #[test]
 fn an_answer_to_an_earlier_connection_is_told_from_the_one_that_is_meant() {
-    let hello = |payload_max| message(Command::Connect, VERSION_SKIP_CHECKSUM, payload_max, b"device::features=shell_v2");
+    let hello =
+        |payload_max| message(Command::Connect, VERSION_SKIP_CHECKSUM, payload_max, b"device::features=shell_v2");
     let mut core = online_with("shell_v2", 4096);
     let id = core.open("shell:true", T0).unwrap();
     core.receive(hello(4096), T0);

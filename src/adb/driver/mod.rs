@@ -130,13 +130,28 @@ struct Greeted {
 /// What the handles ask of the task.
 #[derive(Debug)]
 enum Command {
-    Open { service: String, reply: oneshot::Sender<Result<Stream, OpenError>> },
-    Send { id: StreamId, bytes: Bytes, reply: oneshot::Sender<Result<(), EndReason>> },
-    Consumed { id: StreamId, len: usize },
+    Open {
+        service: String,
+        reply: oneshot::Sender<Result<Stream, OpenError>>,
+    },
+    Send {
+        id: StreamId,
+        bytes: Bytes,
+        reply: oneshot::Sender<Result<(), EndReason>>,
+    },
+    Consumed {
+        id: StreamId,
+        len: usize,
+    },
     /// The stream ends behind what was given for sending.
-    Finish { id: StreamId },
+    Finish {
+        id: StreamId,
+    },
     /// Streams that the handset opens to this service go there.
-    Listen { service: String, to: mpsc::Sender<Stream> },
+    Listen {
+        service: String,
+        to: mpsc::Sender<Stream>,
+    },
 }
 
 /// What a new stream's handle needs. Weak, so that the task ends with the last handle.

@@ -9,7 +9,7 @@ mod run;
 use crate::phone::{InstallFailure, InstallFailureClass};
 
 #[cfg(feature = "daemon")]
-pub use run::{InstallFlag, InstallOptions};
+pub use run::{Apk, InstallFlag, InstallOptions};
 
 use InstallFailureClass::{NeedsHand, Permanent, Transient};
 
@@ -49,6 +49,24 @@ const REASONS: &[(&str, InstallFailureClass, &str)] = &[
     ("INSTALL_FAILED_DUPLICATE_PACKAGE", Permanent, "a package of this name is there already"),
     ("INSTALL_FAILED_DUPLICATE_PERMISSION", Permanent, "another app defines the same permission"),
     ("INSTALL_FAILED_CONFLICTING_PROVIDER", Permanent, "another app has a content provider of the same name"),
+    ("INSTALL_FAILED_DUPLICATE_PERMISSION_GROUP", Permanent, "another app defines the same group of permissions"),
+    ("INSTALL_FAILED_BAD_PERMISSION_GROUP", Permanent, "the app names a group of permissions that does not exist"),
+    ("INSTALL_FAILED_PROCESS_NOT_DEFINED", Permanent, "the APK's manifest names a process that it does not define"),
+    ("INSTALL_FAILED_WRONG_INSTALLED_VERSION", Permanent, "another version is installed than the update is made for"),
+    ("INSTALL_FAILED_MULTIPACKAGE_INCONSISTENCY", Permanent, "the parts of the install belong to different apps"),
+    (
+        "INSTALL_FAILED_MULTI_ARCH_NOT_MATCH_ALL_NATIVE_ABIS",
+        Permanent,
+        "the app lacks code for one of the phone's kinds of processor",
+    ),
+    (
+        "INSTALL_FAILED_SHARED_LIBRARY_BAD_CERTIFICATE_DIGEST",
+        Permanent,
+        "a library of the phone is signed by another key",
+    ),
+    ("INSTALL_FAILED_UPDATE_OWNERSHIP", NeedsHand, "another store owns the app: allow the update on the screen"),
+    ("INSTALL_FAILED_PRE_APPROVAL_NOT_AVAILABLE", Transient, "the phone can't ask its user for approval now"),
+    ("INSTALL_ACTIVATION_FAILED", Transient, "the app was installed and could not be activated: restart the phone"),
     ("INSTALL_FAILED_INVALID_APK", Permanent, "the APK is broken"),
     ("INSTALL_FAILED_INVALID_URI", Permanent, "the phone could not find the APK"),
     ("INSTALL_FAILED_BAD_SIGNATURE", Permanent, "the APK's signature is broken"),
@@ -82,7 +100,31 @@ const REASONS: &[(&str, InstallFailureClass, &str)] = &[
     ("INSTALL_PARSE_FAILED_MANIFEST_MALFORMED", Permanent, "the APK's manifest is broken"),
     ("INSTALL_PARSE_FAILED_MANIFEST_EMPTY", Permanent, "the APK's manifest is empty"),
     ("INSTALL_PARSE_FAILED_BAD_PACKAGE_NAME", Permanent, "the APK's package name is not allowed"),
+    ("INSTALL_PARSE_FAILED_BAD_SHARED_USER_ID", Permanent, "the APK's shared user is not allowed"),
+    ("INSTALL_PARSE_FAILED_ONLY_COREAPP_ALLOWED", Permanent, "the phone takes only core apps while it is encrypted"),
+    ("INSTALL_PARSE_FAILED_SKIPPED", Permanent, "the APK is not made for this phone, and was skipped"),
+    (
+        "INSTALL_PARSE_FAILED_RESOURCES_ARSC_COMPRESSED",
+        Permanent,
+        "the APK's resources are compressed, which this Android does not take",
+    ),
     ("INSTALL_PARSE_FAILED_CERTIFICATE_ENCODING", Permanent, "the APK's certificate is broken"),
+];
+
+/// What package managers say instead of a reason, what to do, and why.
+const COMPLAINTS: &[(&str, InstallFailureClass, &str)] = &[
+    (
+        "INSTALL_CANCELED_BY_USER",
+        NeedsHand,
+        "the phone asks its user first: allow installs over USB in its developer options, or tap on its screen",
+    ),
+    (
+        "no_install_apps",
+        NeedsHand,
+        "this phone's owner or its management forbids installs: lift the restriction for its user",
+    ),
+    ("Unknown option", Permanent, "the phone's package manager is too old for a flag of the install"),
+    ("SecurityException", NeedsHand, "the phone does not let its shell install: look at its developer options"),
 ];
 
 /// How much of an answer that nobody understands is shown, in characters.
@@ -126,6 +168,9 @@ fn judge_failure(said: &str) -> InstallFailure {
 
 /// What is no answer of the package manager: mostly that there is none yet.
 fn judge_complaint(said: &str) -> InstallFailure {
+    if let Some((_, class, sentence)) = COMPLAINTS.iter().find(|(known, ..)| said.contains(known)) {
+        return InstallFailure { class: *class, reason: None, why: format!("{sentence}: {}", shown(said)) };
+    }
     let why = if said.is_empty() {
         "the phone ended the install without a word".to_owned()
     } else if ["Can't find service", "Could not access the Package Manager", "Is the system running"]

@@ -3,11 +3,25 @@
 //! The codecs build without I/O and are fuzzed: [`shell`] (packets of shell_v2), [`sync`] (file transfer), [`install`] (what the
 //! package manager answers).
 
+#[cfg(feature = "daemon")]
+mod batches;
 pub mod install;
 #[cfg(feature = "daemon")]
 mod reboot;
+#[cfg(feature = "daemon")]
+mod restart;
+#[cfg(feature = "daemon")]
+pub mod reverse;
+#[cfg(feature = "daemon")]
+mod screen;
 pub mod shell;
 pub mod sync;
 
 #[cfg(feature = "daemon")]
+pub use batches::Source;
+#[cfg(feature = "daemon")]
 pub use reboot::RebootTarget;
+#[cfg(feature = "daemon")]
+pub use restart::{AdbdMode, Restarted};
+#[cfg(feature = "daemon")]
+pub use screen::Shown;

@@ -10,7 +10,8 @@ use crate::adb::driver::{Adb, OpenError};
 const REBOOT_WAIT: Duration = Duration::from_secs(20);
 
 /// Where a handset starts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RebootTarget {
     /// Android.
     System,

@@ -146,7 +146,12 @@ pub(super) use run::read_all;
 pub use run::{ServiceError, ShellLimits, ShellOutput};
 
 #[cfg(feature = "daemon")]
+pub use session::{ShellEvent, ShellMode, ShellReader, ShellWriter, WindowSize};
+
+#[cfg(feature = "daemon")]
 mod run;
+#[cfg(feature = "daemon")]
+mod session;
 
 #[cfg(test)]
 mod tests;

@@ -1,29 +1,35 @@
 //! Bringing the APK to the package manager: streamed where the handset can, else as a file.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Seek as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::judge;
 use crate::adb::connection::EndReason;
-use crate::adb::driver::{Adb, OpenError, Stream};
+use crate::adb::driver::{Adb, OpenError};
+use crate::adb::services::batches::{Batches, Layout, Source};
 use crate::adb::services::shell::{ServiceError, ShellLimits, read_all};
-use crate::adb::services::sync::{RemoteFile, SyncError};
+use crate::adb::services::sync::{PushOptions, RemoteFile, SyncError};
 use crate::phone::{InstallFailure, InstallFailureClass};
 
 /// How much a package manager may say, in bytes.
 const ANSWER_MAX: usize = 64 << 10;
 
-/// Where an APK is put on handsets that can't take it from a stream. One install runs on a handset at a time.
-const REMOTE_APK: &str = "/data/local/tmp/farmhand-install.apk";
+/// Where APKs are put on handsets that can't take them from a stream, before `.apk`. One install runs on a handset at a time.
+const REMOTE_APK: &str = "/data/local/tmp/farmhand-install";
+
+/// How much of an APK's name is told to the phone, in characters.
+const PART_NAME_MAX: usize = 64;
 
 /// What the package manager shall allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum InstallFlag {
     /// An older version than the installed one.
     Downgrade,
@@ -72,13 +78,56 @@ impl InstallOptions {
     }
 }
 
-/// The ways to stream an APK, the fastest first.
+/// An APK on the host: a whole app, or one split of it.
+#[derive(Clone, Debug)]
+pub struct Apk {
+    name: String,
+    file: Arc<File>,
+    size: u64,
+}
+
+impl Apk {
+    /// Takes an open file; `name` is for people and for the phone's own log.
+    ///
+    /// # Errors
+    /// The file's size can't be told.
+    pub fn new(name: impl Into<String>, file: File) -> io::Result<Self> {
+        let size = file.metadata()?.len();
+        Ok(Self { name: name.into(), file: Arc::new(file), size })
+    }
+
+    /// Its bytes, from the first one on.
+    fn source(&self) -> io::Result<Source<'static>> {
+        self.file.as_ref().rewind()?;
+        Ok(Arc::clone(&self.file).into())
+    }
+
+    /// A name for the part of an install session, of characters that mean nothing to a shell.
+    fn part_name(&self, index: usize) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+        format!("{index}_{}", self.name.chars().map(plain).take(PART_NAME_MAX).collect::<String>())
+    }
+}
+
+/// The ways to the package manager, the fastest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// The package manager itself, without a process of its own.
     AbbExec,
     /// `cmd package`, from Android 7.
     Cmd,
+    /// `pm` on files that were pushed before.
+    Pm,
+}
+
+impl Way {
+    fn is_offered(self, adb: &Adb) -> bool {
+        match self {
+            Self::AbbExec => adb.banner().offers("abb_exec"),
+            Self::Cmd => adb.banner().offers("cmd"),
+            Self::Pm => true,
+        }
+    }
 }
 
 impl Adb {
@@ -88,18 +137,35 @@ impl Adb {
     /// Why it is not installed, by what to do about it. A connection that ended in the middle is one that may work the next time:
     /// whether the app is installed then must be asked.
     pub async fn install(&self, apk: &Path, options: &InstallOptions) -> Result<(), InstallFailure> {
+        let name = apk.file_name().unwrap_or_default().to_string_lossy();
+        match File::open(apk).and_then(|file| Apk::new(name, file)) {
+            Ok(opened) => self.install_apks(&[opened], options).await,
+            Err(error) => Err(unreadable(&apk.display().to_string(), &error)),
+        }
+    }
+
+    /// Installs an app that consists of one APK, or of a base and its splits: those in one session, all or none.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install).
+    pub async fn install_apks(&self, apks: &[Apk], options: &InstallOptions) -> Result<(), InstallFailure> {
         let work = async {
-            for way in [Way::AbbExec, Way::Cmd].into_iter().filter(|way| self.has(*way)) {
-                match self.install_streamed(apk, options, way).await {
-                    // What it offers it may still refuse, as before Android has started.
-                    Err(Trouble::Open(OpenError::Ended { reason: EndReason::Refused, .. })) => {}
-                    other => return other,
+            let mut answer = Ok(String::new());
+            for way in [Way::AbbExec, Way::Cmd, Way::Pm].into_iter().filter(|way| way.is_offered(self)) {
+                tracing::debug!(?way, apks = apks.len(), "installing");
+                answer = match apks {
+                    [apk] => self.install_one(apk, options, way).await,
+                    _ => self.install_session(apks, options, way).await,
+                };
+                // What it offers it may still refuse, as before Android has started.
+                if !matches!(answer, Err(Trouble::Open(OpenError::Ended { reason: EndReason::Refused, .. }))) {
+                    break;
                 }
             }
-            self.install_file(apk, options).await
+            answer
         };
         let answer = match tokio::time::timeout(options.wait, work).await {
-            Ok(answer) => answer.map_err(|trouble| trouble.failure(apk))?,
+            Ok(answer) => answer.map_err(Trouble::failure)?,
             Err(_) => {
                 let why = format!("the phone did not finish the install within {:?}", options.wait);
                 return Err(InstallFailure { class: InstallFailureClass::Transient, reason: None, why });
@@ -108,75 +174,151 @@ impl Adb {
         judge(&answer)
     }
 
-    fn has(&self, way: Way) -> bool {
-        match way {
-            Way::AbbExec => self.banner().offers("abb_exec"),
-            Way::Cmd => self.banner().offers("cmd"),
+    async fn install_one(&self, apk: &Apk, options: &InstallOptions, way: Way) -> Result<String, Trouble> {
+        let mut arguments = vec!["install".to_owned()];
+        arguments.extend(options.arguments());
+        if way == Way::Pm {
+            let remote = format!("{REMOTE_APK}.apk");
+            self.push_apk(apk, &remote, options, 0).await?;
+            arguments.push(remote.clone());
+            let answer = self.package_manager(way, &arguments, options).await;
+            self.remove(&[remote]).await;
+            return answer;
         }
+        arguments.extend(["-S".to_owned(), apk.size.to_string()]);
+        self.stream_apk(way, &arguments, apk, options, 0).await
     }
 
-    async fn install_streamed(&self, apk: &Path, options: &InstallOptions, way: Way) -> Result<String, Trouble> {
-        let mut file = File::open(apk).await.map_err(Trouble::Apk)?;
-        let size = file.metadata().await.map_err(Trouble::Apk)?.len();
-        let mut arguments = vec!["package".to_owned(), "install".to_owned()];
-        arguments.extend(options.arguments());
-        arguments.extend(["-S".to_owned(), size.to_string()]);
-        let service = match way {
-            Way::AbbExec => format!("abb_exec:{}", arguments.join("\0")),
-            Way::Cmd => format!("exec:cmd {}", arguments.join(" ")),
-        };
-        let stream = self.open(service).await?;
-        tracing::debug!(apk = %apk.display(), size, ?way, "installing");
-        send(&stream, &mut file, self.payload_max(), options.progress.as_ref()).await?;
+    async fn install_session(&self, apks: &[Apk], options: &InstallOptions, way: Way) -> Result<String, Trouble> {
+        let total: u64 = apks.iter().map(|apk| apk.size).sum();
+        let mut create = vec!["install-create".to_owned()];
+        create.extend(options.arguments());
+        create.extend(["-S".to_owned(), total.to_string()]);
+        let answer = self.package_manager(way, &create, options).await?;
+        let Some(session) = session_of(&answer) else { return Ok(answer) };
+        let answer = self.fill_session(session, apks, options, way).await;
+        if !matches!(&answer, Ok(answer) if judge(answer).is_ok()) {
+            // The failure that is told is the first one; a session that is left is dropped by Android some day.
+            let abandon = ["install-abandon".to_owned(), session.to_string()];
+            let _ = self.package_manager(way, &abandon, options).await;
+        }
+        answer
+    }
+
+    /// Writes each part and commits. Ends with the first answer that is no success.
+    async fn fill_session(
+        &self,
+        session: u64,
+        apks: &[Apk],
+        options: &InstallOptions,
+        way: Way,
+    ) -> Result<String, Trouble> {
+        let mut before = 0;
+        for (index, apk) in apks.iter().enumerate() {
+            let part = apk.part_name(index);
+            let write: Vec<String> =
+                ["install-write", "-S", &apk.size.to_string(), &session.to_string(), &part].map(str::to_owned).into();
+            let answer = if way == Way::Pm {
+                let remote = format!("{REMOTE_APK}-{index}.apk");
+                self.push_apk(apk, &remote, options, before).await?;
+                let answer = self.package_manager(way, &[write, vec![remote.clone()]].concat(), options).await;
+                self.remove(&[remote]).await;
+                answer?
+            } else {
+                self.stream_apk(way, &[write, vec!["-".to_owned()]].concat(), apk, options, before).await?
+            };
+            if judge(&answer).is_err() {
+                return Ok(answer);
+            }
+            before += apk.size;
+        }
+        self.package_manager(way, &["install-commit".to_owned(), session.to_string()], options).await
+    }
+
+    /// Has the package manager do something that needs no bytes.
+    async fn package_manager(
+        &self,
+        way: Way,
+        arguments: &[String],
+        options: &InstallOptions,
+    ) -> Result<String, Trouble> {
+        if way == Way::Pm {
+            let limits = ShellLimits { wait: options.wait, output_max: ANSWER_MAX };
+            let output = self.shell_within(&format!("pm {}", arguments.join(" ")), limits).await?;
+            // Some print their failure as an error.
+            return Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned());
+        }
+        let stream = self.open(service(way, arguments)).await?;
         Ok(String::from_utf8_lossy(&read_all(&stream, ANSWER_MAX).await?).into_owned())
     }
 
-    async fn install_file(&self, apk: &Path, options: &InstallOptions) -> Result<String, Trouble> {
-        let file = File::open(apk).await.map_err(Trouble::Apk)?;
-        let to = RemoteFile { path: REMOTE_APK.to_owned(), mode: 0o644, mtime_s: 0 };
-        tracing::debug!(apk = %apk.display(), "installing by way of a file");
-        let len = self.push(file, &to).await?;
-        if let Some(progress) = &options.progress {
-            progress.send_replace(len);
+    /// Has the package manager read an APK from the stream. Ends early if the handset does: its answer says why.
+    async fn stream_apk(
+        &self,
+        way: Way,
+        arguments: &[String],
+        apk: &Apk,
+        options: &InstallOptions,
+        before: u64,
+    ) -> Result<String, Trouble> {
+        let unreadable = |error| Trouble::Apk(apk.name.clone(), error);
+        let source = apk.source().map_err(unreadable)?;
+        let stream = self.open(service(way, arguments)).await?;
+        let mut batches = Batches::new(source, Layout::Plain, self.payload_max(), Bytes::new());
+        let mut total = before;
+        let mut batch = batches.next().await.map_err(unreadable)?;
+        while let Some(now) = batch {
+            let (written, next) = tokio::join!(stream.write(now.bytes), batches.next());
+            match written {
+                Ok(()) => {}
+                Err(error) if error.reason == EndReason::ByPeer => break,
+                Err(error) => return Err(ServiceError::from(error).into()),
+            }
+            batch = next.map_err(unreadable)?;
+            total += now.source_len as u64;
+            if let Some(progress) = &options.progress {
+                progress.send_replace(total);
+            }
         }
-        let limits = ShellLimits { wait: options.wait, output_max: ANSWER_MAX };
-        let command = format!("pm install {} {REMOTE_APK}; rm -f {REMOTE_APK}", options.arguments().join(" "));
-        let output = self.shell_within(&command, limits).await?;
-        // Some print their failure as an error.
-        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        Ok(String::from_utf8_lossy(&read_all(&stream, ANSWER_MAX).await?).into_owned())
+    }
+
+    async fn push_apk(&self, apk: &Apk, remote: &str, options: &InstallOptions, before: u64) -> Result<(), Trouble> {
+        let source = apk.source().map_err(|error| Trouble::Apk(apk.name.clone(), error))?;
+        let to = RemoteFile { path: remote.to_owned(), mode: 0o644, mtime_s: 0 };
+        let pushed = self.push(source, &to, &PushOptions::default()).await;
+        pushed.map_err(|error| match error {
+            SyncError::Source(error) => Trouble::Apk(apk.name.clone(), error),
+            error => error.into(),
+        })?;
+        if let Some(progress) = &options.progress {
+            progress.send_replace(before + apk.size);
+        }
+        Ok(())
+    }
+
+    /// Removes what was pushed. What can't be removed now is written over by the next install.
+    async fn remove(&self, paths: &[String]) {
+        let _ = self.shell(&format!("rm -f {}", paths.join(" "))).await;
     }
 }
 
-/// Sends a file as it is, in writes of exactly the agreed maximum. Ends early if the handset does: its answer says why.
-async fn send(
-    stream: &Stream,
-    file: &mut File,
-    payload_max: usize,
-    progress: Option<&watch::Sender<u64>>,
-) -> Result<(), Trouble> {
-    let mut total = 0;
-    loop {
-        let mut chunk = BytesMut::with_capacity(payload_max);
-        while chunk.len() < payload_max {
-            let room = payload_max - chunk.len();
-            if (&mut *file).take(room as u64).read_buf(&mut chunk).await.map_err(Trouble::Apk)? == 0 {
-                break;
-            }
-        }
-        let last = chunk.len() < payload_max;
-        total += chunk.len() as u64;
-        match stream.write(chunk.freeze()).await {
-            Ok(()) => {}
-            Err(error) if error.reason == EndReason::ByPeer => return Ok(()),
-            Err(error) => return Err(ServiceError::from(error).into()),
-        }
-        if let Some(progress) = progress {
-            progress.send_replace(total);
-        }
-        if last {
-            return Ok(());
-        }
+fn service(way: Way, arguments: &[String]) -> String {
+    match way {
+        Way::AbbExec => format!("abb_exec:package\0{}", arguments.join("\0")),
+        Way::Cmd | Way::Pm => format!("exec:cmd package {}", arguments.join(" ")),
     }
+}
+
+/// The number in `Success: created install session [1234]`.
+fn session_of(answer: &str) -> Option<u64> {
+    let (_, rest) = answer.split_once("Success")?;
+    let (_, rest) = rest.split_once('[')?;
+    rest.split_once(']')?.0.trim().parse().ok()
+}
+
+fn unreadable(apk: &str, error: &io::Error) -> InstallFailure {
+    InstallFailure { class: InstallFailureClass::Permanent, reason: None, why: format!("{apk} can't be read: {error}") }
 }
 
 /// Why there is no answer of the package manager.
@@ -188,19 +330,33 @@ enum Trouble {
     Service(#[from] ServiceError),
     #[error(transparent)]
     Sync(#[from] SyncError),
-    #[error(transparent)]
-    Apk(std::io::Error),
+    #[error("{0} can't be read: {1}")]
+    Apk(String, io::Error),
 }
 
 impl Trouble {
-    fn failure(&self, apk: &Path) -> InstallFailure {
+    fn failure(self) -> InstallFailure {
         match self {
-            Self::Apk(error) | Self::Sync(SyncError::Source(error)) => InstallFailure {
-                class: InstallFailureClass::Permanent,
-                reason: None,
-                why: format!("{} can't be read: {error}", apk.display()),
-            },
+            Self::Apk(name, error) => unreadable(&name, &error),
             Self::Open(_) | Self::Service(_) | Self::Sync(_) => InstallFailure::interrupted(&self.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_known_by_its_number() {
+        assert_eq!(session_of("Success: created install session [1234]\n"), Some(1234));
+        assert_eq!(session_of("Failure [INSTALL_FAILED_INTERNAL_ERROR]"), None);
+        assert_eq!(session_of("Success"), None);
+    }
+
+    #[test]
+    fn a_part_of_a_session_has_a_name_that_no_shell_takes_apart() {
+        let apk = Apk::new("base $(reboot)'.apk", tempfile::tempfile().unwrap()).unwrap();
+        assert_eq!(apk.part_name(2), "2_base___reboot__.apk");
     }
 }

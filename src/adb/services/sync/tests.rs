@@ -21,6 +21,13 @@ fn the_bytes_of_requests_are_frozen() {
     assert_eq!(Request::StatV1 { path: "/a".to_owned() }.emit(), &b"STAT\x02\x00\x00\x00/a"[..]);
     assert_eq!(Request::StatV2 { path: "/a".to_owned() }.emit(), &b"STA2\x02\x00\x00\x00/a"[..]);
     assert_eq!(Request::Done { mtime_s: 0x0102_0304 }.emit(), &b"DONE\x04\x03\x02\x01"[..]);
+    let send = Request::SendV2 { path: "/a".to_owned(), mode: 0o100_644, compression: WireCompression::Lz4 };
+    assert_eq!(send.emit(), &b"SND2\x02\x00\x00\x00/aSND2\xa4\x81\x00\x00\x02\x00\x00\x00"[..]);
+    let receive = Request::ReceiveV2 { path: "/a".to_owned(), compression: WireCompression::None };
+    assert_eq!(receive.emit(), &b"RCV2\x02\x00\x00\x00/aRCV2\x00\x00\x00\x00"[..]);
+    assert_eq!(Request::Receive { path: "/a".to_owned() }.emit(), &b"RECV\x02\x00\x00\x00/a"[..]);
+    assert_eq!(Request::List { path: "/".to_owned(), form: ListForm::V1 }.emit(), &b"LIST\x01\x00\x00\x00/"[..]);
+    assert_eq!(Request::List { path: "/".to_owned(), form: ListForm::V2 }.emit(), &b"LIS2\x01\x00\x00\x00/"[..]);
     assert_eq!(Request::Quit.emit(), &b"QUIT\x00\x00\x00\x00"[..]);
 }
 
@@ -57,7 +64,7 @@ fn the_bytes_of_replies_are_frozen() {
 
 #[test]
 fn what_is_no_reply_is_named() {
-    assert_eq!(decode(b"NOPE", 4), Err(ReplyError::Letters { seen: *b"NOPE" }));
+    assert_eq!(decode(b"NOPE", 4), Err(ReplyError::Letters { seen: *b"NOPE", expected: "OKAY, FAIL, STAT or STA2" }));
     assert_eq!(decode(b"FAIL\xff\xff\xff\xff", 8), Err(ReplyError::Length { seen: u32::MAX }));
 }
 

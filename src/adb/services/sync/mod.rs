@@ -5,7 +5,12 @@
 //! ```text
 //!     SEND len "path,mode"   DATA len bytes …   DONE mtime   ─▶   OKAY 0  or  FAIL len message
 //!     STA2 len path                                          ─▶   STA2 error … mode … size … mtime …
+//!     RECV len path                                          ─▶   DATA len bytes …   DONE 0  or  FAIL len message
+//!     LIS2 len path                                          ─▶   DNT2 … name …   DONE …
 //! ```
+//!
+//! SND2 and RCV2 say the path first and by themselves, then mode and compression. Requests are not answered one by one: many files
+//! can be on their way before the first one's OKAY.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
@@ -38,6 +43,34 @@ pub enum Request {
         /// Its mode: file type and permissions.
         mode: u32,
     },
+    /// The same, compressed.
+    SendV2 {
+        /// Its path on the handset, at most [`PATH_MAX`] bytes.
+        path: String,
+        /// Its mode: file type and permissions.
+        mode: u32,
+        /// How its DATA are compressed.
+        compression: WireCompression,
+    },
+    /// Read a file.
+    Receive {
+        /// The path.
+        path: String,
+    },
+    /// The same, compressed.
+    ReceiveV2 {
+        /// The path.
+        path: String,
+        /// How its DATA shall be compressed.
+        compression: WireCompression,
+    },
+    /// What is in a folder.
+    List {
+        /// The path.
+        path: String,
+        /// How it shall be told.
+        form: ListForm,
+    },
     /// What is at a path; the older form, sizes below 4 GiB.
     StatV1 {
         /// The path.
@@ -63,10 +96,42 @@ impl Request {
     pub fn emit(&self) -> Bytes {
         match self {
             Self::Send { path, mode } => with_text(*b"SEND", &format!("{path},{mode}")),
+            Self::SendV2 { path, mode, compression } => {
+                let mut bytes = BytesMut::from(with_text(*b"SND2", path));
+                bytes.put_slice(&head(*b"SND2", *mode));
+                bytes.put_u32_le(compression.flags());
+                bytes.freeze()
+            }
+            Self::Receive { path } => with_text(*b"RECV", path),
+            Self::ReceiveV2 { path, compression } => {
+                let mut bytes = BytesMut::from(with_text(*b"RCV2", path));
+                bytes.put_slice(&head(*b"RCV2", compression.flags()));
+                bytes.freeze()
+            }
+            Self::List { path, form: ListForm::V1 } => with_text(*b"LIST", path),
+            Self::List { path, form: ListForm::V2 } => with_text(*b"LIS2", path),
             Self::StatV1 { path } => with_text(*b"STAT", path),
             Self::StatV2 { path } => with_text(*b"STA2", path),
             Self::Done { mtime_s } => Bytes::copy_from_slice(&head(*b"DONE", *mtime_s)),
             Self::Quit => Bytes::copy_from_slice(&head(*b"QUIT", 0)),
+        }
+    }
+}
+
+/// How DATA are compressed, where `sendrecv_v2` is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireCompression {
+    /// Not at all.
+    None,
+    /// As one LZ4 frame.
+    Lz4,
+}
+
+impl WireCompression {
+    fn flags(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Lz4 => 2,
         }
     }
 }
@@ -89,7 +154,7 @@ pub fn head(letters: [u8; 4], number: u32) -> [u8; HEAD_LEN] {
 }
 
 /// What is at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FileStat {
     /// File type and permissions.
     pub mode: u32,
@@ -97,6 +162,23 @@ pub struct FileStat {
     pub size: u64,
     /// When it was changed last, in seconds since 1970.
     pub mtime_s: i64,
+}
+
+impl FileStat {
+    /// The bits of a mode that say what it is.
+    const TYPE: u32 = 0o170_000;
+
+    /// Whether it is a folder.
+    #[must_use]
+    pub fn is_folder(&self) -> bool {
+        self.mode & Self::TYPE == 0o040_000
+    }
+
+    /// Whether it is a regular file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.mode & Self::TYPE == 0o100_000
+    }
 }
 
 /// What the handset answers.
@@ -116,10 +198,24 @@ pub enum Reply {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
     /// No reply has these letters.
-    #[error("the sync reply (offset 0) is {:?}, expected OKAY, FAIL, STAT or STA2", seen.escape_ascii().to_string())]
+    #[error("the sync reply (offset 0) is {:?}, expected {expected}", seen.escape_ascii().to_string())]
     Letters {
         /// The field.
         seen: [u8; 4],
+        /// What may come here.
+        expected: &'static str,
+    },
+    /// There is too much in a DATA.
+    #[error("the length of DATA (offset 4) is {seen}, expected at most {DATA_MAX} bytes")]
+    DataLength {
+        /// The field.
+        seen: u32,
+    },
+    /// A name is too long.
+    #[error("the length of a name in a folder is {seen}, expected at most 255 bytes")]
+    NameLength {
+        /// The field.
+        seen: u32,
     },
     /// The message is too long.
     #[error("the length of FAIL (offset 4) is {seen}, expected at most {MESSAGE_MAX} bytes")]
@@ -155,7 +251,7 @@ impl ReplyDecoder {
                 Some(len) => HEAD_LEN + message_len(u32::from_le_bytes(*len))?,
                 None => return Ok(None),
             },
-            _ => return Err(ReplyError::Letters { seen: letters }),
+            _ => return Err(ReplyError::Letters { seen: letters, expected: "OKAY, FAIL, STAT or STA2" }),
         };
         if self.buffer.len() < len {
             return Ok(None);
@@ -164,7 +260,7 @@ impl ReplyDecoder {
         body.advance(letters.len());
         Ok(Some(match &letters {
             b"STAT" => stat_v1(&mut body),
-            b"STA2" => stat_v2(&mut body),
+            b"STA2" => stat_v2(&mut body).map_or_else(Reply::StatFailed, Reply::Stat),
             b"FAIL" => {
                 body.advance(HEAD_LEN - letters.len());
                 Reply::Fail(String::from_utf8_lossy(&body).into_owned())
@@ -185,8 +281,8 @@ fn stat_v1(body: &mut Bytes) -> Reply {
     Reply::Stat((!nothing).then_some(FileStat { mode, size, mtime_s }))
 }
 
-/// Error, dev, ino, mode, nlink, uid, gid, size, atime, mtime, ctime. The body has its 68 bytes.
-fn stat_v2(body: &mut Bytes) -> Reply {
+/// Error, dev, ino, mode, nlink, uid, gid, size, atime, mtime, ctime; or the error. The body has its 68 bytes.
+fn stat_v2(body: &mut Bytes) -> Result<Option<FileStat>, u32> {
     let error = body.get_u32_le();
     body.advance(16);
     let mode = body.get_u32_le();
@@ -195,9 +291,9 @@ fn stat_v2(body: &mut Bytes) -> Reply {
     body.advance(8);
     let mtime_s = body.get_i64_le();
     match error {
-        0 => Reply::Stat(Some(FileStat { mode, size, mtime_s })),
-        error if NOTHING_THERE.contains(&error) => Reply::Stat(None),
-        error => Reply::StatFailed(error),
+        0 => Ok(Some(FileStat { mode, size, mtime_s })),
+        error if NOTHING_THERE.contains(&error) => Ok(None),
+        error => Err(error),
     }
 }
 
@@ -211,11 +307,23 @@ pub fn fuzz_replies(bytes: &[u8]) {
     }
 }
 
+pub use data::{DataDecoder, Piece, fuzz_data};
+pub use entries::{EntryDecoder, FolderEntry, ListForm, Listed, fuzz_entries};
 #[cfg(feature = "daemon")]
-pub use files::{RemoteFile, SyncError};
+pub use {
+    dialogue::SyncError,
+    pull::PullOptions,
+    push::{Compression, PushOptions, RemoteFile, SmallFile},
+};
 
+mod data;
 #[cfg(feature = "daemon")]
-mod files;
+mod dialogue;
+mod entries;
+#[cfg(feature = "daemon")]
+mod pull;
+#[cfg(feature = "daemon")]
+mod push;
 
 #[cfg(test)]
 mod tests;
