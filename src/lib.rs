@@ -38,6 +38,7 @@ pub mod mqtt;
 pub mod phone;
 pub mod power;
 pub mod rack;
+pub mod reason;
 pub mod rollout;
 #[cfg(feature = "daemon")]
 pub mod spelling;

@@ -258,7 +258,7 @@ fn any_port() -> SocketAddr {
 pub enum RackFileError {
     /// It cannot be read.
     #[error("the rack file {} cannot be read: {error}", .file.display())]
-    #[diagnostic(code(rack_file::unreadable))]
+    #[diagnostic(code("rack_file.unreadable"))]
     Unreadable {
         /// The file.
         file: PathBuf,
@@ -274,7 +274,7 @@ pub enum RackFileError {
 /// A text that makes no rack: it is no TOML, holds a key that is not known, or things that do not fit each other.
 #[derive(Debug, Diagnostic, thiserror::Error)]
 #[error("{what}")]
-#[diagnostic(code(rack_file::wrong))]
+#[diagnostic(code("rack_file.wrong"))]
 pub struct Wrong {
     what: String,
     #[source_code]

@@ -93,6 +93,7 @@ impl KeyRing {
     /// # Errors
     /// What is wrong with the file.
     pub fn add_file(&mut self, path: &Path) -> Result<(), KeyError> {
+        warn_of_readers(path);
         let pem = fs::read_to_string(path).map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
         let private = parse(&pem).map_err(|why| KeyError::NotAKey { path: path.to_owned(), why })?;
         let bits = private.n().as_ref().bit_width();
@@ -122,6 +123,23 @@ impl KeyRing {
     pub fn public_key_text(&self) -> Option<String> {
         self.keys.first().map(|key| public_key_text(&key.private, &self.owner))
     }
+}
+
+/// Who can read the private key can be this host to every handset that allows it.
+fn warn_of_readers(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+    if let Some(warning) = readers(path, mode) {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn readers(path: &Path, mode: u32) -> Option<String> {
+    let file = path.display();
+    let others = mode & 0o077;
+    (others != 0).then(|| {
+        format!("the private ADB key {file} is open to other users (mode {:04o}): chmod 600 {file}", mode & 0o7777)
+    })
 }
 
 fn parse(pem: &str) -> Result<PrivateKey, String> {

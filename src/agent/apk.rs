@@ -29,7 +29,10 @@ pub struct Expectation {
 pub enum ApkRefusal {
     /// It can't be read.
     #[error("{} can't be read: {source}", file.display())]
-    #[diagnostic(code(apk::unreadable), help("farmhand runs as its own user: that user must be able to read the file"))]
+    #[diagnostic(
+        code("apk.unreadable"),
+        help("farmhand runs as its own user: that user must be able to read the file")
+    )]
     Unreadable {
         /// The file.
         file: PathBuf,
@@ -38,7 +41,7 @@ pub enum ApkRefusal {
     },
     /// It is cut short, unsigned, tampered with or malformed.
     #[error("{} is refused: {source}", file.display())]
-    #[diagnostic(code(apk::signature), help("`apksigner verify --verbose FILE` shows more; fetch or build it again"))]
+    #[diagnostic(code("apk.signature"), help("`apksigner verify --verbose FILE` shows more; fetch or build it again"))]
     Signature {
         /// The file.
         file: PathBuf,
@@ -47,7 +50,7 @@ pub enum ApkRefusal {
     },
     /// Its manifest can't be read.
     #[error("{} is refused: its manifest can't be read: {what}", file.display())]
-    #[diagnostic(code(apk::manifest))]
+    #[diagnostic(code("apk.manifest"))]
     Manifest {
         /// The file.
         file: PathBuf,
@@ -56,7 +59,7 @@ pub enum ApkRefusal {
     },
     /// Phones that it is for know none of its signatures.
     #[error("{} is refused: it is for Android SDK {min_sdk} on, which knows no scheme newer than v2, and it has no v2 signature", file.display())]
-    #[diagnostic(code(apk::signature), help("sign it with `apksigner` again, v2 and v3"))]
+    #[diagnostic(code("apk.signature"), help("sign it with `apksigner` again, v2 and v3"))]
     NoV2 {
         /// The file.
         file: PathBuf,
@@ -65,7 +68,7 @@ pub enum ApkRefusal {
     },
     /// Another key signed it.
     #[error("{} is refused: it is signed by {seen}, which [agent] signers does not list", file.display())]
-    #[diagnostic(code(apk::signer), help("if that key is yours, add it to [agent] signers"))]
+    #[diagnostic(code("apk.signer"), help("if that key is yours, add it to [agent] signers"))]
     OtherKey {
         /// The file.
         file: PathBuf,
@@ -74,7 +77,7 @@ pub enum ApkRefusal {
     },
     /// It is another app.
     #[error("{} is refused: it is {seen}, and {expected} was expected", file.display())]
-    #[diagnostic(code(apk::package))]
+    #[diagnostic(code("apk.package"))]
     OtherPackage {
         /// The file.
         file: PathBuf,
@@ -85,7 +88,7 @@ pub enum ApkRefusal {
     },
     /// It is not the version that was announced.
     #[error("{} is refused: it is version {seen}, and {expected} was announced", file.display())]
-    #[diagnostic(code(apk::version))]
+    #[diagnostic(code("apk.version"))]
     OtherVersion {
         /// The file.
         file: PathBuf,
@@ -96,7 +99,7 @@ pub enum ApkRefusal {
     },
     /// It is older than what the phones have.
     #[error("{} is refused: it is version {seen}, a downgrade from version {installed}", file.display())]
-    #[diagnostic(code(apk::downgrade))]
+    #[diagnostic(code("apk.downgrade"))]
     Downgrade {
         /// The file.
         file: PathBuf,

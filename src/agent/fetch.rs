@@ -178,6 +178,18 @@ impl Fetcher {
         }
     }
 
+    /// Removes an APK that was fetched and is not wanted after all: one that was refused.
+    ///
+    /// # Errors
+    /// [`FetchError::File`] if it can't be removed.
+    pub fn discard(&self, kept: &Path) -> Result<(), FetchError> {
+        let failed = |source| FetchError::File { file: kept.to_owned(), source };
+        if kept.parent() != Some(self.dir.as_path()) {
+            return Err(failed(io::Error::other("it is not among the fetched APKs")));
+        }
+        std::fs::remove_file(kept).map_err(failed)
+    }
+
     /// Removes every APK whose SHA-256 is not in the set: at a start, those of rollouts that are over.
     ///
     /// # Errors

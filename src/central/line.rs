@@ -18,10 +18,11 @@ use tracing::Instrument;
 
 use super::frame::{self, Split};
 use super::session::{Output, Session, Settings};
-use crate::clock::Moment;
+use crate::clock::{Deadline, Moment};
 use crate::config;
-use crate::rack::event::{LineCommand, LineEvent};
+use crate::rack::event::{LineCommand, LineEvent, LineWait};
 use crate::rack::ids::PhoneId;
+use crate::reason;
 
 /// What is read at once; most frames are shorter than a tenth of it.
 const READ_CHUNK: usize = 4096;
@@ -63,6 +64,7 @@ pub fn spawn(
         started: Instant::now(),
         link: Link::Down,
         events,
+        told: None,
     };
     tokio::spawn(line.run(commands, cancel).instrument(span))
 }
@@ -74,6 +76,8 @@ struct Line {
     started: Instant,
     link: Link,
     events: mpsc::Sender<LineEvent>,
+    /// What the model was told last of what is waited for.
+    told: Option<Deadline>,
 }
 
 /// The way to the server.
@@ -136,14 +140,28 @@ impl Line {
                 }
             }
         }
-        Audience::There
+        self.tell_wait().await
+    }
+
+    async fn tell_wait(&mut self) -> Audience {
+        let deadline = self.session.deadline();
+        if deadline == self.told {
+            return Audience::There;
+        }
+        self.told = deadline;
+        let now = self.now();
+        let wait = deadline.map(|deadline| LineWait { within: deadline.at.since(now), why: deadline.why });
+        match self.events.send(LineEvent::Waits(wait)).await {
+            Ok(()) => Audience::There,
+            Err(_) => Audience::Gone,
+        }
     }
 
     async fn transmit(&mut self, frame: Bytes) {
         let Link::Up(stream, _) = &mut self.link else { return };
         let failure = match timeout(WRITE_DEADLINE, stream.write_all(&frame)).await {
             Ok(Ok(())) => return,
-            Ok(Err(why)) => why.to_string(),
+            Ok(Err(why)) => reason::of(&why),
             Err(_) => format!("it took no bytes for {} s", WRITE_DEADLINE.as_secs()),
         };
         self.link = Link::Down;
@@ -165,11 +183,10 @@ impl Line {
             }
             Arrival::Connected(Err(why)) => {
                 self.link = Link::Down;
-                let why = format!("{}: {why}", self.server);
-                self.session.connect_failed(why, self.now());
+                self.session.connect_failed(reason::connecting(&self.server, &why), self.now());
             }
             Arrival::Readable(Ok(())) => self.read().await,
-            Arrival::Readable(Err(why)) => self.lost(why),
+            Arrival::Readable(Err(why)) => self.lost(reason::of(&why)),
         }
     }
 
@@ -184,7 +201,7 @@ impl Line {
             }
             Ok(_) => self.take_frames().await,
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => release(buffer),
-            Err(why) => self.lost(why),
+            Err(why) => self.lost(reason::of(&why)),
         }
     }
 

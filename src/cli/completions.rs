@@ -7,6 +7,8 @@ use super::failure::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
+    #[command(flatten)]
+    _daemonless: super::Daemonless,
     /// The shell
     shell: Shell,
 }

@@ -16,7 +16,7 @@ pub(super) enum Failure {
     /// Nobody listens on the socket.
     #[error("no farmhand runs on {}", state.display())]
     #[diagnostic(
-        code(cli::no_daemon),
+        code("cli.no_daemon"),
         help(
             "start it with `systemctl start farmhand`, or by hand with `farmhand run`; if its state directory is \
              another one, give --state or set FARMHAND_STATE"
@@ -25,20 +25,20 @@ pub(super) enum Failure {
     NoDaemon { state: PathBuf },
     /// The socket's permissions say no.
     #[error("this user may not talk to the daemon on {}", socket.display())]
-    #[diagnostic(code(cli::permission_denied), help("use sudo, or join the daemon's group: adduser YOU farmhand"))]
+    #[diagnostic(code("cli.permission_denied"), help("use sudo, or join the daemon's group: adduser YOU farmhand"))]
     Denied { socket: PathBuf },
     /// The conversation broke off.
     #[error("the daemon on {} broke off: {reason}", socket.display())]
-    #[diagnostic(code(cli::broken_off), help("it may be stopping or starting; try again, then look at its log"))]
+    #[diagnostic(code("cli.broken_off"), help("it may be stopping or starting; try again, then look at its log"))]
     BrokenOff { socket: PathBuf, reason: String },
     /// It did not answer in time.
     #[error("the daemon on {} did not answer within {seconds} s", socket.display())]
-    #[diagnostic(code(cli::no_answer), help("look at its log: journalctl -u farmhand"))]
+    #[diagnostic(code("cli.no_answer"), help("look at its log: journalctl -u farmhand"))]
     Slow { socket: PathBuf, seconds: u64 },
     /// It answered something that this program does not understand.
     #[error("the daemon's answer to {path} is not understood: {reason}")]
     #[diagnostic(
-        code(cli::not_understood),
+        code("cli.not_understood"),
         help("are the daemon and this program of one version? restart the daemon after an upgrade")
     )]
     NotUnderstood { path: String, reason: String },
@@ -50,13 +50,17 @@ pub(super) enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Config(#[from] ConfigError),
+    /// The agent's APK, as configured.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Apk(#[from] crate::agent::apk::ApkRefusal),
     /// This process could not start what it needs.
     #[error("the program cannot start: {0}")]
-    #[diagnostic(code(cli::runtime))]
+    #[diagnostic(code("cli.runtime"))]
     Runtime(std::io::Error),
     /// The levels of the log.
     #[error("`{levels}` does not say what is to be logged: {reason}")]
-    #[diagnostic(code(cli::log_levels), help("a level, and levels by module: `info,farmhand::adb=debug`"))]
+    #[diagnostic(code("cli.log_levels"), help("a level, and levels by module: `info,farmhand::adb=debug`"))]
     LogLevels { levels: String, reason: tracing_subscriber::filter::ParseError },
     /// The daemon could not start.
     #[error(transparent)]
@@ -69,6 +73,7 @@ impl Failure {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
+            | Self::Apk(_)
             | Self::NotUnderstood { .. }
             | Self::Runtime(_)
             | Self::LogLevels { .. }

@@ -44,7 +44,7 @@ impl Line {
         if phones.is_empty() {
             return Ok("No line yet: no phone was found, and lines are those of phones.\n".to_owned());
         }
-        let heading = ["SLOT", "PHONE", "LINE", "SINCE", "HEARTBEAT", "WAITS FOR", "WHY"];
+        let heading = ["SLOT", "PHONE", "LINE", "FOR", "HEARTBEAT", "WAITS FOR", "WHY"];
         Ok(paper.table(&heading, phones.iter().map(|phone| row(phone, paper)).collect()))
     }
 }
@@ -55,9 +55,9 @@ fn row(phone: &PhoneView, paper: &Paper) -> Vec<Cell> {
         or_dash(phone.slot.as_ref()).into(),
         (&phone.id).into(),
         Cell::toned(tone_of_line(line.state), line.state.as_str()),
-        paper.age_or_dash(begun(line)).into(),
-        paper.age_or_dash(line.last_heartbeat).into(),
-        or_dash(line.deadline.as_ref().map(|deadline| &deadline.why)).into(),
+        or_dash(begun(line).map(|since| paper.age(since))).into(),
+        paper.ago_or_dash(line.last_heartbeat).into(),
+        paper.wait_or_dash(line.deadline.as_ref()).into(),
         (&line.why).into(),
     ]
 }

@@ -8,6 +8,8 @@ use super::failure::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct Man {
+    #[command(flatten)]
+    _daemonless: super::Daemonless,
     /// Write the page of every command into this directory instead of printing the main one
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,

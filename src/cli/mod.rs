@@ -89,6 +89,13 @@ enum Command {
     Man(man::Man),
 }
 
+/// For commands that talk to no daemon: `--state` is taken, so that it may stand in every script, and not shown.
+#[derive(Debug, clap::Args)]
+struct Daemonless {
+    #[arg(long = "state", id = "state", value_name = "DIR", hide = true, global = true)]
+    _state: Option<PathBuf>,
+}
+
 /// Runs the command line of this process, and says how the process shall end.
 #[must_use]
 pub fn main() -> ExitCode {

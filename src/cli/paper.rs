@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::clock::UnixMillis;
+use crate::rack::snapshot::DeadlineView;
 
 /// Where the output goes, and when.
 pub(super) struct Paper {
@@ -114,18 +115,32 @@ impl Paper {
 
     /// How long ago `at` was, roughly: `12 s`, `5 min`, `3 h`, `2 d`.
     pub(super) fn age(&self, at: UnixMillis) -> String {
-        let seconds = self.now.0.saturating_sub(at.0).max(0) / 1000;
-        match seconds {
-            0..=119 => format!("{seconds} s"),
-            120..=7_199 => format!("{} min", seconds / 60),
-            7_200..=172_799 => format!("{} h", seconds / 3_600),
-            _ => format!("{} d", seconds / 86_400),
-        }
+        rough(self.now.0.saturating_sub(at.0).max(0) / 1000)
     }
 
-    /// As [`Self::age`], or a dash for what never was.
-    pub(super) fn age_or_dash(&self, at: Option<UnixMillis>) -> String {
-        at.map_or_else(|| DASH.to_owned(), |at| self.age(at))
+    /// As [`Self::age`], as something that is over: `12 s ago`, or a dash for what never was.
+    pub(super) fn ago_or_dash(&self, at: Option<UnixMillis>) -> String {
+        at.map_or_else(|| DASH.to_owned(), |at| format!("{} ago", self.age(at)))
+    }
+
+    /// What is waited for, and how long that takes at most from now on: `the next heartbeat, in 12 s`.
+    pub(super) fn wait_or_dash(&self, deadline: Option<&DeadlineView>) -> String {
+        or_dash(deadline.map(|deadline| match deadline.at.0.saturating_sub(self.now.0) {
+            over @ ..=0 => {
+                let late = rough(over.saturating_neg() / 1000);
+                format!("{}, due {late} ago", deadline.why)
+            }
+            left => format!("{}, in {}", deadline.why, rough((left.saturating_add(999)) / 1000)),
+        }))
+    }
+}
+
+fn rough(seconds: i64) -> String {
+    match seconds {
+        ..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -175,6 +190,12 @@ mod tests {
     #[test]
     fn ages_are_read_at_a_glance() {
         let ago = |seconds: i64| paper(80).age(UnixMillis(1_000_000_000 - seconds * 1000));
+        let wait = |seconds: i64| {
+            let at = UnixMillis(1_000_000_000 + seconds * 1000);
+            paper(80).wait_or_dash(Some(&DeadlineView { at, why: "the next attempt".to_owned() }))
+        };
+        assert_eq!([wait(7), wait(600)], ["the next attempt, in 7 s", "the next attempt, in 10 min"]);
+        assert_eq!(wait(-3), "the next attempt, due 3 s ago");
         assert_eq!([ago(-5), ago(0), ago(119), ago(120), ago(7200)], ["0 s", "0 s", "119 s", "2 min", "2 h"]);
     }
 }

@@ -6,7 +6,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::paper::{Cell, Paper, Tone, json, or_dash};
 use super::phones::{tone_of, tone_of_line};
-use crate::rack::snapshot::{DeadlineView, PhoneView};
+use crate::rack::snapshot::PhoneView;
 
 #[derive(Debug, Args)]
 pub(super) struct Phone {
@@ -57,22 +57,18 @@ fn sheet(phone: &PhoneView, paper: &Paper) -> String {
         ("place", or_dash(phone.endpoint.as_ref()).into()),
         ("state", Cell::toned(tone_of(phone.state), state)),
         ("", (&phone.why).into()),
-        ("waits for", wait(phone.deadline.as_ref()).into()),
+        ("waits for", paper.wait_or_dash(phone.deadline.as_ref()).into()),
         ("model", or_dash((!model.is_empty()).then_some(model)).into()),
         ("Android SDK", or_dash(phone.sdk).into()),
         ("serial", or_dash(phone.serial.as_ref()).into()),
         ("battery", or_dash(battery).into()),
         ("power", or_dash(power).into()),
         ("agent", or_dash(agent).into()),
-        ("last alive", paper.age_or_dash(phone.last_alive).into()),
+        ("last alive", paper.ago_or_dash(phone.last_alive).into()),
         ("line", Cell::toned(tone_of_line(phone.line.state), line)),
         ("", (&phone.line.why).into()),
-        ("waits for", wait(phone.line.deadline.as_ref()).into()),
-        ("heartbeat", paper.age_or_dash(phone.line.last_heartbeat).into()),
+        ("waits for", paper.wait_or_dash(phone.line.deadline.as_ref()).into()),
+        ("heartbeat", paper.ago_or_dash(phone.line.last_heartbeat).into()),
     ];
     paper.sheet(rows.into_iter().map(|(key, cell)| vec![Cell::toned(Tone::Quiet, key), cell]).collect())
-}
-
-fn wait(deadline: Option<&DeadlineView>) -> String {
-    or_dash(deadline.map(|deadline| &deadline.why))
 }

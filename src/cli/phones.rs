@@ -44,7 +44,7 @@ fn row(phone: &PhoneView, paper: &Paper) -> Vec<Cell> {
         or_dash(battery).into(),
         or_dash(phone.agent.as_ref().map(|agent| &agent.version_name)).into(),
         Cell::toned(tone_of_line(phone.line.state), phone.line.state.as_str()),
-        paper.age_or_dash(phone.last_alive).into(),
+        paper.ago_or_dash(phone.last_alive).into(),
         (&phone.why).into(),
     ]
 }

@@ -66,7 +66,11 @@ impl Rollout {
             }
             Action::Show { rollout } => {
                 let rollout: RolloutView = client.read(&format!("/api/rollouts/{}", segment(&rollout))).await?;
-                return Ok(if self.json { json(&rollout) } else { sheet(&rollout, paper) });
+                if self.json {
+                    return Ok(json(&rollout));
+                }
+                let phones: Vec<PhoneView> = client.read("/api/phones").await?;
+                return Ok(sheet(&rollout, &phones, paper));
             }
             Action::Start { apk, package, phones } => start(client, apk, package, phones).await?,
             Action::Approve { rollout } => Request::RolloutApprove { rollout: RolloutId::new(rollout) },
@@ -102,11 +106,11 @@ fn list(rollouts: &[RolloutView], paper: &Paper) -> String {
             (&rollout.version_name).into(),
             Cell::toned(tone_of(rollout.state), rollout.state.as_str()),
             progress(rollout).into(),
-            paper.age(rollout.created).into(),
+            paper.ago_or_dash(Some(rollout.created)).into(),
             (&rollout.why).into(),
         ]
     };
-    let heading = ["ROLLOUT", "PACKAGE", "VERSION", "STATE", "DONE", "AGE", "WHY"];
+    let heading = ["ROLLOUT", "PACKAGE", "VERSION", "STATE", "DONE", "BEGAN", "WHY"];
     paper.table(&heading, rollouts.iter().map(row).collect())
 }
 
@@ -116,7 +120,7 @@ fn progress(rollout: &RolloutView) -> String {
     format!("{done}/{}", phones.count())
 }
 
-fn sheet(rollout: &RolloutView, paper: &Paper) -> String {
+fn sheet(rollout: &RolloutView, phones: &[PhoneView], paper: &Paper) -> String {
     let state = paper.paint(tone_of(rollout.state), rollout.state.as_str());
     let head = format!(
         "{}  {} {} ({})  {state}, {} done, began {} ago\n{}\n",
@@ -128,6 +132,7 @@ fn sheet(rollout: &RolloutView, paper: &Paper) -> String {
         paper.age(rollout.created),
         rollout.why,
     );
+    let slot_of = |id: &PhoneId| phones.iter().find(|phone| phone.id == *id).and_then(|phone| phone.slot.as_ref());
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     for (number, wave) in rollout.waves.iter().enumerate() {
         for phone in &wave.phones {
@@ -139,6 +144,7 @@ fn sheet(rollout: &RolloutView, paper: &Paper) -> String {
             };
             rows.push(vec![
                 (number + 1).into(),
+                or_dash(slot_of(&phone.phone)).into(),
                 (&phone.phone).into(),
                 Cell::toned(tone, phone.state.as_str()),
                 phone.attempts.into(),
@@ -146,7 +152,7 @@ fn sheet(rollout: &RolloutView, paper: &Paper) -> String {
             ]);
         }
     }
-    head + &paper.table(&["WAVE", "PHONE", "STATE", "TRIES", "WHY"], rows)
+    head + &paper.table(&["WAVE", "SLOT", "PHONE", "STATE", "TRIES", "WHY"], rows)
 }
 
 fn tone_of(state: RolloutState) -> Tone {

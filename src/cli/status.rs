@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::paper::{Paper, Tone, json};
 use super::phones::tone_of;
 use crate::rack::Snapshot;
-use crate::rack::snapshot::{HostHealth, HubState, LineState, MqttState, PhoneState};
+use crate::rack::snapshot::{HostHealth, HubState, LineState, LineView, MqttState, PhoneState};
 
 #[derive(Debug, Args)]
 pub(super) struct Status {
@@ -34,7 +34,12 @@ fn screen(rack: &Snapshot, paper: &Paper) -> String {
     line("phones", &phones(rack, paper));
     line("lines", &lines(rack));
     line("host", &rack.host.as_ref().map_or_else(|| "not measured yet".to_owned(), host));
-    line("mqtt", &mqtt(rack));
+    line("mqtt", &mqtt(rack, paper));
+    for alert in &rack.alerts {
+        let place = alert.slot.as_ref().map_or_else(|| alert.phone.to_string(), ToString::to_string);
+        let told = format!("{place}, {}: {}; {}", paper.ago_or_dash(Some(alert.at)), alert.what, alert.help);
+        line("alert", &paper.paint(Tone::Bad, &told));
+    }
     for hub in &rack.hubs {
         let fed: u32 = hub.ports.iter().map(|port| port.current_milliamps).sum();
         let fed = if hub.state == HubState::Live { format!(", feeds {fed} mA") } else { format!(": {}", hub.why) };
@@ -76,7 +81,13 @@ fn lines(rack: &Snapshot) -> String {
         (count > 0).then(|| format!("{count} {}", state.as_str()))
     });
     let lines = by_state.collect::<Vec<_>>().join(", ");
-    if lines.is_empty() { "none".to_owned() } else { lines }
+    // One server is behind them all, so that one reason mostly speaks for all.
+    let troubled = |line: &&LineView| matches!(line.state, LineState::Waiting | LineState::NeedsIdentity);
+    match rack.phones.iter().map(|phone| &phone.line).find(troubled) {
+        _ if lines.is_empty() => "none".to_owned(),
+        Some(line) => format!("{lines}: {}", line.why),
+        None => lines,
+    }
 }
 
 fn host(host: &HostHealth) -> String {
@@ -90,9 +101,12 @@ fn host(host: &HostHealth) -> String {
     parts.join(", ")
 }
 
-fn mqtt(rack: &Snapshot) -> String {
-    match rack.mqtt.state {
-        MqttState::Away => format!("away: {}", rack.mqtt.why),
-        state => state.as_str().to_owned(),
+fn mqtt(rack: &Snapshot, paper: &Paper) -> String {
+    let mqtt = &rack.mqtt;
+    match mqtt.state {
+        MqttState::Away | MqttState::Unacknowledged => {
+            format!("{} for {}: {}", mqtt.state.as_str(), paper.age(mqtt.since), mqtt.why)
+        }
+        MqttState::Off | MqttState::Connected => mqtt.state.as_str().to_owned(),
     }
 }

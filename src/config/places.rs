@@ -65,7 +65,7 @@ fn endpoint(table: &mut Section<'_, '_>) -> Option<Typed<Endpoint>> {
         [Some(path), Some(endpoint)] => {
             let what = "[[slot]] says twice where its phone is reached";
             table.complain(
-                Problem::new("config::contradiction", endpoint, what, "keep either `path` or `endpoint`").after(path),
+                Problem::new("config.contradiction", endpoint, what, "keep either `path` or `endpoint`").after(path),
             );
             None
         }
@@ -80,7 +80,7 @@ fn power(table: &mut Section<'_, '_>, hubs: &[Hub]) -> Option<Typed<(HubName, Hu
     match typed {
         (Some(at), None) | (None, Some(at)) => {
             let what = "[[slot]] names only half of what feeds it";
-            table.complain(Problem::new("config::contradiction", at, what, "`hub` and `port` stand together"));
+            table.complain(Problem::new("config.contradiction", at, what, "`hub` and `port` stand together"));
             return None;
         }
         (None, None) | (Some(_), Some(_)) => {}
@@ -93,7 +93,7 @@ fn power(table: &mut Section<'_, '_>, hubs: &[Hub]) -> Option<Typed<(HubName, Hu
             None => format!("add [[hub]] with name = \"{}\" and its device", hub.value),
         };
         let what = format!("no [[hub]] is called `{}`", hub.value);
-        table.complain(Problem::new("config::unknown_hub", hub.at, what, help));
+        table.complain(Problem::new("config.unknown_hub", hub.at, what, help));
         return None;
     }
     Some(Typed { value: (HubName::new(hub.value), HubPort(port.value)), at: hub.at.start..port.at.end.max(hub.at.end) })
@@ -119,6 +119,6 @@ impl Once {
         };
         let what = format!("the {} `{name}` is used twice", self.what);
         let help = format!("each {} can be used once", self.what);
-        table.complain(Problem::new("config::duplicate", typed.at.clone(), what, help).after(first.clone()));
+        table.complain(Problem::new("config.duplicate", typed.at.clone(), what, help).after(first.clone()));
     }
 }

@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 use thiserror::Error;
 
+use crate::reason;
+
 /// A configuration that cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("the configuration {} cannot be read: {reason}", path.display())]
+    #[error("the configuration {} cannot be read: {}", path.display(), reason::of(reason))]
     #[diagnostic(
-        code(config::unreadable),
+        code("config.unreadable"),
         help(
             "is the path right, and may this user read it? `farmhand config example > farmhand.toml` writes one to begin with"
         )
@@ -32,7 +34,7 @@ pub enum ConfigError {
 /// Every problem of one file, in the order of its lines.
 #[derive(Debug, Error, Diagnostic)]
 #[error("{name} cannot be used: {}", count(problems.len()))]
-#[diagnostic(code(config::invalid))]
+#[diagnostic(code("config.invalid"))]
 pub struct Invalid {
     /// The file.
     pub(super) name: String,

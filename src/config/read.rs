@@ -62,7 +62,7 @@ pub fn parse(file_name: &str, text: &str, base: &Path, host: &str) -> Result<Loa
         let at = error.span().unwrap_or(0..0);
         let what = format!("this is not TOML: {}", error.message());
         notes.borrow_mut().problems.push(Problem::new(
-            "config::syntax",
+            "config.syntax",
             at,
             what,
             "texts stand in quotes, keys do not; https://toml.io has the whole format",
@@ -176,7 +176,7 @@ fn credential(mut table: Section<'_, '_>) -> Option<Credential> {
         (Kind::Imei | Kind::Serial, Some((at, _))) => {
             let what = "[central.identity.map] would not be used";
             let help = "write credential = \"map\" in [central.identity], or leave the map out";
-            table.complain(Problem::new("config::contradiction", at, what, help));
+            table.complain(Problem::new("config.contradiction", at, what, help));
             None
         }
     };
@@ -191,7 +191,7 @@ fn mqtt(mut table: Section<'_, '_>, base: &Path) -> Option<Mqtt> {
     let password = table.optional("password_file", file(base));
     if let (Some(at), None) | (None, Some(at)) = typed {
         let what = "[mqtt] names only half of how to log in";
-        table.complain(Problem::new("config::contradiction", at, what, "`user` and `password_file` stand together"));
+        table.complain(Problem::new("config.contradiction", at, what, "`user` and `password_file` stand together"));
     }
     let prefix = table.optional("discovery_prefix", made("a topic prefix in quotes, or \"off\"", discovery_prefix));
     let health = table.optional("health_s", seconds(1..=HOUR_S));
@@ -247,7 +247,7 @@ fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
         && waves.value.is_empty()
     {
         let what = "`waves` in [rollout] must name at least one wave";
-        table.complain(Problem::new("config::bad_value", waves.at.clone(), what, "write waves = [1, 10, 50]"));
+        table.complain(Problem::new("config.bad_value", waves.at.clone(), what, "write waves = [1, 10, 50]"));
     }
     let words = [("required", Approval::Required), ("automatic", Approval::Automatic)];
     let approval = table.optional("approval", word(&words));

@@ -37,6 +37,31 @@ pub(super) struct Unfit {
 
 pub(super) type Value<'d> = Spanned<DeValue<'d>>;
 
+/// How a section's name is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Brackets {
+    Single,
+    Double,
+}
+
+impl Brackets {
+    fn around(self, name: &str) -> String {
+        match self {
+            Self::Single => format!("[{name}]"),
+            Self::Double => format!("[[{name}]]"),
+        }
+    }
+}
+
+/// How a value was written, if it is a section.
+fn section_of(value: &Value<'_>) -> Option<Brackets> {
+    match value.get_ref() {
+        DeValue::Table(_) => Some(Brackets::Single),
+        DeValue::Array(items) if items.iter().any(|item| item.get_ref().is_table()) => Some(Brackets::Double),
+        _ => None,
+    }
+}
+
 /// One table of the file.
 pub(super) struct Section<'d, 'n> {
     /// As a person writes it: `[central]`.
@@ -46,6 +71,8 @@ pub(super) struct Section<'d, 'n> {
     at: Range<usize>,
     values: BTreeMap<&'d str, (Range<usize>, &'d Value<'d>)>,
     asked: Vec<&'static str>,
+    /// Those of them that are sections of their own.
+    sections: BTreeMap<&'static str, Brackets>,
     notes: &'n RefCell<Notes>,
 }
 
@@ -58,7 +85,7 @@ impl<'d, 'n> Section<'d, 'n> {
     fn new(header: String, path: String, at: Range<usize>, table: &'d DeTable<'d>, notes: &'n RefCell<Notes>) -> Self {
         let values =
             table.iter().map(|(key, value)| (key.get_ref().as_ref(), (key.span(), value))).collect::<BTreeMap<_, _>>();
-        Self { header, path, at, values, asked: Vec::new(), notes }
+        Self { header, path, at, values, asked: Vec::new(), sections: BTreeMap::new(), notes }
     }
 
     /// Where the table begins.
@@ -82,7 +109,7 @@ impl<'d, 'n> Section<'d, 'n> {
             Ok(read) => Some(Typed { value: read, at: value.span() }),
             Err(unfit) => {
                 let what = format!("`{key}` in {} must be {}", self.header, unfit.expected);
-                self.complain(Problem::new("config::bad_value", unfit.at, what, format!("write {}", unfit.expected)));
+                self.complain(Problem::new("config.bad_value", unfit.at, what, format!("write {}", unfit.expected)));
                 None
             }
         }
@@ -105,11 +132,12 @@ impl<'d, 'n> Section<'d, 'n> {
 
     /// Notes that the table lacks something.
     pub(super) fn missing(&self, what: &str, help: &str) {
-        self.complain(Problem::new("config::missing_key", self.at(), what, help));
+        self.complain(Problem::new("config.missing_key", self.at(), what, help));
     }
 
     /// The table under `key`, such as `[central]`.
     pub(super) fn child(&mut self, key: &'static str) -> Option<Section<'d, 'n>> {
+        self.sections.insert(key, Brackets::Single);
         let (_, value) = self.ask(key)?;
         let path = self.join(key);
         if let DeValue::Table(table) = value.get_ref() {
@@ -118,7 +146,7 @@ impl<'d, 'n> Section<'d, 'n> {
         let seen = value.get_ref().type_str();
         let what = format!("`{path}` is a table, but {seen} was written");
         self.complain(Problem::new(
-            "config::bad_value",
+            "config.bad_value",
             value.span(),
             what,
             format!("write [{path}], its keys below it"),
@@ -128,6 +156,7 @@ impl<'d, 'n> Section<'d, 'n> {
 
     /// The tables under `key`, such as each `[[slot]]`.
     pub(super) fn children(&mut self, key: &'static str) -> Vec<Section<'d, 'n>> {
+        self.sections.insert(key, Brackets::Double);
         let Some((at, value)) = self.ask(key) else { return Vec::new() };
         let path = self.join(key);
         let tables = match value.get_ref() {
@@ -141,7 +170,7 @@ impl<'d, 'n> Section<'d, 'n> {
                     sections.push(Section::new(format!("[[{path}]]"), path.clone(), at, table, self.notes));
                 }
                 None => self.complain(Problem::new(
-                    "config::bad_value",
+                    "config.bad_value",
                     at,
                     format!("there may be several of `{path}`, so it is written in double brackets"),
                     format!("write [[{path}]], its keys below it"),
@@ -160,7 +189,7 @@ impl<'d, 'n> Section<'d, 'n> {
                     texts.insert((*key).to_owned(), text.to_owned());
                 }
                 None => self.complain(Problem::new(
-                    "config::bad_value",
+                    "config.bad_value",
                     value.span(),
                     format!("`{key}` in {} must be a text", self.header),
                     "write it in quotes",
@@ -172,17 +201,44 @@ impl<'d, 'n> Section<'d, 'n> {
 
     /// Notes each key that was typed and is not known.
     pub(super) fn finish(self) {
-        for (key, (at, _)) in &self.values {
+        for (key, (at, value)) in &self.values {
             if self.asked.contains(key) {
                 continue;
             }
-            let help = match spelling::nearest(key, self.asked.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`? Known here: {}", self.asked.join(", ")),
-                None => format!("known here: {}", self.asked.join(", ")),
+            let problem = match section_of(value) {
+                Some(brackets) => self.unknown_section(key, brackets, at.clone()),
+                None => self.unknown_key(key, at.clone()),
             };
-            let what = format!("{} has no key `{key}`", self.header);
-            self.complain(Problem::new("config::unknown_key", at.clone(), what, help));
+            self.complain(problem);
         }
+    }
+
+    fn unknown_key(&self, key: &str, at: Range<usize>) -> Problem {
+        let keys = self.asked_for(|asked| !self.sections.contains_key(asked));
+        let help = match spelling::nearest(key, keys.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`? Known here: {}", keys.join(", ")),
+            None if keys.is_empty() => "no key stands here, only sections do".to_owned(),
+            None => format!("known here: {}", keys.join(", ")),
+        };
+        Problem::new("config.unknown_key", at, format!("{} has no key `{key}`", self.header), help)
+    }
+
+    fn unknown_section(&self, name: &str, brackets: Brackets, at: Range<usize>) -> Problem {
+        let headers: Vec<String> =
+            self.sections.iter().map(|(name, brackets)| brackets.around(&self.join(name))).collect();
+        let near = spelling::nearest(name, self.sections.keys().copied());
+        let near = near.and_then(|near| Some(self.sections.get(near)?.around(&self.join(near))));
+        let help = match near {
+            Some(near) => format!("did you mean {near}? Sections: {}", headers.join(", ")),
+            None if headers.is_empty() => format!("no section stands below {}", self.header),
+            None => format!("sections: {}", headers.join(", ")),
+        };
+        let what = format!("there is no section {}", brackets.around(&self.join(name)));
+        Problem::new("config.unknown_section", at, what, help)
+    }
+
+    fn asked_for(&self, wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
+        self.asked.iter().copied().filter(|asked| wanted(asked)).collect()
     }
 
     pub(super) fn complain(&self, problem: Problem) {

@@ -146,7 +146,27 @@ fn a_section_in_the_wrong_brackets_is_told_the_right_ones() {
         ["there may be several of `slot`, so it is written in double brackets"]
     );
     assert_eq!(problems("[[web]]\nlisten = \"off\""), ["`web` is a table, but array was written"]);
-    assert_eq!(problems("[[slots]]\nname = \"A1\""), ["the file has no key `slots`"]);
+    assert_eq!(problems("[[slots]]\nname = \"A1\""), ["there is no section [[slots]]"]);
+}
+
+#[test]
+fn a_slip_in_a_sections_name_is_told_as_such_with_the_nearest() {
+    let helps = |text: &str| {
+        let invalid = parse("farmhand.toml", text, Path::new("/etc/farmhand"), "host").unwrap_err();
+        invalid
+            .problems
+            .iter()
+            .map(|problem| miette::Diagnostic::help(problem).unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(problems("[rakc]\nname = \"r\""), ["there is no section [rakc]"]);
+    assert!(helps("[rakc]\nname = \"r\"")[0].starts_with("did you mean [rack]? Sections: [agent], "));
+    assert!(helps("[[slots]]\nname = \"A1\"")[0].starts_with("did you mean [[slot]]?"));
+    assert_eq!(problems("[central]\nserver = \"c:1\"\n[central.identiy]\n"), ["there is no section [central.identiy]"]);
+    assert_eq!(
+        problems("rack = 7\nnam = 1"),
+        ["`rack` is a table, but integer was written", "the file has no key `nam`"]
+    );
 }
 
 #[test]

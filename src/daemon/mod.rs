@@ -69,7 +69,7 @@ pub enum DaemonError {
     /// This host's ADB keys cannot be read or made.
     #[error("this host's ADB keys: {0}")]
     #[diagnostic(
-        code(daemon::keys),
+        code("daemon.keys"),
         help(
             "handsets let in only a host with its key: restore the file from a backup, or remove it to make a new key that every handset must allow again"
         )
@@ -77,7 +77,7 @@ pub enum DaemonError {
     Keys(#[from] KeyError),
     /// The maker of the key died.
     #[error("this host's ADB key could not be made: the thread that makes it has panicked")]
-    #[diagnostic(code(daemon::keys))]
+    #[diagnostic(code("daemon.keys"))]
     KeysPanicked,
     /// An address or the socket is taken.
     #[error(transparent)]
@@ -85,15 +85,15 @@ pub enum DaemonError {
     Bind(#[from] BindError),
     /// The host has USB, and it cannot be used.
     #[error("USB cannot be scanned: {0}")]
-    #[diagnostic(code(daemon::usb), help("`[usb] scan = false` runs without USB"))]
+    #[diagnostic(code("daemon.usb"), help("`[usb] scan = false` runs without USB"))]
     Usb(#[from] BusError),
     /// The folder for fetched APKs cannot be used.
     #[error("APKs cannot be fetched: {0}")]
-    #[diagnostic(code(daemon::fetch))]
+    #[diagnostic(code("daemon.fetch"))]
     Fetch(#[from] FetchError),
     /// A hub's driver has no thread.
     #[error("the driver of hub {hub} cannot be started: {reason}")]
-    #[diagnostic(code(daemon::hub))]
+    #[diagnostic(code("daemon.hub"))]
     Hub {
         /// Which.
         hub: HubName,

@@ -134,6 +134,7 @@ fn tell(change: &Change) {
             LineState::Connecting => debug!("line of {phone}: {why}"),
             LineState::Closed | LineState::Registered => info!("line of {phone}: {}: {why}", state.as_str()),
         },
+        Change::Alert { phone, what } => warn!("alert: line of {phone}: {what}"),
         Change::Rollout { rollout, state, why } => match state {
             RolloutState::Paused | RolloutState::Aborted => warn!("rollout {rollout}: {}: {why}", state.as_str()),
             _ => info!("rollout {rollout}: {}: {why}", state.as_str()),

@@ -3,7 +3,8 @@
 use super::*;
 use crate::rack::ids::{HubName, PackageName, Serial, SlotName, VersionCode};
 use crate::rack::snapshot::{
-    Battery, DaemonView, HostHealth, HubState, HubView, InstalledAgent, LineState, LineView, PhoneState, PhoneView,
+    AlertView, Battery, DaemonView, HostHealth, HubState, HubView, InstalledAgent, LineState, LineView, PhoneState,
+    PhoneView,
 };
 
 #[test]
@@ -209,6 +210,14 @@ fn rack() -> Snapshot {
             temperature_celsius: None,
             supply_volts: None,
             ports: Vec::new(),
+        }],
+        alerts: vec![AlertView {
+            code: "line.forced_offline".to_owned(),
+            at: UnixMillis(1_763_999_990_000),
+            phone: PhoneId::new("R58M1234"),
+            slot: Some(SlotName::new("A1")),
+            what: "the central server gave the credential to another".to_owned(),
+            help: "ask there who took it".to_owned(),
         }],
         ..Snapshot::default()
     }

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::outbox::{Fate, TOPICS_MAX};
 use super::payload::{Message, OFFLINE};
+use crate::reason;
 
 /// A silent broker is noticed after two of these.
 const KEEP_ALIVE_S: u16 = 15;
@@ -87,6 +88,7 @@ pub(super) struct Client {
 impl Client {
     /// Begins to connect, and goes on for ever.
     pub(super) fn start(settings: Settings) -> Self {
+        let address = format!("{}:{}", settings.host, settings.port);
         let mut options = MqttOptions::new(settings.client_id, Broker::tcp(settings.host, settings.port));
         options
             .set_keep_alive(KEEP_ALIVE_S)
@@ -102,7 +104,7 @@ impl Client {
         let phones_filter = format!("{}+", settings.phone_topics);
         let (earlier_tx, earlier) = mpsc::channel(TOPICS_MAX);
         let ears = Ears { birth_topic: birth_topic.clone(), phone_topics: settings.phone_topics, earlier: earlier_tx };
-        let poller = tokio::spawn(poll(eventloop, link_tx, ears));
+        let poller = tokio::spawn(poll(address, eventloop, link_tx, ears));
         Self { requests, link, birth_topic, phones_filter, earlier, poller }
     }
 
@@ -178,7 +180,7 @@ impl Ears {
     }
 }
 
-async fn poll(mut eventloop: EventLoop, link: watch::Sender<Link>, ears: Ears) {
+async fn poll(address: String, mut eventloop: EventLoop, link: watch::Sender<Link>, ears: Ears) {
     let mut failures = 0_u32;
     loop {
         // rumqttc's own deadlines hold inside: 5 s for a connection, two keep-alives for a silent broker.
@@ -194,7 +196,7 @@ async fn poll(mut eventloop: EventLoop, link: watch::Sender<Link>, ears: Ears) {
             Ok(_) => {}
             Err(ConnectionError::RequestsDone | ConnectionError::DisconnectTimeout) => return,
             Err(error) => {
-                link.send_modify(|link| link.state = LinkState::Down(sentence(&error)));
+                link.send_modify(|link| link.state = LinkState::Down(sentence(&address, &error)));
                 tokio::time::sleep(retry_after(failures)).await;
                 failures = failures.saturating_add(1);
             }
@@ -207,13 +209,13 @@ fn retry_after(failures: u32) -> Duration {
     wait.mul_f64(rand::random_range(0.75..1.25))
 }
 
-fn sentence(error: &ConnectionError) -> String {
+fn sentence(address: &str, error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(
             ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
         ) => "the broker refuses this user and password: see `[mqtt] user` and its password file".to_owned(),
         ConnectionError::ConnectionRefused(code) => format!("the broker refuses the connection: {code:?}"),
-        ConnectionError::Io(error) => format!("the broker can't be reached: {error}"),
+        ConnectionError::Io(error) => format!("the broker can't be reached: {}", reason::connecting(address, error)),
         ConnectionError::NetworkTimeout => "the broker did not answer in time".to_owned(),
         error => format!("the connection to the broker was lost: {error}"),
     }

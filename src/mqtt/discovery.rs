@@ -50,12 +50,13 @@ const fn bytes(key: &'static str, name: &'static str, at: &'static str) -> Senso
     Sensor { key, name, at, class: Some("data_size"), unit: Some("B"), shown_in: Some("GB") }
 }
 
-const SENSORS: [Sensor; 9] = [
+const SENSORS: [Sensor; 10] = [
     count("phones_ready", "Phones ready", "phones.ready", "phones"),
     count("phones_total", "Phones", "phones.total", "phones"),
     count("phones_absent", "Phones absent", "phones.absent", "phones"),
     count("phones_quarantined", "Phones quarantined", "phones.quarantined", "phones"),
     count("hubs_stale", "Hubs without readings", "hubs.stale", "hubs"),
+    count("alerts", "Alerts", "alerts.total", "alerts"),
     count("cpu", "CPU", "host.cpu_percent", "%"),
     bytes("memory_used", "Memory used", "host.memory_used_bytes"),
     bytes("disk_free", "Disk free", "host.disk_free_bytes"),

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use crate::clock::UnixMillis;
 use crate::rack::Snapshot;
 use crate::rack::ids::{PackageName, PhoneId, Serial, SlotName, VersionCode};
-use crate::rack::snapshot::{HubState, HubView, LineState, PhoneState, PhoneView};
+use crate::rack::snapshot::{AlertView, HubState, HubView, LineState, PhoneState, PhoneView};
 
 /// The payload of `status` while the daemon is there.
 pub const ONLINE: &str = "online";
@@ -46,6 +46,7 @@ pub fn health(snapshot: &Snapshot) -> Vec<u8> {
         },
         phones: PhoneCounts(&snapshot.phones),
         hubs: hub_counts(&snapshot.hubs),
+        alerts: alerts(&snapshot.alerts),
     })
 }
 
@@ -85,6 +86,7 @@ struct Health<'a> {
     host: Host,
     phones: PhoneCounts<'a>,
     hubs: HubCounts,
+    alerts: Alerts<'a>,
 }
 
 #[derive(Serialize)]
@@ -118,6 +120,33 @@ struct HubCounts {
     total: usize,
     live: usize,
     stale: usize,
+}
+
+#[derive(Serialize)]
+struct Alerts<'a> {
+    total: usize,
+    newest: Option<Alert<'a>>,
+}
+
+#[derive(Serialize)]
+struct Alert<'a> {
+    at: UnixMillis,
+    code: &'a str,
+    phone: &'a PhoneId,
+    slot: Option<&'a SlotName>,
+    what: String,
+}
+
+/// The newest stands for all: a message must not grow with the rack.
+fn alerts(alerts: &[AlertView]) -> Alerts<'_> {
+    let newest = alerts.first().map(|alert| Alert {
+        at: alert.at,
+        code: &alert.code,
+        phone: &alert.phone,
+        slot: alert.slot.as_ref(),
+        what: shortened(&alert.what),
+    });
+    Alerts { total: alerts.len(), newest }
 }
 
 fn hub_counts(hubs: &[HubView]) -> HubCounts {

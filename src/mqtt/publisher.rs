@@ -1,7 +1,7 @@
 //! The task between the model's snapshots and the broker's connection.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -16,6 +16,7 @@ use super::client::{Client, Link, LinkState, Settings};
 use super::outbox::{Fate, OutboxFull, Ticket};
 use super::payload::{Message, OFFLINE};
 use super::topics::Topics;
+use crate::clock::UnixMillis;
 use crate::config;
 use crate::rack::Snapshot;
 use crate::rack::snapshot::{MqttState, MqttView};
@@ -28,6 +29,9 @@ const BIRTH_JITTER_MAX: Duration = Duration::from_secs(3);
 
 /// How many healths are sent before topics of an earlier run are emptied: a phone that is still there is found by then.
 const EARLIER_ROUNDS: u32 = 3;
+
+/// A broker that acknowledges nothing for so long is shown as such: one in order takes milliseconds.
+const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(3);
 
 /// Between two attempts to read the password file.
 const PASSWORD_RETRY: Duration = Duration::from_secs(10);
@@ -46,7 +50,7 @@ pub fn spawn(
     cancel: CancellationToken,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut teller = Teller { states, waiting: None, broker: config.broker.clone() };
+        let mut teller = Teller { states, waiting: None, told: None, broker: config.broker.clone() };
         let Some(settings) = settings(&config, &rack, &mut teller, &cancel).await else { return };
         let version = snapshots.borrow().daemon.version.clone();
         let board = Board::new(&rack, &version, config.discovery_prefix.as_deref());
@@ -56,6 +60,8 @@ pub fn spawn(
             board,
             client,
             under_way,
+            unheard: None,
+            acknowledged: Acknowledged::InTime,
             teller,
             resend_at: None,
             empty_at: None,
@@ -114,11 +120,21 @@ fn host_and_port(broker: &str) -> Option<(&str, u16)> {
     if host.is_empty() { None } else { Some((host, port.parse().ok()?)) }
 }
 
+/// What the model was told of the broker's acknowledgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Acknowledged {
+    InTime,
+    NotAtAll,
+}
+
 struct Publisher {
     board: Board,
     client: Client,
     /// What the broker has not acknowledged yet.
     under_way: FuturesUnordered<BoxFuture<'static, (Ticket, Fate)>>,
+    /// Since when the broker has had something to acknowledge and has acknowledged nothing.
+    unheard: Option<(Instant, UnixMillis)>,
+    acknowledged: Acknowledged,
     teller: Teller,
     /// When everything is sent once more, for a Home Assistant that has started.
     resend_at: Option<Instant>,
@@ -145,6 +161,7 @@ impl Publisher {
         health.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.show_phones(&mut snapshots);
         loop {
+            let overdue_at = self.overdue_at();
             let sending = link.state == LinkState::Up && self.board.has_next();
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -159,7 +176,11 @@ impl Publisher {
                 }
                 Ok(()) = snapshots.changed() => self.show_phones(&mut snapshots),
                 _ = health.tick() => self.show_health(&snapshots.borrow().clone()),
-                Some((ticket, fate)) = self.under_way.next() => self.board.settle(&ticket, fate),
+                Some((ticket, fate)) = self.under_way.next() => {
+                    self.board.settle(&ticket, fate);
+                    self.heard(fate);
+                }
+                () = sleep_until(overdue_at), if link.state == LinkState::Up => self.tell_overdue(),
                 () = sleep_until(self.resend_at) => {
                     self.resend_at = None;
                     self.board.resend();
@@ -218,6 +239,8 @@ impl Publisher {
             self.client.listen();
             self.board.reconnected();
             self.resend_at = None;
+            self.unheard = None;
+            self.acknowledged = Acknowledged::InTime;
         }
         if now.births != before.births {
             info!("Home Assistant has started: publishing everything again");
@@ -228,20 +251,55 @@ impl Publisher {
         }
         match &now.state {
             LinkState::Trying => {}
-            LinkState::Up => self.teller.tell(MqttState::Connected, format!("connected to {}", self.teller.broker)),
+            LinkState::Up => self.tell_connected(),
             LinkState::Down(why) => {
                 if before.state == LinkState::Up || before.state == LinkState::Trying {
                     warn!(broker = %self.teller.broker, "no MQTT, it is tried again: {why}");
                 }
-                self.teller.tell(MqttState::Away, format!("{}: {why}", self.teller.broker));
+                let broker = &self.teller.broker;
+                let named = if why.contains(broker.as_str()) { why.clone() } else { format!("{broker}: {why}") };
+                self.teller.tell(MqttState::Away, named);
             }
         }
+    }
+
+    /// When the broker is to be shown as one that acknowledges nothing.
+    fn overdue_at(&self) -> Option<Instant> {
+        let (unheard, _) = self.unheard.filter(|_| self.acknowledged == Acknowledged::InTime)?;
+        Some(unheard + ACKNOWLEDGE_MAX)
+    }
+
+    fn tell_overdue(&mut self) {
+        self.acknowledged = Acknowledged::NotAtAll;
+        let since = self.unheard.map_or_else(wall_now, |(_, since)| since);
+        let why = format!("{} is connected and acknowledges nothing of what is published", self.teller.broker);
+        warn!("{why}");
+        self.teller.tell_since(MqttState::Unacknowledged, why, since);
+    }
+
+    /// What became of a message. One that a lost connection swallowed says nothing of the broker.
+    fn heard(&mut self, fate: Fate) {
+        if fate == Fate::Delivered {
+            self.unheard = (!self.under_way.is_empty()).then(|| (Instant::now(), wall_now()));
+            if self.acknowledged == Acknowledged::NotAtAll {
+                info!(broker = %self.teller.broker, "the MQTT broker acknowledges again");
+                self.acknowledged = Acknowledged::InTime;
+                self.tell_connected();
+            }
+        }
+    }
+
+    fn tell_connected(&mut self) {
+        self.teller.tell(MqttState::Connected, format!("connected to {}", self.teller.broker));
     }
 
     fn send_one(&mut self) {
         let Some((ticket, message)) = self.board.next_message() else { return };
         match self.client.publish(message) {
-            Ok(fate) => self.under_way.push(Box::pin(async move { (ticket, fate.await) })),
+            Ok(fate) => {
+                self.unheard.get_or_insert_with(|| (Instant::now(), wall_now()));
+                self.under_way.push(Box::pin(async move { (ticket, fate.await) }));
+            }
             Err(_) => self.board.settle(&ticket, Fate::Lost),
         }
     }
@@ -256,6 +314,10 @@ impl Publisher {
     }
 }
 
+fn wall_now() -> UnixMillis {
+    UnixMillis::default().plus(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
@@ -267,6 +329,7 @@ async fn sleep_until(moment: Option<Instant>) {
 struct Teller {
     states: mpsc::Sender<MqttView>,
     waiting: Option<MqttView>,
+    told: Option<(MqttState, UnixMillis)>,
     broker: String,
 }
 
@@ -278,7 +341,17 @@ enum Woken {
 
 impl Teller {
     fn tell(&mut self, state: MqttState, why: String) {
-        self.waiting = Some(MqttView { state, why });
+        self.tell_since(state, why, wall_now());
+    }
+
+    /// A state that goes on has begun when it was told first.
+    fn tell_since(&mut self, state: MqttState, why: String, since: UnixMillis) {
+        let since = match self.told {
+            Some((told, begun)) if told == state => begun,
+            _ => since,
+        };
+        self.told = Some((state, since));
+        self.waiting = Some(MqttView { state, why, since });
     }
 
     /// Ends once a waiting state was taken; never, while none waits.

@@ -1,5 +1,7 @@
 //! What flows into the model and out of it: events from sources and actors, commands to actors.
 
+use std::time::Duration;
+
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
 use super::request::{Ask, Done, Refusal};
 use super::snapshot::{ControllerView, HostHealth, LineState, MqttView, PortMode, RolloutView, UsbView};
@@ -103,6 +105,13 @@ pub enum LineEvent {
     HeartbeatDue,
     /// The server acknowledged a heartbeat.
     HeartbeatAcknowledged,
+    /// What the line waits for; `None` while it waits for nothing.
+    Waits(Option<LineWait>),
+    /// The server took the phone off line (`AccountForceOfflineNotice`): a person should know.
+    ForcedOffline {
+        /// Who is said to have done it, as a sentence.
+        why: String,
+    },
     /// The server asks for an upgrade of an app on this phone.
     UpgradeNotice(UpgradeNotice),
     /// The line's actor took no more orders and was ended; the model opens the line again, with a new one.
@@ -115,6 +124,15 @@ pub enum LineEvent {
         /// The `Id` of the server's message that failed.
         message_id: i64,
     },
+}
+
+/// A wait of a line. The line and the model count their moments from different starts, so it ends so long from now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineWait {
+    /// The longest that it takes from now on.
+    pub within: Duration,
+    /// What is waited for.
+    pub why: &'static str,
 }
 
 /// `UpgradeDeviceAppNotice`, for one phone and one app.

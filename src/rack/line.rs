@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::event::{AppVersion, Command, DeviceInfo, LineCommand, LineEvent, Presence};
 use super::ids::PhoneId;
 use super::snapshot::LineState;
-use crate::clock::Moment;
+use crate::clock::{Deadline, Moment};
 use crate::config::Credential;
 use crate::phone::Profile;
 
@@ -22,6 +22,8 @@ const REOPEN_FIRST: Duration = Duration::from_secs(1);
 const REOPEN_LONGEST: Duration = Duration::from_secs(60);
 /// A line whose actor was not stuck for so long begins with the shortest pause again.
 const FORGIVE_AFTER: Duration = Duration::from_secs(10 * 60);
+/// An alert of a line stands at least so long: whoever looks at the rack now and then shall see it.
+const ALERT_STANDS: Duration = Duration::from_secs(3600);
 
 /// One phone's line.
 #[derive(Clone, Debug)]
@@ -31,6 +33,9 @@ pub(super) struct Line {
     pub(super) why: String,
     pub(super) since: Moment,
     pub(super) last_heartbeat: Option<Moment>,
+    /// What its actor waits for.
+    pub(super) waits: Option<Deadline>,
+    pub(super) alert: Option<Alert>,
     heartbeat: Heartbeat,
     /// Orders to report a failure, by the `Id` of the server's message, that are not known to be taken.
     untold: BTreeMap<i64, LineCommand>,
@@ -47,6 +52,13 @@ struct Stuck {
     last: Option<Moment>,
     /// No new one before then.
     reopen_at: Option<Moment>,
+}
+
+/// The server took the phone off line. It stands until a heartbeat is acknowledged [`ALERT_STANDS`] later or more.
+#[derive(Clone, Debug)]
+pub(super) struct Alert {
+    pub(super) at: Moment,
+    pub(super) why: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +80,7 @@ pub(super) enum Reaction {
     Nothing,
     Changed,
     Probe,
+    Alerted(String),
     Offered(super::event::UpgradeNotice),
     /// The server has taken the report about this message of its own.
     Told(i64),
@@ -81,6 +94,8 @@ impl Line {
             why: "the phone is not here".to_owned(),
             since: now,
             last_heartbeat: None,
+            waits: None,
+            alert: None,
             heartbeat: Heartbeat::Quiet,
             untold: BTreeMap::new(),
             stuck: Stuck::default(),
@@ -140,7 +155,13 @@ impl Line {
         let command = match &self.open {
             Some(open) if open.credential == credential && open.device == device => return,
             Some(open) if open.credential == credential => LineCommand::Device(device.clone()),
-            Some(_) | None => LineCommand::Open { credential: credential.clone(), device: device.clone() },
+            before => {
+                if before.is_some() {
+                    // What was said of one credential says nothing of another.
+                    self.alert = None;
+                }
+                LineCommand::Open { credential: credential.clone(), device: device.clone() }
+            }
         };
         self.open = Some(Open { credential, device });
         out.push(Command::Line { phone: phone.clone(), command });
@@ -182,6 +203,10 @@ impl Line {
             self.untold.remove(&message_id);
             return Reaction::Told(message_id);
         }
+        if let LineEvent::ForcedOffline { why } = event {
+            self.alert = Some(Alert { at: now, why: why.clone() });
+            return Reaction::Alerted(why);
+        }
         if self.open.is_none() {
             return Reaction::Nothing;
         }
@@ -204,9 +229,16 @@ impl Line {
             }
             LineEvent::HeartbeatAcknowledged => {
                 self.last_heartbeat = Some(now);
+                self.alert = self.alert.take().filter(|alert| now.since(alert.at) < ALERT_STANDS);
                 Reaction::Nothing
             }
-            LineEvent::UpgradeNotice(_) | LineEvent::FailureTold { .. } => Reaction::Nothing,
+            LineEvent::Waits(wait) => {
+                self.waits = wait.map(|wait| Deadline { at: now + wait.within, why: wait.why });
+                Reaction::Nothing
+            }
+            LineEvent::UpgradeNotice(_) | LineEvent::FailureTold { .. } | LineEvent::ForcedOffline { .. } => {
+                Reaction::Nothing
+            }
         }
     }
 
@@ -244,6 +276,9 @@ impl Line {
     fn enter(&mut self, now: Moment, state: LineState, why: &str) {
         if self.state != state {
             self.since = now;
+        }
+        if matches!(state, LineState::Closed | LineState::NeedsIdentity) {
+            self.waits = None;
         }
         self.state = state;
         why.clone_into(&mut self.why);

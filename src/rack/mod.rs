@@ -124,6 +124,13 @@ pub enum Change {
         /// Why.
         why: String,
     },
+    /// Something happened that a person should see to: it stands among the snapshot's alerts.
+    Alert {
+        /// Whose line.
+        phone: PhoneId,
+        /// What happened.
+        what: String,
+    },
     /// A rollout is in a new state, or was not known before.
     Rollout {
         /// Which.
@@ -292,6 +299,7 @@ impl Rack {
         match phone.line.report(now, id, event, &mut out.commands) {
             Reaction::Nothing => {}
             Reaction::Changed => out.changes.push(phone.line_change()),
+            Reaction::Alerted(what) => out.changes.push(Change::Alert { phone: id.clone(), what }),
             Reaction::Offered(notice) => {
                 out.commands.push(Command::Rollout(RolloutCommand::Offered { phone: id.clone(), notice }));
             }

@@ -4,7 +4,7 @@ mod recovery;
 
 use std::time::Duration;
 
-use super::event::{HubEvent, HubReading, InstallOrder, PortReading, Presence, UpgradeNotice};
+use super::event::{HubEvent, HubReading, InstallOrder, LineWait, PortReading, Presence, UpgradeNotice};
 use super::ids::{HubName, HubPort, PackageName, RolloutId, SlotName, VersionCode};
 use super::snapshot::{InstalledAgent, PortMode, PowerPort};
 use super::*;
@@ -212,6 +212,38 @@ fn a_heartbeat_is_sent_only_after_an_answered_probe() {
     bench.event(Event::Line { phone: id, event: LineEvent::HeartbeatDue });
     let commands = bench.phone(phone::Event::ProbeFailed { why: "silent".to_owned() });
     assert!(matches!(line_commands(&commands)[..], [LineCommand::Close { .. }]), "{commands:?}");
+}
+
+#[test]
+fn a_phone_that_the_server_took_off_line_is_an_alert_until_it_has_been_back_for_an_hour() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let id = PhoneId::new("P1");
+    let why = "another holder of the same credential registered".to_owned();
+    bench.event(Event::Line { phone: id.clone(), event: LineEvent::ForcedOffline { why: why.clone() } });
+    let alerts = bench.rack.snapshot(bench.now).alerts;
+    let told: Vec<_> = alerts.iter().map(|alert| (alert.code.as_str(), &alert.phone, &alert.what)).collect();
+    assert_eq!(told, [("line.forced_offline", &id, &why)]);
+
+    for (minutes, stands) in [(30, 1), (29, 1), (2, 0)] {
+        bench.now = bench.now + Duration::from_secs(minutes * 60);
+        bench.event(Event::Line { phone: id.clone(), event: LineEvent::HeartbeatAcknowledged });
+        assert_eq!(bench.rack.snapshot(bench.now).alerts.len(), stands, "after {minutes} min more");
+    }
+}
+
+#[test]
+fn what_a_line_waits_for_is_shown_with_its_end() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let id = PhoneId::new("P1");
+    let wait = LineWait { within: Duration::from_secs(7), why: "the next attempt to reach the central server" };
+    bench.event(Event::Line { phone: id.clone(), event: LineEvent::Waits(Some(wait)) });
+    let shown = bench.rack.snapshot(bench.now);
+    let deadline = shown.phones[0].line.deadline.clone().unwrap();
+    assert_eq!((deadline.at, deadline.why.as_str()), (shown.at.plus(wait.within), wait.why));
+    bench.unplugged(A1);
+    assert_eq!(bench.rack.snapshot(bench.now).phones[0].line.deadline, None, "a closed line waits for nothing");
 }
 
 #[test]

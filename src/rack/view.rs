@@ -3,12 +3,17 @@
 use super::ids::{Endpoint, HubName, PhoneId};
 use super::place::{Phone, Place};
 use super::snapshot::{
-    DaemonView, DeadlineView, HubPortView, HubView, LineView, PhoneState, PhoneView, PowerPort, Snapshot, TroubleView,
+    AlertView, DaemonView, DeadlineView, HubPortView, HubView, LineView, PhoneState, PhoneView, PowerPort, Snapshot,
+    TroubleView,
 };
 use super::{Rack, hubs::Hub};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::rack::ids::HubPort;
 use crate::rack::request::Refusal;
+
+/// What a person can do about a phone that the central server took off line.
+const FORCED_OFFLINE_HELP: &str = "look for another rack or app that registers with this phone's credential; the central server's \
+                                   operator can say who took it";
 
 /// One phone, or one place where no phone is known, as the model holds it: a look without copies, for the checks of the
 /// simulation, which come after every step.
@@ -63,6 +68,7 @@ impl Rack {
             controllers: self.controllers.clone(),
             rollouts: self.rollouts.clone(),
             mqtt: self.mqtt.clone(),
+            alerts: self.alerts(),
             switched_off: self.settings.switched_off.clone(),
             troubles: self
                 .troubles
@@ -144,9 +150,28 @@ impl Rack {
             why: phone.line.why.clone(),
             since: self.wall(phone.line.since),
             last_heartbeat: phone.line.last_heartbeat.map(|at| self.wall(at)),
-            deadline: self.line_deadline(phone).map(|deadline| self.deadline_view(deadline)),
+            deadline: phone.line.waits.map(|deadline| self.deadline_view(deadline)),
             restarts: phone.line.restarts(),
         }
+    }
+
+    /// What the central server did to lines, the newest first.
+    fn alerts(&self) -> Vec<AlertView> {
+        let view = |phone: &Phone| {
+            let alert = phone.line.alert.as_ref()?;
+            let slot = phone.place.as_ref().and_then(|at| self.places.get(at)).and_then(|place| place.slot.clone());
+            Some(AlertView {
+                code: "line.forced_offline".to_owned(),
+                at: self.wall(alert.at),
+                phone: phone.id.clone(),
+                slot,
+                what: alert.why.clone(),
+                help: FORCED_OFFLINE_HELP.to_owned(),
+            })
+        };
+        let mut alerts: Vec<AlertView> = self.phones.values().filter_map(view).collect();
+        alerts.sort_by_key(|alert| std::cmp::Reverse(alert.at));
+        alerts
     }
 
     fn deadline_view(&self, deadline: Deadline) -> DeadlineView {

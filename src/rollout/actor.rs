@@ -152,7 +152,7 @@ struct Actor {
     fetcher: Fetcher,
     store: Store,
     events: mpsc::Sender<RolloutEvent>,
-    jobs: Jobs<Job, Result<CheckedApk, Refusal>>,
+    jobs: Jobs<Job, Result<CheckedApk, Unfit>>,
     cancel: CancellationToken,
 }
 
@@ -160,6 +160,12 @@ struct Actor {
 enum Job {
     Fetch { rollout: RolloutNumber },
     ToStart { ask: Ask, file: PathBuf, phones: Vec<PhoneId> },
+}
+
+/// Why an APK cannot be had, and the file that was fetched in vain.
+struct Unfit {
+    refusal: Refusal,
+    kept: Option<PathBuf>,
 }
 
 /// Why the actor has ended.
@@ -329,23 +335,38 @@ impl Actor {
             .start(Job::ToStart { ask, file, phones }, async move { obtain(&fetcher, &source, None, expected).await });
     }
 
-    async fn worked(&mut self, job: Job, result: Result<Result<CheckedApk, Refusal>, String>) {
+    async fn worked(&mut self, job: Job, result: Result<Result<CheckedApk, Unfit>, String>) {
         let now = self.now();
-        let broke = |what| Err(Refusal { code: "apk.unavailable".into(), what, help: None });
+        let broke =
+            |what| Err(Unfit { refusal: Refusal { code: "apk.unavailable".into(), what, help: None }, kept: None });
         let result = result.unwrap_or_else(broke);
         match (job, result) {
             (Job::Fetch { rollout }, result) => {
                 match &result {
                     Ok(apk) => tracing::info!(%rollout, sha256 = apk.sha256, "the APK is good"),
-                    Err(refusal) => tracing::warn!(%rollout, why = refusal.what, "the APK is refused"),
+                    Err(unfit) => tracing::warn!(%rollout, why = unfit.refusal.what, "the APK is refused"),
                 }
-                self.core.fetched(now, rollout, result.map_err(|refusal| refusal.what));
+                let result = result.map_err(|unfit| {
+                    self.discard(unfit.kept);
+                    unfit.refusal.what
+                });
+                self.core.fetched(now, rollout, result);
             }
             (Job::ToStart { ask, file, phones }, Ok(apk)) => self.core.start(now, ask, apk, file, &phones),
-            (Job::ToStart { ask, .. }, Err(refusal)) => {
+            (Job::ToStart { ask, .. }, Err(Unfit { refusal, kept })) => {
                 tracing::warn!(why = refusal.what, "the operator's APK is refused");
+                self.discard(kept);
                 self.refuse(ask, refusal).await;
             }
+        }
+    }
+
+    /// Removes the file of an APK that was refused, unless a rollout has the same one or may be about to: what is fetched at
+    /// the same time keeps it until the next start.
+    fn discard(&self, kept: Option<PathBuf>) {
+        let unwanted = kept.filter(|kept| self.jobs.is_empty() && !self.core.uses(kept));
+        if let Some(Err(error)) = unwanted.map(|kept| self.fetcher.discard(&kept)) {
+            tracing::warn!(%error, "an APK that was refused could not be removed");
         }
     }
 }
@@ -356,28 +377,29 @@ async fn obtain(
     source: &ApkSource,
     sha256: Option<&str>,
     expected: Expectation,
-) -> Result<CheckedApk, Refusal> {
+) -> Result<CheckedApk, Unfit> {
     let refusal = |code: String, what: String, help| Refusal { code, what, help };
+    let unavailable = |what| Unfit { refusal: refusal("apk.unavailable".into(), what, None), kept: None };
     let path = fetcher.fetch(source, sha256).await;
-    let path = path.map_err(|error| refusal("apk.unavailable".into(), error.to_string(), None))?;
+    let path = path.map_err(|error| unavailable(error.to_string()))?;
     let (done, checked) = oneshot::channel();
     let file = path.clone();
     let check = move || drop(done.send(apk::check(&file, &expected)));
     std::thread::Builder::new()
         .name("apk-check".into())
         .spawn(check)
-        .map_err(|error| refusal("apk.unavailable".into(), format!("no thread to check the APK: {error}"), None))?;
+        .map_err(|error| unavailable(format!("no thread to check the APK: {error}")))?;
     match checked.await {
         Ok(Ok(apk)) => Ok(apk),
         Ok(Err(refused)) => {
             use miette::Diagnostic;
-            let code = refused.code().map(|code| code.to_string().replace("::", ".")).unwrap_or_default();
+            let code = refused.code().map(|code| code.to_string()).unwrap_or_default();
             // People know the APK by where it came from, not by its name in the state directory.
             let what = refused.to_string().replace(&path.display().to_string(), &source.to_string());
             let help = refused.help().map(|help| help.to_string());
-            Err(refusal(code, what, help))
+            Err(Unfit { refusal: refusal(code, what, help), kept: Some(path) })
         }
-        Err(_) => Err(refusal("apk.unavailable".into(), format!("the check of {source} ended without a result"), None)),
+        Err(_) => Err(unavailable(format!("the check of {source} ended without a result"))),
     }
 }
 

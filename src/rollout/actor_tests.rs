@@ -153,6 +153,12 @@ async fn serve(apk: &str) -> String {
     url
 }
 
+/// How many APKs are in the state directory.
+fn kept(state: &Path) -> usize {
+    let apks = std::fs::read_dir(state.join("apks")).unwrap();
+    apks.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|kind| kind == "apk")).count()
+}
+
 fn approve() -> Request {
     Request::RolloutApprove { rollout: RolloutId::new("R1") }
 }
@@ -235,6 +241,7 @@ async fn an_apk_of_another_key_never_reaches_a_phone() {
     rig.offer("P1", 1, &url).await;
     let view = rig.until(RolloutState::Aborted).await;
     assert!(view.why.starts_with(&format!("{url} is refused: it is signed by aedc91c8")), "{}", view.why);
+    assert_eq!(kept(dir.path()), 0, "what was refused takes no room");
     rig.stop().await;
 }
 
@@ -260,6 +267,9 @@ async fn the_operators_apk_is_checked_before_there_is_a_rollout() {
     let done = rig.ask(start("agent-3.apk")).await.unwrap();
     assert_eq!(done.rollout.unwrap().as_str(), "R1");
     rig.until(RolloutState::WaitingApproval).await;
+    assert_eq!(kept(dir.path()), 1, "only the good one");
+    rig.ask(start("agent-1.apk")).await.unwrap_err();
+    assert_eq!(kept(dir.path()), 1);
     rig.stop().await;
 }
 

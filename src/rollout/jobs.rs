@@ -21,6 +21,11 @@ impl<K, T: Send + 'static> Jobs<K, T> {
         self.keys.insert(handle.id(), key);
     }
 
+    /// Whether none is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
     /// The next one that ends, with its result, or with how it broke, as a sentence. Waits for ever while there is none; may be
     /// dropped and called again.
     pub(super) async fn ended(&mut self) -> (K, Result<T, String>) {

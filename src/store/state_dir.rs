@@ -24,7 +24,7 @@ pub enum StateDirError {
     /// Another farmhand runs on it.
     #[error("the state directory {} is held by another farmhand (pid {})", dir.display(), holder.as_deref().unwrap_or("unknown"))]
     #[diagnostic(
-        code(state::held),
+        code("state.held"),
         help("stop that one first (`systemctl stop farmhand`), or give this one a directory of its own: --state DIR")
     )]
     Held {
@@ -35,7 +35,7 @@ pub enum StateDirError {
     },
     /// It can't be made, opened or locked.
     #[error("the state directory {} can't be used", dir.display())]
-    #[diagnostic(code(state::unusable), help("farmhand must be able to write there; choose another with --state DIR"))]
+    #[diagnostic(code("state.unusable"), help("farmhand must be able to write there; choose another with --state DIR"))]
     Unusable {
         /// The directory.
         dir: PathBuf,

@@ -32,7 +32,7 @@ pub enum StoreError {
     /// The file is damaged or no SQLite database.
     #[error("{} is damaged: {what}", file.display())]
     #[diagnostic(
-        code(store::damaged),
+        code("store.damaged"),
         help(
             "restore it from a backup, or move it aside (with its -wal and -shm files) and start again: rollouts and audit begin anew"
         )
@@ -46,7 +46,7 @@ pub enum StoreError {
     /// A newer farmhand wrote it.
     #[error("{} has schema {found}, and this farmhand knows schemas up to {known}", file.display())]
     #[diagnostic(
-        code(store::newer),
+        code("store.newer"),
         help("a newer farmhand has used this state directory: install that version again")
     )]
     Newer {
@@ -59,7 +59,7 @@ pub enum StoreError {
     },
     /// SQLite refuses: the disk is full, the file is not writable.
     #[error("{} can't be used: {source}", file.display())]
-    #[diagnostic(code(store::failing), help("look for room and permissions in the state directory"))]
+    #[diagnostic(code("store.failing"), help("look for room and permissions in the state directory"))]
     Failing {
         /// The file.
         file: PathBuf,
@@ -68,7 +68,7 @@ pub enum StoreError {
     },
     /// The thread could not be started, or has ended.
     #[error("the thread of the store is not running")]
-    #[diagnostic(code(store::stopped))]
+    #[diagnostic(code("store.stopped"))]
     Stopped,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequest, Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc::error::TrySendError;
@@ -20,6 +20,8 @@ use crate::rack::request::{Refusal, Request};
 use crate::rack::snapshot::PhoneView;
 use crate::spelling;
 
+/// The longest that a client may take over the body of an order, which is short.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest that the model may take over an order: checking an APK on a slow card is in it.
 const ORDER_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -97,17 +99,24 @@ fn unknown<'w>(code: &str, kind: &str, name: &str, known: impl Iterator<Item = &
     let known: Vec<&str> = known.collect();
     let help = match spelling::nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => format!("there is no {kind} yet"),
-        None => format!("there are {}", known.join(", ")),
+        None => match known.as_slice() {
+            [] => format!("there is no {kind} yet"),
+            [only] => format!("the only {kind} is {only}"),
+            several => format!("there are {}", several.join(", ")),
+        },
     };
     Refused::new(StatusCode::NOT_FOUND, code, format!("no {kind} is called `{name}`"), help)
 }
 
 pub(super) async fn request(
     State(counter): State<Counter>,
-    body: Result<Json<Request>, JsonRejection>,
+    request: axum::extract::Request,
 ) -> Result<Response, Refused> {
-    let Json(request) = body.map_err(|rejection| {
+    let body = timeout(BODY_DEADLINE, Json::from_request(request, &())).await.map_err(|_| {
+        let what = format!("the order did not arrive within {} s", BODY_DEADLINE.as_secs());
+        Refused::new(StatusCode::REQUEST_TIMEOUT, "request.slow", what, "send the whole order at once".to_owned())
+    })?;
+    let Json(request): Json<Request> = body.map_err(|rejection: JsonRejection| {
         let help = "send a JSON object such as {\"do\": \"rollout_approve\", \"rollout\": \"R1\"}".to_owned();
         Refused::new(rejection.status(), "request.malformed", rejection.body_text(), help)
     })?;

@@ -6,7 +6,7 @@ use crate::clock::UnixMillis;
 use crate::rack::Snapshot;
 use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::{
-    DaemonView, HostHealth, HubView, MqttView, PhoneView, RolloutView, SwitchedOff, TroubleView,
+    AlertView, DaemonView, HostHealth, HubView, MqttView, PhoneView, RolloutView, SwitchedOff, TroubleView,
 };
 
 /// The differences. Phones come one by one, for there are many; the rest is whole wherever it differs.
@@ -37,6 +37,9 @@ pub struct Change {
     /// The broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<MqttView>,
+    /// Every alert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<Vec<AlertView>>,
     /// What is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_off: Option<Vec<SwitchedOff>>,
@@ -62,6 +65,7 @@ impl Change {
             hubs: differing(&old.hubs, &new.hubs),
             rollouts: differing(&old.rollouts, &new.rollouts),
             mqtt: differing(&old.mqtt, &new.mqtt),
+            alerts: differing(&old.alerts, &new.alerts),
             switched_off: differing(&old.switched_off, &new.switched_off),
             troubles: differing(&old.troubles, &new.troubles),
         }
@@ -87,6 +91,7 @@ impl Change {
         replace(&mut to.hubs, self.hubs);
         replace(&mut to.rollouts, self.rollouts);
         replace(&mut to.mqtt, self.mqtt);
+        replace(&mut to.alerts, self.alerts);
         replace(&mut to.switched_off, self.switched_off);
         replace(&mut to.troubles, self.troubles);
     }

@@ -42,7 +42,8 @@ const MEMORY: Family = Family("farmhand_host_memory_bytes", "Memory there is.");
 const DISK_FREE: Family = Family("farmhand_host_disk_free_bytes", "Room left on the state directory's file system.");
 const DISK: Family = Family("farmhand_host_disk_bytes", "Size of the state directory's file system.");
 const HOST_CELSIUS: Family = Family("farmhand_host_celsius", "The hottest of the host's sensors.");
-const MQTT: Family = Family("farmhand_mqtt_connected", "Whether there is a connection to the configured broker.");
+const MQTT: Family = Family("farmhand_mqtt_connected", "Whether the configured broker takes what is published.");
+const ALERTS: Family = Family("farmhand_alerts", "Alerts that stand, by code.");
 
 pub(super) async fn metrics(State(counter): State<Counter>) -> Response {
     let now = counter.desk.snapshots.borrow().clone();
@@ -68,6 +69,13 @@ fn page(rack: &Snapshot) -> String {
     }
     for trouble in &rack.troubles {
         page.add(TROUBLE, &[("part", &trouble.part)], 1.0);
+    }
+    let mut alerts = BTreeMap::from([("line.forced_offline", 0)]);
+    for alert in &rack.alerts {
+        *alerts.entry(alert.code.as_str()).or_default() += 1;
+    }
+    for (code, count) in alerts {
+        page.add(ALERTS, &[("code", code)], f64::from(count));
     }
     page.phones(rack);
     page.hubs(rack);
@@ -191,7 +199,7 @@ mod tests {
 
     #[test]
     fn each_family_stands_together_below_its_help() {
-        let mqtt = MqttView { state: MqttState::Away, why: String::new() };
+        let mqtt = MqttView { state: MqttState::Away, ..MqttView::default() };
         let text = page(&Snapshot { host: Some(HostHealth::default()), mqtt, ..Snapshot::default() });
         let mut current = "";
         for line in text.lines() {

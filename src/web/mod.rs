@@ -11,6 +11,7 @@
 //!
 //! Invariant: nothing here waits for the model without a deadline, and nothing here can slow it: snapshots come by `watch`,
 //! orders go through a bounded queue that refuses when it is full.
+//! Invariant: a client that sends or reads nothing gives its place back (`serve::tests`).
 //! Invariant: every open stream ends when the daemon stops (`tests::an_open_stream_does_not_hold_up_the_end`).
 
 mod api;
@@ -19,6 +20,7 @@ mod door;
 mod events;
 mod metrics;
 mod page;
+mod patience;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The two listeners and their connections.
 //!
-//! A client may be slow or silent for ever, so connections are counted, headers have a deadline, and at the end of the daemon
+//! A client may be slow or silent for ever, so connections are counted, requests and each write have a deadline, and at the end of the daemon
 //! what is still open has [`FAREWELL`] to finish.
 
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::patience::Patient;
 use super::{Desk, Door, router};
 
 /// The most connections that one listener keeps; the next one waits in the kernel's queue.
@@ -37,12 +38,12 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum BindError {
     /// Another daemon answers on the socket.
     #[error("another farmhand answers on {} already", .0.display())]
-    #[diagnostic(code(web::occupied), help("stop it first, or give this one another --state directory"))]
+    #[diagnostic(code("web.occupied"), help("stop it first, or give this one another --state directory"))]
     Occupied(PathBuf),
     /// The socket cannot be made.
     #[error("the socket {} cannot be opened: {reason}", path.display())]
     #[diagnostic(
-        code(web::socket),
+        code("web.socket"),
         help("the state directory must exist and belong to the user that farmhand runs as")
     )]
     Socket {
@@ -53,7 +54,7 @@ pub enum BindError {
     },
     /// The address cannot be listened on.
     #[error("the page cannot be served at {listen}: {reason}")]
-    #[diagnostic(code(web::listen), help("choose another `listen` in [web], or \"off\""))]
+    #[diagnostic(code("web.listen"), help("choose another `listen` in [web], or \"off\""))]
     Listen {
         /// The address.
         listen: SocketAddr,
@@ -135,7 +136,7 @@ where
 {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
-    let connection = http.serve_connection(TokioIo::new(io), service);
+    let connection = http.serve_connection(TokioIo::new(Patient::new(io)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -148,3 +149,7 @@ where
         tracing::debug!(%error, "a client of the page broke off");
     }
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

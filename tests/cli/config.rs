@@ -59,3 +59,32 @@ fn show_marks_defaults() {
     let said = farmhand(dir.path(), &["config", "show", "farmhand.toml"]);
     insta::assert_snapshot!("show", said.redacted(dir.path()));
 }
+
+/// What is said of a configuration whose agent is this test APK, signed by `signers`.
+fn checked_agent(apk: &str, signers: &str) -> Said {
+    let apk = Path::new(env!("CARGO_MANIFEST_DIR")).join("firmware-tools/apks").join(apk);
+    let text =
+        format!("[agent]\npackage = \"org.example.agent\"\napk = \"{}\"\nsigners = [{signers}]\n", apk.display());
+    checked(&text).1
+}
+
+#[test]
+fn the_agents_apk_is_checked_with_the_configuration() {
+    let signer = "1f3459901dc294cd0daefe7eb300273362911beaeb3884637ed22e65d83aaba6";
+    let trusted = checked_agent("agent-1.apk", &format!("\"{signer}\""));
+    assert_eq!(trusted.code, 0, "{trusted:?}");
+    assert!(trusted.out.contains("org.example.agent 1.0 (1), signed by 1f34"), "{trusted:?}");
+    assert!(trusted.out.contains("among [agent] signers"), "{trusted:?}");
+
+    let anyone = checked_agent("agent-1.apk", "");
+    assert!(anyone.code == 0 && anyone.out.contains(&format!("signers = [\"{signer}\"]")), "{anyone:?}");
+
+    for (apk, code) in [
+        ("agent-2-other-key.apk", "apk.signer"),
+        ("agent-2-truncated.apk", "apk.signature"),
+        ("nowhere.apk", "apk.unreadable"),
+    ] {
+        let refused = checked_agent(apk, &format!("\"{signer}\""));
+        assert!(refused.code == 1 && refused.err.contains(code), "{refused:?}");
+    }
+}

@@ -38,7 +38,15 @@ pub(crate) fn rack(now: UnixMillis) -> Snapshot {
         controllers: Vec::new(),
         rollouts: rollouts(&phones, &ago),
         phones,
-        mqtt: MqttView { state: MqttState::Connected, why: "127.0.0.1:1883 answers".to_owned() },
+        mqtt: MqttView { state: MqttState::Connected, why: "127.0.0.1:1883 answers".to_owned(), since: ago(5 * 3600) },
+        alerts: vec![AlertView {
+            code: "line.forced_offline".to_owned(),
+            at: ago(610),
+            phone: PhoneId::new("R5CW1962X"),
+            slot: Some(SlotName::new("A2")),
+            what: "another holder of the same credential registered: \"taken over\"".to_owned(),
+            help: "look for another rack or app that registers with this phone's credential".to_owned(),
+        }],
         switched_off: vec![SwitchedOff {
             what: "recovery beyond opening a phone again".to_owned(),
             how: "[recovery] max_rung = \"reboot\"".to_owned(),

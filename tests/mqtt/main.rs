@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod broker;
+mod deaf;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,6 +174,18 @@ async fn a_wrong_password_is_said_and_a_right_one_lets_in() {
     farmhand.connected().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_acknowledges_nothing_is_shown_as_such_until_it_does() {
+    let broker = deaf::Deaf::start().await;
+    let mut farmhand = Farmhand::start_at(broker.port, None, rack(), OFTEN);
+    let connected = farmhand.view(MqttState::Connected).await;
+    let deaf = farmhand.view(MqttState::Unacknowledged).await;
+    assert!(deaf.why.contains(&farmhand.broker) && deaf.why.contains("acknowledges nothing"), "{}", deaf.why);
+    assert!(deaf.since >= connected.since, "since the first message that was not acknowledged");
+    broker.cure();
+    farmhand.connected().await;
+}
+
 /// The publisher under test, with what the model would hold.
 struct Farmhand {
     broker: String,
@@ -204,7 +217,16 @@ impl Farmhand {
         rack: Snapshot,
         health_interval: Duration,
     ) -> Self {
-        let address = format!("127.0.0.1:{}", broker.port);
+        Self::start_at(broker.port, user, rack, health_interval)
+    }
+
+    fn start_at(
+        port: u16,
+        user: Option<(String, std::path::PathBuf)>,
+        rack: Snapshot,
+        health_interval: Duration,
+    ) -> Self {
+        let address = format!("127.0.0.1:{port}");
         let config = config::Mqtt {
             broker: address.clone(),
             user,
@@ -236,10 +258,14 @@ impl Farmhand {
     }
 
     async fn state(&mut self, wanted: MqttState) -> String {
+        self.view(wanted).await.why
+    }
+
+    async fn view(&mut self, wanted: MqttState) -> MqttView {
         loop {
             let view = tokio::time::timeout(PATIENCE, self.states.recv()).await.expect("a state").expect("a publisher");
             if view.state == wanted {
-                return view.why;
+                return view;
             }
         }
     }

@@ -51,7 +51,26 @@ impl Line {
     }
 
     async fn event(&mut self) -> LineEvent {
-        timeout(PATIENCE, self.events.recv()).await.expect("the line reports something").expect("the line lives")
+        loop {
+            let event = timeout(PATIENCE, self.events.recv()).await;
+            match event.expect("the line reports something").expect("the line lives") {
+                // What it waits for is told between the others.
+                LineEvent::Waits(_) => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// What it waits for next, of which it says `part`.
+    async fn until_it_waits_for(&mut self, part: &str) -> Duration {
+        loop {
+            let event = timeout(PATIENCE, self.events.recv()).await;
+            if let Some(LineEvent::Waits(Some(wait))) = event.expect("the line tells its waits")
+                && wait.why.contains(part)
+            {
+                return wait.within;
+            }
+        }
     }
 
     /// The sentence of the next report of this state; others may come before it.
@@ -265,4 +284,29 @@ async fn a_line_ends_when_it_is_cancelled_or_nobody_is_left() {
     let line = Line::open(&server).await;
     drop((line.commands, line.events));
     timeout(PATIENCE, line.task).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn the_model_hears_what_a_line_waits_for_and_how_long() {
+    let server = Server::start().await;
+    let mut line = Line::open(&server).await;
+    let _peer = server.accept_registered().await;
+    let heartbeat = line.until_it_waits_for("the next heartbeat").await;
+    assert!(heartbeat > Duration::from_secs(50) && heartbeat <= Duration::from_secs(60), "{heartbeat:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_in_words() {
+    let server = Server::start().await;
+    let address = server.address();
+    drop(server);
+    let settings = LineSettings { server: address.clone(), max_frame: 1 << 20, session: Settings::new(PATIENCE) };
+    let ((commands, commands_out), (events_in, events)) = (mpsc::channel(8), mpsc::channel(8));
+    let cancel = CancellationToken::new();
+    let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
+    let mut line = Line { commands, events, cancel, task };
+    line.tell(LineCommand::Open { credential: CREDENTIAL.to_owned(), device: DeviceInfo::default() }).await;
+    let why = line.until(LineState::Waiting).await;
+    assert_eq!(why, format!("the central server cannot be reached: nobody listens at {address}"));
+    assert!(line.until_it_waits_for("the next attempt").await <= Duration::from_secs(2));
 }

@@ -107,3 +107,11 @@ fn what_is_no_key_is_named() {
     let error = ring(dir.path()).add_file(&small).unwrap_err().to_string();
     assert!(error.contains("1024 bits"), "{error}");
 }
+
+#[test]
+fn a_private_key_that_others_can_read_is_said_with_what_to_do() {
+    let path = Path::new("/var/lib/farmhand/adbkey");
+    assert_eq!(super::readers(path, 0o100_600), None);
+    let warning = super::readers(path, 0o100_644).unwrap();
+    assert!(warning.contains("0644") && warning.ends_with("chmod 600 /var/lib/farmhand/adbkey"), "{warning}");
+}

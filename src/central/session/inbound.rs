@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{Acknowledged, Output, Session, State, UNKNOWN_CODES_MAX, name_of};
+use super::{Acknowledged, FOR_THE_OTHER_HOLDER, Output, Session, State, UNKNOWN_CODES_MAX, name_of};
 use crate::central::catalogue::{self, Group, Path};
 use crate::central::envelope::View;
 use crate::central::policy::{Refusal, Verdict};
@@ -120,7 +120,9 @@ impl Session {
             EnumForceOfflineReason::NoReason
             | EnumForceOfflineReason::ByDeviceOffline
             | EnumForceOfflineReason::ByWeChatOffline => {
-                let why = format!("the central server took the phone off line (reason {})", notice.reason);
+                let reason = notice.reason().as_str_name();
+                let why = format!("the central server took the phone off line ({reason}): {}", said(&notice.message));
+                self.alert(&why);
                 return self.registration_lost(now, &why);
             }
         };
@@ -129,8 +131,12 @@ impl Session {
         }
         let pause = self.backoff.replaced_pause(now);
         let why = format!("{by_whom}, and two racks must not fight over it: {}", said(&notice.message));
-        tracing::warn!(reason = notice.reason, "the line is taken by another: {why}");
-        self.pause(now, pause, "the other holder of this phone's credential to leave", &why);
+        self.alert(&why);
+        self.pause(now, pause, FOR_THE_OTHER_HOLDER, &why);
+    }
+
+    fn alert(&mut self, why: &str) {
+        self.outputs.push_back(Output::Event(LineEvent::ForcedOffline { why: why.to_owned() }));
     }
 
     /// A registration that stood for a while is made anew on the same connection; one that was lost at once would be lost again.

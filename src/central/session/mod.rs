@@ -41,6 +41,8 @@ const UNANSWERED_MAX: usize = 3;
 const UNTAKEN_MAX: usize = 64;
 /// Codes that are counted each by itself; further ones are counted together.
 const UNKNOWN_CODES_MAX: usize = 256;
+/// What a line waits for whose credential another one holds.
+const FOR_THE_OTHER_HOLDER: &str = "the other holder of this phone's credential to leave";
 /// A shorter interval would be a flood.
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 
@@ -230,7 +232,7 @@ impl Session {
         }
         self.wanted = Some(Wanted { credential, device });
         match self.backoff.barred_until(now) {
-            Some(until) => self.wait_until(until, now, "another holder of this phone's credential is registered"),
+            Some(until) => self.wait_until(until, "another holder of this phone's credential is registered"),
             None => self.connect(now),
         }
     }
@@ -385,14 +387,12 @@ impl Session {
     fn pause(&mut self, now: Moment, pause: Duration, waiting_for: &'static str, why: &str) {
         self.disconnect();
         self.state = State::Waiting { until: now + pause, why: waiting_for };
-        let seconds = pause.as_secs_f32();
-        self.tell(LineState::Waiting, format!("{why}; next attempt in {seconds:.1} s"));
+        self.tell(LineState::Waiting, why.to_owned());
     }
 
-    fn wait_until(&mut self, until: Moment, now: Moment, why: &'static str) {
-        self.state = State::Waiting { until, why };
-        let seconds = until.since(now).as_secs();
-        self.tell(LineState::Waiting, format!("{why}; next attempt in {seconds} s"));
+    fn wait_until(&mut self, until: Moment, why: &'static str) {
+        self.state = State::Waiting { until, why: FOR_THE_OTHER_HOLDER };
+        self.tell(LineState::Waiting, why.to_owned());
     }
 
     fn disconnect(&mut self) {

@@ -33,6 +33,9 @@ pub struct Snapshot {
     pub rollouts: Vec<RolloutView>,
     /// The connection to the MQTT broker.
     pub mqtt: MqttView,
+    /// What a person should see to, the newest first.
+    #[serde(default)]
+    pub alerts: Vec<AlertView>,
     /// What the owner has not switched on, and how to.
     pub switched_off: Vec<SwitchedOff>,
     /// Parts of the daemon itself that do not get on.
@@ -64,6 +67,23 @@ pub struct DaemonView {
     pub version: String,
     /// When the daemon started.
     pub started: UnixMillis,
+}
+
+/// Something that happened and that a person should see to. It stands for a while, also once things go on by themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertView {
+    /// A stable code for programs: `line.forced_offline`.
+    pub code: String,
+    /// When it happened.
+    pub at: UnixMillis,
+    /// Which phone it is about.
+    pub phone: PhoneId,
+    /// The slot in which that phone sits, or sat last.
+    pub slot: Option<SlotName>,
+    /// What happened, as a sentence.
+    pub what: String,
+    /// What can be done.
+    pub help: String,
 }
 
 /// What a capability that is off is called, and the line of configuration that would switch it on.
@@ -313,7 +333,7 @@ pub struct LineView {
     pub since: UnixMillis,
     /// When the server last acknowledged a heartbeat.
     pub last_heartbeat: Option<UnixMillis>,
-    /// What is being waited for.
+    /// What the line waits for, and until when: the next attempt, an answer, the next heartbeat.
     pub deadline: Option<DeadlineView>,
     /// How often its actor was stuck and got a successor since the daemon started.
     #[serde(default)]
@@ -426,6 +446,9 @@ pub struct MqttView {
     pub state: MqttState,
     /// Why, as a sentence.
     pub why: String,
+    /// Since when: since it was first seen to be so.
+    #[serde(default)]
+    pub since: UnixMillis,
 }
 
 /// Whether there is a broker to talk to.
@@ -437,13 +460,15 @@ pub enum MqttState {
     Off,
     /// Connected.
     Connected,
+    /// There is a connection, and the broker acknowledges nothing of what is published.
+    Unacknowledged,
     /// The broker is away; the next attempt is scheduled.
     Away,
 }
 
 impl MqttState {
     /// All of them, in the order of the enum.
-    pub const ALL: [Self; 3] = [Self::Off, Self::Connected, Self::Away];
+    pub const ALL: [Self; 4] = [Self::Off, Self::Connected, Self::Unacknowledged, Self::Away];
 
     /// The word for it in JSON and in tables.
     #[must_use]
@@ -451,6 +476,7 @@ impl MqttState {
         match self {
             Self::Off => "off",
             Self::Connected => "connected",
+            Self::Unacknowledged => "unacknowledged",
             Self::Away => "away",
         }
     }

@@ -1,6 +1,6 @@
 //! What the operator asks: start, approve, pause, resume. Each is answered once it is promised, or refused with what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Apk, Ask, Output, Presence, Rollout, Rollouts};
 use crate::agent::{ApkSource, CheckedApk};
@@ -62,6 +62,12 @@ impl Rollouts {
         }
         let lowest = phones.iter().map(|phone| self.installed_version(phone)).min().flatten();
         Ok((agent.clone(), lowest))
+    }
+
+    /// Whether a rollout has this file of an APK.
+    #[must_use]
+    pub fn uses(&self, apk: &Path) -> bool {
+        self.rollouts.values().any(|rollout| matches!(&rollout.apk, Apk::Ready(path) if path == apk))
     }
 
     /// Begins a rollout of a checked APK that came from the operator's `file`, to these phones or to all that are ready.
@@ -189,7 +195,7 @@ impl Rollouts {
     fn find(&mut self, id: &RolloutId) -> Result<&mut Rollout, Refusal> {
         RolloutNumber::of(id).and_then(|number| self.rollouts.get_mut(&number)).ok_or_else(|| {
             let help = "`farmhand rollout list` shows the rollouts of this rack";
-            refusal("rollout.unknown", format!("no rollout `{id}` is known"), Some(help))
+            refusal("rollout.unknown", format!("no rollout is called `{id}`"), Some(help))
         })
     }
 

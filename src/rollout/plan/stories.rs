@@ -386,7 +386,7 @@ fn a_request_that_does_not_fit_the_state_is_refused_with_what_to_do() {
     assert_eq!(refused.what, "R1 is running, not waiting for approval");
     assert_eq!(bench.ask(&Request::RolloutResume { rollout: rollout() }).unwrap_err().code, "rollout.state");
     let unknown = bench.ask(&Request::RolloutPause { rollout: RolloutId::new("R9") }).unwrap_err();
-    assert_eq!((unknown.code.as_str(), unknown.what.as_str()), ("rollout.unknown", "no rollout `R9` is known"));
+    assert_eq!((unknown.code.as_str(), unknown.what.as_str()), ("rollout.unknown", "no rollout is called `R9`"));
     assert!(unknown.help.unwrap().contains("farmhand rollout list"));
 }
 

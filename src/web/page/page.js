@@ -25,7 +25,7 @@ const TONES = {
   ready: ["good", "●"], registered: ["good", "●"], live: ["good", "●"], connected: ["good", "●"], done: ["good", "✓"], finished: ["good", "✓"],
   detected: ["busy", "◔"], claiming: ["busy", "◔"], online: ["busy", "◑"], provisioning: ["busy", "◕"], authorising: ["busy", "?"],
   connecting: ["busy", "◔"], installing: ["busy", "◑"], gathering: ["busy", "◔"], fetching: ["busy", "◔"], waiting_approval: ["busy", "?"], running: ["busy", "◑"],
-  recovering: ["bad", "▲"], quarantined: ["bad", "■"], stale: ["bad", "▲"], away: ["bad", "▲"], needs_identity: ["bad", "?"], failed: ["bad", "✕"],
+  recovering: ["bad", "▲"], quarantined: ["bad", "■"], stale: ["bad", "▲"], away: ["bad", "▲"], unacknowledged: ["bad", "▲"], needs_identity: ["bad", "?"], failed: ["bad", "✕"],
   paused: ["bad", "▲"], aborted: ["bad", "✕"],
 };
 const tone = (state) => (TONES[state] ?? ["quiet", "○"])[0];
@@ -40,8 +40,9 @@ function word(state, text = spoken(state), title = null) {
 /** A line attempt that waits is trouble; a phone that waits for its wave is not. */
 function lineWord(line) {
   const element = word(line.state, spoken(line.state), line.why);
-  if (line.state === "waiting") Object.assign(element.dataset, { tone: "bad", sign: "▲" });
-  return element;
+  if (line.state !== "waiting") return element;
+  Object.assign(element.dataset, { tone: "bad", sign: "▲" });
+  return line.deadline === null ? element : el("span", { title: line.why }, element, " ", until(line.deadline));
 }
 
 // ---- Numbers for people ---------------------------------------------------------------------------------------------
@@ -63,8 +64,16 @@ function age(at, after = "") {
   return element;
 }
 
+/** How long a wait takes yet; `tick` renews it. */
+function until(deadline) {
+  const element = el("time", { "data-until": deadline.at, title: deadline.why });
+  renew(element);
+  return element;
+}
+
 const renew = (element) => {
-  element.textContent = span(now() - Number(element.dataset.at)) + element.dataset.after;
+  const { at, until: end, after } = element.dataset;
+  element.textContent = end === undefined ? span(now() - Number(at)) + after : span(Number(end) - now() + 999);
 };
 const gib = (bytes) => (bytes / 2 ** 30).toFixed(1);
 const percent = (part, whole) => (whole > 0 ? Math.round((100 * part) / whole) : 0);
@@ -97,9 +106,17 @@ function paintHeader() {
   const wanted = lines.filter((state) => state !== "closed").length;
   const centre = wanted === 0 ? word("closed", "no line") : word(registered === wanted ? "registered" : "away", `${registered} of ${wanted} lines`);
   add("Centre", centre);
-  add("MQTT", word(mqtt.state, spoken(mqtt.state), mqtt.why));
+  const troubled = mqtt.state === "away" || mqtt.state === "unacknowledged";
+  add("MQTT", word(mqtt.state, spoken(mqtt.state), mqtt.why), ...(troubled ? [" ", age(mqtt.since)] : []));
   $("health").replaceChildren(...cells);
   $("version").replaceChildren(`farmhand ${daemon.version}, up `, age(daemon.started));
+}
+
+function paintAlerts() {
+  $("alerts").hidden = rack.alerts.length === 0;
+  $("alerts").replaceChildren(...rack.alerts.map((alert) => el("div", { class: "alert card", "data-tone": "bad" },
+    el("p", null, word("quarantined", `${alert.slot ?? alert.phone}: ${alert.what}`), " ", age(alert.at, " ago")),
+    el("p", { class: "help" }, alert.help))));
 }
 
 const STATES = ["quarantined", "recovering", "authorising", "detected", "claiming", "online", "provisioning", "ready", "absent"];
@@ -251,6 +268,7 @@ function paintTroubles() {
 
 const PARTS = [
   [paintHeader, () => [rack.daemon, rack.host, rack.mqtt, rack.phones.map((phone) => [phone.state, phone.line.state])]],
+  [paintAlerts, () => rack.alerts],
   [paintStates, () => rack.phones.map((phone) => phone.state)],
   [paintPhones, () => [rack.phones, rack.hubs]],
   [paintRollouts, () => [rack.rollouts, rack.phones.map((phone) => phone.slot)]],
@@ -293,7 +311,7 @@ function apply(change) {
     const known = new Map(rack.phones.map((phone) => [phone.id, phone]));
     rack.phones = change.order.map((id) => known.get(id)).filter(Boolean);
   }
-  for (const part of ["daemon", "host", "hubs", "rollouts", "mqtt", "switched_off", "troubles"]) {
+  for (const part of ["daemon", "host", "hubs", "rollouts", "mqtt", "alerts", "switched_off", "troubles"]) {
     if (change[part] !== undefined) rack[part] = change[part];
   }
 }
@@ -341,7 +359,7 @@ async function listen() {
 }
 
 function tick() {
-  if (document.body.dataset.stream === "open") for (const element of document.querySelectorAll("time[data-at]")) renew(element);
+  if (document.body.dataset.stream === "open") for (const element of document.querySelectorAll("time[data-at], time[data-until]")) renew(element);
 }
 
 setInterval(tick, 1000);

@@ -155,7 +155,12 @@ fn another_holder_of_the_credential_is_not_fought() {
     for minutes in [5, 10, 20] {
         line.serve(EnumMsgType::AccountForceOfflineNotice, &forced_offline(1), 0);
         assert!(line.disconnects());
-        assert!(line.told().1.contains("another holder"));
+        let events = line.events();
+        assert!(
+            matches!(&events[..], [LineEvent::ForcedOffline { why }, LineEvent::State { state: LineState::Waiting, .. }]
+            if why.contains("another holder")),
+            "{events:?}"
+        );
         line.outputs.clear();
         line.command(LineCommand::Close { why: "unplugged".to_owned() });
         line.open();
@@ -192,6 +197,7 @@ fn a_server_that_lost_the_session_is_told_again_who_the_phone_is() {
     let auth = line.sent().remove(0);
     assert_eq!((auth.code, auth.token.as_str()), (1010, ""), "on the same connection, without the old token");
     assert!(!line.disconnects());
+    assert!(line.events().iter().any(|event| matches!(event, LineEvent::ForcedOffline { .. })), "a person hears of it");
     line.serve_auth(auth.id);
     assert_eq!(line.told().0, LineState::Registered);
 
