@@ -15,7 +15,8 @@ use farmhand::adb::services::{RebootTarget, Source};
 use farmhand::adb::tcp::TcpTransport;
 use farmhand::phone::{InstallFailureClass, OpenFault};
 use handset::{
-    Authorisation, Command, Device, FileSystem as _, Handset, KeyStore, MemoryFiles, Output, Profile, Stdin, UnknownKey,
+    Authorisation, Command, Console, Device, FileSystem as _, Handset, KeyStore, MemoryFiles, Output, Profile,
+    UnknownKey,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,12 +41,12 @@ impl Phone {
         Arc::new(Self { files, answer, installed: Mutex::default(), reboots: Mutex::default() })
     }
 
-    async fn install(&self, arguments: &[&str], stdin: &mut Stdin<'_>) -> Output {
+    async fn install(&self, arguments: &[&str], console: &mut Console<'_>) -> Output {
         let size = arguments.windows(2).find(|pair| pair[0] == "-S").and_then(|pair| pair[1].parse().ok());
         let mut apk = Vec::new();
         match (size, arguments.last()) {
             (Some(size), _) => {
-                stdin.read_into(size, |bytes| apk.extend_from_slice(bytes)).await;
+                console.read_into(size, |bytes| apk.extend_from_slice(bytes)).await;
             }
             (None, Some(path)) => {
                 apk = self.files.read(path).expect("the APK was pushed").to_vec();
@@ -61,15 +62,15 @@ impl Phone {
 impl Device for Phone {
     type Files = MemoryFiles;
 
-    async fn run(&self, command: Command<'_>, stdin: &mut Stdin<'_>) -> Output {
+    async fn run(&self, command: Command<'_>, console: &mut Console<'_>) -> Output {
         match command {
-            Command::Service(["package", "install", arguments @ ..]) => self.install(arguments, stdin).await,
+            Command::Service(["package", "install", arguments @ ..]) => self.install(arguments, console).await,
             Command::Service(_) => Output::failure(1, "no such service"),
             Command::Line(line) => {
                 let line = line.split("; rm").next().unwrap_or_default();
                 match line.split(' ').collect::<Vec<_>>().as_slice() {
                     ["cmd", "package", "install", arguments @ ..] | ["pm", "install", arguments @ ..] => {
-                        self.install(arguments, stdin).await
+                        self.install(arguments, console).await
                     }
                     ["echo", words @ ..] => Output::success(words.join(" ") + "\n"),
                     _ => Output::failure(127, "not found"),

@@ -24,8 +24,14 @@ impl Feature {
     pub const ABB: &'static str = "abb";
     /// `abb_exec:`: the same without the shell protocol.
     pub const ABB_EXEC: &'static str = "abb_exec";
-    /// SND2 and RCV2 in the sync service (this crate: without compression).
+    /// SND2 and RCV2 in the sync service.
     pub const SENDRECV_V2: &'static str = "sendrecv_v2";
+    /// The same with lz4; brotli and zstd are not offered.
+    pub const SENDRECV_V2_LZ4: &'static str = "sendrecv_v2_lz4";
+    /// A push that writes nothing.
+    pub const SENDRECV_V2_DRY_RUN_SEND: &'static str = "sendrecv_v2_dry_run_send";
+    /// A pushed symbolic link gets its time.
+    pub const FIXED_PUSH_SYMLINK_TIMESTAMP: &'static str = "fixed_push_symlink_timestamp";
     /// A window of bytes instead of one WRTE at a time.
     pub const DELAYED_ACK: &'static str = "delayed_ack";
 }
@@ -57,7 +63,10 @@ impl Profile {
             Feature::FIXED_PUSH_MKDIR,
             Feature::ABB,
             Feature::ABB_EXEC,
+            Feature::FIXED_PUSH_SYMLINK_TIMESTAMP,
             Feature::SENDRECV_V2,
+            Feature::SENDRECV_V2_LZ4,
+            Feature::SENDRECV_V2_DRY_RUN_SEND,
         ];
         Self {
             version: VERSION_UNCHECKED,
@@ -85,6 +94,10 @@ impl Profile {
     pub fn with(mut self, feature: &str) -> Self {
         self.features.push(feature.to_owned());
         self
+    }
+
+    pub(crate) fn offers(&self, feature: &str) -> bool {
+        self.features.iter().any(|offered| offered == feature)
     }
 
     pub(crate) fn banner(&self) -> String {

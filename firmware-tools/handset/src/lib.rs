@@ -1,14 +1,14 @@
 //! The device side of ADB: what `adbd` does on a phone, over any byte stream.
 //!
-//! It serves a [`Device`] (commands, files, installs, reboots) to one host at a time over TCP or whatever else reads and
+//! It serves a [`Device`] (commands, files, tunnels, restarts) to one host at a time over TCP, USB or whatever else reads and
 //! writes. It is no part of farmhand's daemon and shares no code with it: two implementations of one protocol, written apart,
 //! check each other. Google's `adb` is the third, see `firmware-tools/tests/google_adb.rs`.
 //!
 //! ```text
-//!   transport ──▶ wire::Codec ──▶ session (CNXN, AUTH, OPEN, OKAY, WRTE, CLSE)
-//!                                    │ one per OPEN
-//!                                    ▼
-//!                  Stream ◀──▶ services: shell, exec, abb, sync, reboot ──▶ your Device
+//!   transport ──▶ Source ──▶ session (CNXN, AUTH, OPEN, OKAY, WRTE, CLSE) ──▶ Sink ──▶ transport
+//!                               │ one per OPEN
+//!                               ▼
+//!             Stream ◀──▶ services: shell, exec, abb, sync, reverse, reboot ──▶ your Device
 //! ```
 //!
 //! ```no_run
@@ -25,18 +25,27 @@
 
 pub mod auth;
 mod banner;
+mod console;
 mod device;
+pub mod exercise;
 pub mod limits;
+mod link;
 mod memory;
+mod reverse;
 mod services;
 mod session;
-mod stdin;
 mod stream;
+mod table;
 pub mod wire;
 
 pub use auth::{AndroidPublicKey, Authorisation, KeyStore, UnknownKey};
 pub use banner::{Feature, Profile};
-pub use device::{Command, Device, Entry, Errno, FileSystem, Output, RebootTarget, Stat};
+pub use console::Console;
+pub use device::{
+    Adbd, AdbdAnswer, AdbdThen, Command, Content, Device, Entry, Errno, FileSystem, NewNode, Output, RebootTarget,
+    RefusedPath, Stat, TunnelChange,
+};
+pub use link::{Sink, Source};
 pub use memory::MemoryFiles;
 pub use session::{Handset, SessionError};
-pub use stdin::Stdin;
+pub use stream::Closed;

@@ -39,6 +39,8 @@ impl Command {
     pub const WRTE: Self = Self(u32::from_le_bytes(*b"WRTE"));
     /// The stream is closed, or was refused.
     pub const CLSE: Self = Self(u32::from_le_bytes(*b"CLSE"));
+    /// Go on in TLS.
+    pub const STLS: Self = Self(u32::from_le_bytes(*b"STLS"));
 }
 
 impl fmt::Debug for Command {
@@ -117,22 +119,14 @@ pub enum WireError {
     /// The transport failed.
     #[error("the transport failed")]
     Io(#[from] io::Error),
-    /// The last field is not the complement of the first: this is no ADB, or the ends lost step.
-    #[error("magic is {seen:#010x} where {command:?} wants {:#010x}", !command.0)]
-    Magic {
-        /// The first field.
-        command: Command,
-        /// The last field.
-        seen: u32,
-    },
-    /// The payload is longer than agreed.
-    #[error("{command:?} announces {seen} bytes of payload where at most {allowed} were agreed")]
+    /// The payload is longer than this phone ever takes.
+    #[error("{command:?} announces {seen} bytes of payload where at most {allowed} are taken")]
     TooLong {
         /// What the message is.
         command: Command,
         /// The length in the header.
         seen: u32,
-        /// The length agreed.
+        /// The length taken.
         allowed: u32,
     },
     /// The sum of the payload's bytes is another.
@@ -147,18 +141,90 @@ pub enum WireError {
     },
 }
 
-struct Header {
+/// The fields of a header that came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header {
     command: Command,
     arg0: u32,
     arg1: u32,
-    length: usize,
+    length: u32,
     check: u32,
+    magic: u32,
+}
+
+impl Header {
+    /// Reads the first [`HEADER_BYTES`] of `raw`; `None` if there are fewer.
+    pub(crate) fn read(mut raw: &[u8]) -> Option<Self> {
+        if raw.len() < HEADER_BYTES {
+            return None;
+        }
+        let command = Command(raw.get_u32_le());
+        let (arg0, arg1) = (raw.get_u32_le(), raw.get_u32_le());
+        let (length, check, magic) = (raw.get_u32_le(), raw.get_u32_le(), raw.get_u32_le());
+        Some(Self { command, arg0, arg1, length, check, magic })
+    }
+
+    /// Whether the last field is the complement of the first.
+    pub(crate) fn is_well_formed(&self) -> bool {
+        self.magic == !self.command.0
+    }
+
+    /// Bytes of the payload that follows.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.length as usize
+    }
+
+    /// The message, once its payload is there; `None` if it must be skipped by `terms`.
+    ///
+    /// # Errors
+    /// The payload's sum is another.
+    pub(crate) fn message(self, payload: Bytes, terms: Terms) -> Result<Option<Message>, WireError> {
+        let Self { command, arg0, arg1, check: told, .. } = self;
+        if !self.is_well_formed() || self.length > terms.agreed_bytes_max {
+            tracing::debug!(
+                ?command,
+                magic = self.magic,
+                bytes = self.length,
+                "a message that nobody agreed on was skipped"
+            );
+            return Ok(None);
+        }
+        if terms.sums == Sums::Checked {
+            let seen = sum(&payload);
+            if seen != told {
+                return Err(WireError::Sum { command, seen, told });
+            }
+        }
+        Ok(Some(Message { command, arg0, arg1, payload }))
+    }
+
+    /// Refuses a payload that is longer than this phone ever takes.
+    pub(crate) fn check_length(&self, terms: Terms) -> Result<(), WireError> {
+        let allowed = terms.payload_bytes_max;
+        if self.length > allowed {
+            return Err(WireError::TooLong { command: self.command, seen: self.length, allowed });
+        }
+        Ok(())
+    }
+}
+
+/// What a phone takes from its host.
+///
+/// As adbd does: a payload that is longer than the phone's own maximum ends the connection; one that is longer than was agreed,
+/// or whose header has a wrong magic, is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Bytes of a payload that this phone ever takes.
+    pub payload_bytes_max: u32,
+    /// Bytes of a payload that CNXN agreed on.
+    pub agreed_bytes_max: u32,
+    /// Whether payloads must carry their sum.
+    pub sums: Sums,
 }
 
 /// Makes messages of bytes.
 pub struct Codec {
-    payload_bytes_max: u32,
-    sums: Sums,
+    terms: Terms,
     header: Option<Header>,
 }
 
@@ -166,26 +232,18 @@ impl Codec {
     /// A codec that takes payloads of at most `payload_bytes_max`.
     #[must_use]
     pub fn new(payload_bytes_max: u32, sums: Sums) -> Self {
-        Self { payload_bytes_max, sums, header: None }
+        Self::with(Terms { payload_bytes_max, agreed_bytes_max: payload_bytes_max, sums })
+    }
+
+    /// A codec on these terms.
+    #[must_use]
+    pub fn with(terms: Terms) -> Self {
+        Self { terms, header: None }
     }
 
     /// From the next message on, do so.
-    pub fn agree(&mut self, payload_bytes_max: u32, sums: Sums) {
-        self.payload_bytes_max = payload_bytes_max;
-        self.sums = sums;
-    }
-
-    fn header(&self, mut raw: BytesMut) -> Result<Header, WireError> {
-        let command = Command(raw.get_u32_le());
-        let (arg0, arg1) = (raw.get_u32_le(), raw.get_u32_le());
-        let (length, check, magic) = (raw.get_u32_le(), raw.get_u32_le(), raw.get_u32_le());
-        if magic != !command.0 {
-            return Err(WireError::Magic { command, seen: magic });
-        }
-        if length > self.payload_bytes_max {
-            return Err(WireError::TooLong { command, seen: length, allowed: self.payload_bytes_max });
-        }
-        Ok(Header { command, arg0, arg1, length: length as usize, check })
+    pub fn agree(&mut self, terms: Terms) {
+        self.terms = terms;
     }
 }
 
@@ -194,25 +252,26 @@ impl Decoder for Codec {
     type Error = WireError;
 
     fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<Message>, WireError> {
-        let header = match self.header.take() {
-            Some(header) => header,
-            None if bytes.len() < HEADER_BYTES => return Ok(None),
-            None => self.header(bytes.split_to(HEADER_BYTES))?,
-        };
-        if bytes.len() < header.length {
-            bytes.reserve(header.length - bytes.len());
-            self.header = Some(header);
-            return Ok(None);
-        }
-        let payload = bytes.split_to(header.length).freeze();
-        let Header { command, arg0, arg1, check: told, .. } = header;
-        if self.sums == Sums::Checked {
-            let seen = sum(&payload);
-            if seen != told {
-                return Err(WireError::Sum { command, seen, told });
+        loop {
+            let header = match self.header.take() {
+                Some(header) => header,
+                None => {
+                    let Some(header) = Header::read(bytes) else { return Ok(None) };
+                    header.check_length(self.terms)?;
+                    bytes.advance(HEADER_BYTES);
+                    header
+                }
+            };
+            let length = header.payload_bytes();
+            if bytes.len() < length {
+                bytes.reserve(length - bytes.len());
+                self.header = Some(header);
+                return Ok(None);
+            }
+            if let Some(message) = header.message(bytes.split_to(length).freeze(), self.terms)? {
+                return Ok(Some(message));
             }
         }
-        Ok(Some(Message { command, arg0, arg1, payload }))
     }
 }
 
@@ -247,22 +306,32 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_magic_a_wrong_length_and_a_wrong_sum_are_named() {
-        let mut header = Message::new(Command::WRTE, 1, 2, Bytes::new()).header(Sums::Checked);
-        header[20] ^= 1;
-        let error = decode_all(&header, 24, Sums::Checked).unwrap_err();
-        assert_eq!(error.to_string(), "magic is 0xbaabada9 where WRTE wants 0xbaabada8");
-
+    fn a_payload_that_is_too_long_and_a_wrong_sum_are_named() {
         let mut header = Message::new(Command::WRTE, 1, 2, Bytes::new()).header(Sums::Checked);
         header[13] = 0x20;
         let error = decode_all(&header, 24, Sums::Checked).unwrap_err();
-        assert_eq!(error.to_string(), "WRTE announces 8192 bytes of payload where at most 4096 were agreed");
+        assert_eq!(error.to_string(), "WRTE announces 8192 bytes of payload where at most 4096 are taken");
 
         let message = Message::new(Command::CNXN, 1, 2, &b"host::"[..]);
         let bytes = [&message.header(Sums::Checked)[..], b"host:;"].concat();
         let error = decode_all(&bytes, 24, Sums::Checked).unwrap_err();
         assert_eq!(error.to_string(), "the payload of CNXN sums up to 0x233 where the header says 0x232");
         assert!(decode_all(&bytes, 24, Sums::Unchecked).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_magic_and_more_than_was_agreed_are_skipped_with_their_payload() {
+        let wrong = Message::new(Command::WRTE, 1, 2, &b"payload"[..]);
+        let mut header = wrong.header(Sums::Checked);
+        header[20] ^= 1;
+        let right = Message::new(Command::OKAY, 1, 2, Bytes::new());
+        let bytes = [&header[..], b"payload", &right.header(Sums::Checked)].concat();
+        assert_eq!(decode_all(&bytes, 5, Sums::Checked).unwrap(), [right.clone()]);
+
+        let terms = Terms { payload_bytes_max: 4096, agreed_bytes_max: 6, sums: Sums::Unchecked };
+        let mut buffer =
+            BytesMut::from(&[&wrong.header(Sums::Checked)[..], b"payload", &right.header(Sums::Checked)].concat()[..]);
+        assert_eq!(Codec::with(terms).decode(&mut buffer).unwrap(), Some(right));
     }
 
     proptest! {

@@ -29,7 +29,8 @@ async fn the_banner_says_who_the_phone_is() {
     let answer = host.hear().await.unwrap();
     assert_eq!((answer.command, answer.arg0, answer.arg1), (Command::CNXN, VERSION_UNCHECKED, 1 << 20));
     let banner = "device::ro.product.name=caiman;ro.product.model=Pixel 9 Pro;ro.product.device=caiman;\
-                  features=shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir,abb,abb_exec,sendrecv_v2";
+                  features=shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir,abb,abb_exec,\
+                  fixed_push_symlink_timestamp,sendrecv_v2,sendrecv_v2_lz4,sendrecv_v2_dry_run_send";
     assert_eq!(answer.payload, banner);
 }
 
@@ -68,13 +69,17 @@ async fn without_an_okay_nothing_more_is_sent() {
 async fn with_delayed_ack_a_window_of_bytes_is_under_way() {
     let profile = Profile::modern("p", "m").with(Feature::DELAYED_ACK);
     let mut host = Host::connected(profile, "host::features=shell_v2,delayed_ack").await;
-    host.say(Message::new(Command::OPEN, 9, 1000, "exec:zeros 2500")).await;
+    host.say(Message::new(Command::OPEN, 9, 1000, "exec:zeros 1051076")).await;
     let opened = host.hear().await.unwrap();
-    assert_eq!((opened.command, &opened.payload[..]), (Command::OKAY, &(4_u32 << 20).to_le_bytes()[..]));
-    assert_eq!(host.hear().await.unwrap().payload.len(), 1000);
+    assert_eq!((opened.command, &opened.payload[..]), (Command::OKAY, &(32_u32 << 20).to_le_bytes()[..]));
+    assert_eq!(
+        host.hear().await.unwrap().payload.len(),
+        1 << 20,
+        "as long as a byte of the window is left, a whole message"
+    );
     assert!(host.silent_for(Duration::from_secs(60)).await);
-    host.say(Message::new(Command::OKAY, 9, opened.arg0, 2000_u32.to_le_bytes().to_vec())).await;
-    assert_eq!(host.hear().await.unwrap().payload.len(), 1500);
+    host.say(Message::new(Command::OKAY, 9, opened.arg0, (1_u32 << 20).to_le_bytes().to_vec())).await;
+    assert_eq!(host.hear().await.unwrap().payload.len(), 2500);
     assert_eq!(host.hear().await.unwrap().command, Command::CLSE);
 }
 
@@ -93,12 +98,26 @@ async fn what_the_command_reads_is_acknowledged_by_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_host_that_sends_without_leave_loses_the_stream_only() {
+async fn what_fits_into_a_sockets_buffer_is_acknowledged_before_it_is_read() {
     let mut host = Host::connected(Profile::modern("p", "m"), "host::").await;
     host.say(Message::new(Command::OPEN, 9, 0, "exec:hang")).await;
     let local = host.hear().await.unwrap().arg0;
-    host.say(Message::new(Command::WRTE, 9, local, "one")).await;
-    host.say(Message::new(Command::WRTE, 9, local, "two")).await;
+    for _ in 0..3 {
+        host.say(Message::new(Command::WRTE, 9, local, vec![0; 70_000])).await;
+        assert_eq!(host.hear().await.unwrap().command, Command::OKAY);
+    }
+    host.say(Message::new(Command::WRTE, 9, local, vec![0; 70_000])).await;
+    assert_eq!(host.stream_to("shell:echo others go on").await.unwrap(), b"others go on\n");
+}
+
+#[tokio::test]
+async fn a_host_that_sends_more_than_the_window_loses_the_stream_only() {
+    let mut host = Host::connected(Profile::modern("p", "m"), "host::").await;
+    host.say(Message::new(Command::OPEN, 9, 0, "exec:hang")).await;
+    let local = host.hear().await.unwrap().arg0;
+    for _ in 0..=32 {
+        host.say(Message::new(Command::WRTE, 9, local, vec![0; 1 << 20])).await;
+    }
     let refused = host.hear().await.unwrap();
     assert_eq!((refused.command, refused.arg0, refused.arg1), (Command::CLSE, local, 9));
     assert_eq!(host.stream_to("shell:echo still here").await.unwrap(), b"still here\n");
@@ -113,12 +132,15 @@ async fn what_cannot_be_opened_is_refused() {
         let refused = host.hear().await.unwrap();
         assert_eq!((refused.command, refused.arg0, refused.arg1), (Command::CLSE, 0, 9), "{window} {service}");
     }
-    for id in 1..=64 {
+    for id in 1..=1024 {
         host.say(Message::new(Command::OPEN, id, 1000, "shell:hang")).await;
         assert_eq!(host.hear().await.unwrap().command, Command::OKAY);
     }
-    host.say(Message::new(Command::OPEN, 65, 1000, "shell:hang")).await;
+    host.say(Message::new(Command::OPEN, 1025, 1000, "shell:hang")).await;
     assert_eq!(host.hear().await.unwrap().command, Command::CLSE);
+    host.say(Message::new(Command::OPEN, 0, 1000, "shell:echo")).await;
+    host.say(Message::new(Command::WRTE, 7, 5, "of another host")).await;
+    assert!(host.silent_for(Duration::from_millis(20)).await, "nobody can be told");
 }
 
 #[tokio::test]
@@ -127,6 +149,8 @@ async fn a_second_cnxn_starts_all_over() {
     host.say(Message::new(Command::OPEN, 9, 0, "shell:hang")).await;
     let local = host.hear().await.unwrap().arg0;
     host.say(Message::new(Command::CNXN, VERSION_UNCHECKED, 4096, "host::")).await;
+    let closed = host.hear().await.unwrap();
+    assert_eq!((closed.command, closed.arg0, closed.arg1), (Command::CLSE, local, 9));
     assert_eq!(host.hear().await.unwrap().command, Command::CNXN);
     host.say(Message::new(Command::OKAY, 9, local, "")).await;
     assert_eq!(host.hear().await.unwrap().command, Command::CLSE, "the stream is gone");
@@ -214,8 +238,11 @@ async fn files_are_pushed_listed_and_pulled() {
     let answers = host.drain(9, local).await;
     let mut expected = Vec::new();
     expected.extend_from_slice(b"OKAY\0\0\0\0");
-    expected.extend_from_slice(b"STAT\xa4\x81\0\0\x05\0\0\0\x07\0\0\0");
-    expected.extend_from_slice(b"DENT\xa4\x81\0\0\x05\0\0\0\x07\0\0\0\x05\0\0\0a.txt");
+    expected.extend_from_slice(b"STAT\xb6\x81\0\0\x05\0\0\0\x07\0\0\0");
+    for name in [&b"\x01\0\0\0."[..], b"\x02\0\0\0.."] {
+        expected.extend_from_slice(&[b"DENT\xfd\x41\0\0\0\x10\0\0\0\0\0\0", name].concat());
+    }
+    expected.extend_from_slice(b"DENT\xb6\x81\0\0\x05\0\0\0\x07\0\0\0\x05\0\0\0a.txt");
     expected.extend_from_slice(&[b"DONE".as_slice(), &[0; 16]].concat());
     expected.extend_from_slice(b"DATA\x05\0\0\0helloDONE\0\0\0\0");
     expected.extend_from_slice(b"FAIL\x26\0\0\0open failed: No such file or directory");
@@ -262,8 +289,21 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn payload() -> impl Strategy<Value = Bytes> {
-    let services =
-        ["shell:", "shell,v2,raw:", "sync:", "exec:count 5", "shell:hang", "reboot:", "reverse:x", "abb:a\0b"];
+    let services = [
+        "shell:",
+        "shell,v2,raw:",
+        "sync:",
+        "exec:count 5",
+        "shell:hang",
+        "reboot:",
+        "reverse:x",
+        "abb:a\0b",
+        "reverse:list-forward",
+        "track-jdwp",
+        "tcp:1",
+        "root:",
+        "reconnect",
+    ];
     let sync =
         (prop::sample::select(vec!["STAT", "LST2", "LIS2", "SEND", "SND2", "RECV", "DATA", "DONE", "QUIT"]), 0..20_u32)
             .prop_map(|(id, length)| [id.as_bytes(), &length.to_le_bytes(), b"/sdcard/x,33188....."].concat());

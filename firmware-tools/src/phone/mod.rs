@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handset::{Command, Device, MemoryFiles, Output, RebootTarget, Stdin};
+use handset::{Command, Console, Device, MemoryFiles, Output, RebootTarget};
 use tokio_util::sync::CancellationToken;
 
 use android::Android;
@@ -215,12 +215,12 @@ struct Behind(Arc<Android>);
 impl Device for Behind {
     type Files = MemoryFiles;
 
-    async fn run(&self, command: Command<'_>, stdin: &mut Stdin<'_>) -> Output {
+    async fn run(&self, command: Command<'_>, console: &mut Console<'_>) -> Output {
         match command {
-            Command::Line(line) => shell::run(&self.0, line, stdin).await,
+            Command::Line(line) => shell::run(&self.0, line, console).await,
             Command::Service(arguments) => {
                 let words = [&["cmd"], arguments].concat();
-                shell::command(&self.0, &words, stdin).await
+                shell::command(&self.0, &words, console).await
             }
         }
     }

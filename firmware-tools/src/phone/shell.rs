@@ -16,7 +16,7 @@
 //! | `reboot` | a restart |
 
 use bytes::{Bytes, BytesMut};
-use handset::{Errno, FileSystem as _, Output, Stdin};
+use handset::{Console, Errno, FileSystem as _, Output};
 
 use super::android::Android;
 use super::dumpsys;
@@ -33,7 +33,7 @@ const FIRST_SDK_WITH_CMD: u32 = 24;
 const LAST_SDK_WITH_IMEI_DUMP: u32 = 20;
 
 /// Runs a line.
-pub(super) async fn run(android: &Android, line: &str, stdin: &mut Stdin<'_>) -> Output {
+pub(super) async fn run(android: &Android, line: &str, console: &mut Console<'_>) -> Output {
     let steps = match words::split(line) {
         Ok(steps) => steps,
         Err(bad) => return Output::failure(1, format!("{bad}\n")),
@@ -47,7 +47,7 @@ pub(super) async fn run(android: &Android, line: &str, stdin: &mut Stdin<'_>) ->
         };
         if runs {
             let words: Vec<_> = step.words.iter().map(String::as_str).collect();
-            let output = redirected(command(android, &words, stdin).await, &step.redirections);
+            let output = redirected(command(android, &words, console).await, &step.redirections);
             all.stdout.extend(output.stdout);
             all.stderr.extend(output.stderr);
             all.code = output.code;
@@ -85,7 +85,7 @@ fn redirected(output: Output, redirections: &[Redirection]) -> Output {
 }
 
 /// Runs one command.
-pub(super) async fn command(android: &Android, words: &[&str], stdin: &mut Stdin<'_>) -> Output {
+pub(super) async fn command(android: &Android, words: &[&str], console: &mut Console<'_>) -> Output {
     android.state().shells += 1;
     match words {
         ["cmd", ..] if android.spec.sdk < FIRST_SDK_WITH_CMD => not_found(android, "cmd"),
@@ -110,7 +110,7 @@ pub(super) async fn command(android: &Android, words: &[&str], stdin: &mut Stdin
             None => Output::failure(1, "service: Service iphonesubinfo does not exist\n"),
         },
         ["dumpsys", service, rest @ ..] => dump(android, service, rest),
-        ["pm", rest @ ..] | ["cmd", "package", rest @ ..] => package_manager(android, rest, stdin).await,
+        ["pm", rest @ ..] | ["cmd", "package", rest @ ..] => package_manager(android, rest, console).await,
         ["cmd", ..] => no_service(words),
         [name, ..] => not_found(android, name),
     }
@@ -172,7 +172,10 @@ fn cat(android: &Android, paths: &[&str]) -> Output {
 fn list(android: &Android, paths: &[&str]) -> Output {
     let paths = if paths.is_empty() { &["/"] } else { paths };
     each_path("ls", paths, |path| match android.files.list(path) {
-        Ok(entries) => Ok(entries.into_iter().flat_map(|entry| (entry.name + "\n").into_bytes()).collect()),
+        Ok(entries) => {
+            let names = entries.into_iter().map(|entry| entry.name).filter(|name| !name.starts_with('.'));
+            Ok(names.flat_map(|name| (name + "\n").into_bytes()).collect())
+        }
         Err(Errno::NotDirectory) => Ok(format!("{path}\n").into_bytes()),
         Err(errno) => Err(errno),
     })
@@ -206,14 +209,14 @@ fn dump(android: &Android, service: &str, arguments: &[&str]) -> Output {
 }
 
 /// `pm` and `cmd package`.
-async fn package_manager(android: &Android, words: &[&str], stdin: &mut Stdin<'_>) -> Output {
+async fn package_manager(android: &Android, words: &[&str], console: &mut Console<'_>) -> Output {
     match words {
         ["path", name] => match android.state().packages.get(name) {
             Some(installed) => Output::success(format!("package:{}/base.apk\n", installed.code_path())),
             None => Output { code: 1, ..Output::default() },
         },
         ["list", "packages", rest @ ..] => list_packages(android, rest),
-        ["install", rest @ ..] => install(android, rest, stdin).await,
+        ["install", rest @ ..] => install(android, rest, console).await,
         ["uninstall", rest @ ..] => {
             let name = rest.iter().rfind(|word| !word.starts_with('-')).copied().unwrap_or_default();
             answer(android.state().packages.uninstall(name))
@@ -236,7 +239,7 @@ fn list_packages(android: &Android, options: &[&str]) -> Output {
 }
 
 /// `install [options] [-S size | file]`: with a size the APK comes by standard input.
-async fn install(android: &Android, arguments: &[&str], stdin: &mut Stdin<'_>) -> Output {
+async fn install(android: &Android, arguments: &[&str], console: &mut Console<'_>) -> Output {
     let mut options = InstallOptions::default();
     let mut size = None;
     let mut file = None;
@@ -258,7 +261,7 @@ async fn install(android: &Android, arguments: &[&str], stdin: &mut Stdin<'_>) -
         }
     }
     let content = match (size, file) {
-        (Some(size), _) => match streamed(android, size, stdin).await {
+        (Some(size), _) => match streamed(android, size, console).await {
             Ok(content) => content,
             Err(failure) => return failure,
         },
@@ -272,12 +275,12 @@ async fn install(android: &Android, arguments: &[&str], stdin: &mut Stdin<'_>) -
 }
 
 /// The APK that follows on standard input.
-async fn streamed(android: &Android, size: u64, stdin: &mut Stdin<'_>) -> Result<Bytes, Output> {
+async fn streamed(android: &Android, size: u64, console: &mut Console<'_>) -> Result<Bytes, Output> {
     if size > android.files.free_bytes() {
         return Err(Output::failure(1, "Error: java.io.IOException: Requested internal only, but not enough space\n"));
     }
     let mut content = BytesMut::new();
-    let came = stdin.read_into(size, |bytes| content.extend_from_slice(bytes)).await;
+    let came = console.read_into(size, |bytes| content.extend_from_slice(bytes)).await;
     if came < size {
         return Err(Output::failure(1, format!("Error: expected {size} bytes of the APK, and {came} came\n")));
     }

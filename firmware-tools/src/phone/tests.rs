@@ -164,7 +164,8 @@ async fn an_apk_also_comes_by_abb_and_by_file() {
     let content = apk("agent-1.apk");
     let service = format!("abb_exec:package\0install\0-S\0{}", content.len());
     assert_eq!(host.ask(&service, content.clone()).await.unwrap(), "Success\n");
-    handset::FileSystem::write(&phone.android.files, "/data/local/tmp/a.apk", 0o644, 0, content).unwrap();
+    let file = handset::NewNode::File(content.into());
+    handset::FileSystem::write(&phone.android.files, "/data/local/tmp/a.apk", 0o644, 0, file).unwrap();
     assert_eq!(host.shell("pm install -r /data/local/tmp/a.apk").await, "Success\n");
     assert!(host.shell("pm install /nowhere.apk").await.starts_with("Error: failed to open /nowhere.apk"));
     assert_eq!(host.shell("rm /data/local/tmp/a.apk && ls /data/local/tmp").await, "");
@@ -226,7 +227,7 @@ async fn a_fault_lasts_until_it_is_cleared() {
     phone.set_fault(Fault::Garbage);
     tokio::task::yield_now().await;
     let error = host.ask("shell:echo a", Bytes::new()).await.unwrap_err();
-    assert!(error.contains("magic"), "{error}");
+    assert!(error.contains("announces"), "{error}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use futures_util::StreamExt as _;
 use handset::wire::{Codec, Command as Kind, Message, Sums, VERSION_UNCHECKED};
 use handset::{
-    Authorisation, Command, Device, Handset, MemoryFiles, Output, Profile, RebootTarget, SessionError, Stdin,
+    Authorisation, Command, Console, Device, Handset, MemoryFiles, Output, Profile, RebootTarget, SessionError,
 };
 use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::{Pkcs1v15Sign, PrivateKey};
@@ -23,7 +23,7 @@ pub(crate) struct Desk {
 impl Device for Desk {
     type Files = MemoryFiles;
 
-    async fn run(&self, command: Command<'_>, stdin: &mut Stdin<'_>) -> Output {
+    async fn run(&self, command: Command<'_>, console: &mut Console<'_>) -> Output {
         let line = match command {
             Command::Service(arguments) => return Output::success(arguments[1..].join("|")),
             Command::Line(line) => line,
@@ -33,7 +33,7 @@ impl Device for Desk {
             ("zeros", count) => Output::success(vec![0; count.parse().unwrap()]),
             ("count", wanted) => {
                 let mut seen = 0;
-                stdin.read_into(wanted.parse().unwrap(), |bytes| seen += bytes.len()).await;
+                console.read_into(wanted.parse().unwrap(), |bytes| seen += bytes.len()).await;
                 Output::success(format!("{seen} bytes"))
             }
             ("hang", _) => std::future::pending().await,
@@ -72,7 +72,7 @@ impl Host {
         let (reading, writing) = tokio::io::split(ours);
         (
             Self {
-                messages: FramedRead::new(reading, Codec::new(1 << 20, Sums::Checked)),
+                messages: FramedRead::new(reading, Codec::new(1 << 20, Sums::Unchecked)),
                 writing,
                 heard: None,
                 last_id: 1000,

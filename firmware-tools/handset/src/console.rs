@@ -1,9 +1,10 @@
-//! What a command reads: the stream itself, or packets of the shell protocol.
+//! What a command reads and writes while it runs: the stream itself, or packets of the shell protocol.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::device::Output;
 use crate::limits;
-use crate::stream::Stream;
+use crate::stream::{Closed, Stream};
 
 /// Ids of the shell protocol's packets.
 pub(crate) mod packet {
@@ -25,19 +26,67 @@ pub(crate) enum Protocol {
     Packets,
 }
 
-/// A command's standard input.
-pub struct Stdin<'a> {
+/// What stands between a command and its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    /// Nothing.
+    None,
+    /// A pseudo-terminal: it ends lines by a carriage return too, and mixes standard error in.
+    Pty,
+}
+
+/// A command's standard input, and its output while it runs.
+pub struct Console<'a> {
     stream: &'a mut Stream,
     protocol: Protocol,
+    terminal: Terminal,
     /// Bytes of the current packet that are still to be read.
     packet_bytes: usize,
     ended: bool,
     taken: Bytes,
 }
 
-impl<'a> Stdin<'a> {
-    pub(crate) fn new(stream: &'a mut Stream, protocol: Protocol) -> Self {
-        Self { stream, protocol, packet_bytes: 0, ended: false, taken: Bytes::new() }
+impl<'a> Console<'a> {
+    pub(crate) fn new(stream: &'a mut Stream, protocol: Protocol, terminal: Terminal) -> Self {
+        Self { stream, protocol, terminal, packet_bytes: 0, ended: false, taken: Bytes::new() }
+    }
+
+    /// Writes standard output at once, for a command that runs long.
+    ///
+    /// # Errors
+    /// The host has closed the stream: whoever writes to it should end.
+    pub async fn print(&mut self, bytes: &[u8]) -> Result<(), Closed> {
+        self.write(packet::STDOUT, bytes).await
+    }
+
+    /// Ends when the host closes the stream.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.stream.closed()
+    }
+
+    /// What a command has said at its end.
+    pub(crate) async fn finish(&mut self, output: &Output) -> Result<(), Closed> {
+        self.write(packet::STDOUT, &output.stdout).await?;
+        self.write(packet::STDERR, &output.stderr).await
+    }
+
+    /// How the command ended, where that can be told.
+    pub(crate) async fn exit(&mut self, code: u8) -> Result<(), Closed> {
+        match self.protocol {
+            Protocol::Raw => Ok(()),
+            Protocol::Packets => self.write(packet::EXIT, &[code]).await,
+        }
+    }
+
+    async fn write(&mut self, id: u8, bytes: &[u8]) -> Result<(), Closed> {
+        let (id, bytes) = match self.terminal {
+            Terminal::Pty if id != packet::EXIT => (packet::STDOUT, with_carriage_returns(bytes)),
+            Terminal::Pty | Terminal::None => (id, Bytes::copy_from_slice(bytes)),
+        };
+        match self.protocol {
+            Protocol::Raw => self.stream.write(bytes).await,
+            Protocol::Packets => self.stream.write(framed(id, &bytes)).await,
+        }
     }
 
     /// The next bytes, however many came; `None` at the end.
@@ -93,10 +142,6 @@ impl<'a> Stdin<'a> {
         }
     }
 
-    pub(crate) fn stream(&self) -> &Stream {
-        self.stream
-    }
-
     async fn read_packet(&mut self) -> Option<Bytes> {
         while self.packet_bytes == 0 {
             let mut header = self.stream.read_exact(packet::HEADER_BYTES).await?;
@@ -115,4 +160,33 @@ impl<'a> Stdin<'a> {
         self.packet_bytes -= bytes.len();
         Some(bytes)
     }
+}
+
+fn with_carriage_returns(bytes: &[u8]) -> Bytes {
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    lines
+        .fold(BytesMut::new(), |mut all, line| {
+            match line.strip_suffix(b"\n") {
+                Some(line) => {
+                    all.put_slice(line);
+                    all.put_slice(b"\r\n");
+                }
+                None => all.put_slice(line),
+            }
+            all
+        })
+        .freeze()
+}
+
+/// Bytes as packets of the shell protocol.
+fn framed(id: u8, bytes: &[u8]) -> Bytes {
+    /// adbd's packets carry what fits into its buffer of 4096 bytes.
+    const DATA_BYTES_MAX: usize = 4096 - packet::HEADER_BYTES;
+    let mut packets = BytesMut::with_capacity(bytes.len() + packet::HEADER_BYTES);
+    for data in bytes.chunks(DATA_BYTES_MAX) {
+        packets.put_u8(id);
+        packets.put_u32_le(data.len() as u32);
+        packets.put_slice(data);
+    }
+    packets.freeze()
 }
