@@ -27,7 +27,20 @@ async fn main() -> Result<(), BusError> {
                 handset.product.as_deref().unwrap_or("-"),
             ),
             BusEvent::Left { path } => println!("- {path}"),
-            BusEvent::Unopenable { handset, why } => println!("! {}: {why}", handset.path),
+            BusEvent::Unopenable { handset, why } | BusEvent::OtherMode { handset, why } => {
+                println!("! {}: {why}", handset.path);
+            }
+            BusEvent::NotEnumerated { path, why } => println!("! {path}: {why}"),
+            BusEvent::Controllers(controllers) => {
+                for controller in controllers {
+                    println!(
+                        "  {}: {} devices, {} left",
+                        controller.name,
+                        controller.devices,
+                        controller.devices_left()
+                    );
+                }
+            }
         }
     }
     Ok(())

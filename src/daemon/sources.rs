@@ -3,12 +3,11 @@
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
 
 use crate::rack::Event;
 use crate::rack::event::HubEvent;
 use crate::rack::ids::{Endpoint, HubName};
-use crate::usb::BusEvent;
+use crate::usb::{BusEvent, Handset};
 
 /// Where sources send their events, and what ends them.
 pub(super) struct Sources {
@@ -55,26 +54,33 @@ impl Sources {
                     () = cancel.cancelled() => return,
                     event = bus.recv() => event,
                 };
-                let Some(event) = event.map(arrival) else { return };
-                if events.send(event).await.is_err() {
-                    return;
+                let Some(event) = event else { return };
+                for event in seen(event) {
+                    if events.send(event).await.is_err() {
+                        return;
+                    }
                 }
             }
         });
     }
 }
 
-fn arrival(event: BusEvent) -> Event {
+fn seen(event: BusEvent) -> Vec<Event> {
+    let usb = |handset: &Handset| Event::Usb { endpoint: Endpoint::Usb(handset.path.clone()), usb: handset.view() };
     match event {
-        BusEvent::Arrived(handset) => {
-            info!("a handset is on USB at {}", handset.path);
-            Event::Appeared { endpoint: Endpoint::Usb(handset.path), serial: handset.serial }
+        // Opening one that is unopenable fails with the same reason, which then stands with the phone on every surface.
+        BusEvent::Arrived(handset) | BusEvent::Unopenable { handset, .. } => {
+            let view = usb(&handset);
+            vec![view, Event::Appeared { endpoint: Endpoint::Usb(handset.path), serial: handset.serial }]
         }
-        BusEvent::Left { path } => Event::Gone { endpoint: Endpoint::Usb(path), why: "it left the bus".to_owned() },
-        BusEvent::Unopenable { handset, why } => {
-            warn!("the handset on USB at {} cannot be opened: {why}", handset.path);
-            // Opening it fails with the same reason, which then stands with the phone on every surface.
-            Event::Appeared { endpoint: Endpoint::Usb(handset.path), serial: handset.serial }
+        BusEvent::OtherMode { handset, why } => {
+            let view = usb(&handset);
+            vec![view, Event::OtherMode { endpoint: Endpoint::Usb(handset.path), serial: handset.serial, why }]
+        }
+        BusEvent::NotEnumerated { path, why } => vec![Event::NotEnumerated { endpoint: Endpoint::Usb(path), why }],
+        BusEvent::Controllers(controllers) => vec![Event::Controllers(controllers)],
+        BusEvent::Left { path } => {
+            vec![Event::Gone { endpoint: Endpoint::Usb(path), why: "it left the bus".to_owned() }]
         }
     }
 }

@@ -63,6 +63,11 @@ pub enum Event {
         /// The features that it offers.
         features: Vec<String>,
     },
+    /// It speaks ADB, but it is not Android that answers: recovery, sideload, rescue.
+    OtherMode {
+        /// What it is and what to do, as a sentence.
+        why: String,
+    },
     /// It could not be opened.
     OpenFailed {
         /// What kind of failure, to act on.

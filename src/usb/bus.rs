@@ -16,8 +16,12 @@ pub use super::claim::OpenError;
 use super::claim::{Claimed, claim, reset};
 use super::engine::{Engine, HotplugBackend};
 use super::enumerate::AdbInterface;
+use super::kernel_log::Remark;
+use super::kmsg;
+use super::ports::PortWatch;
 use super::roster::{BusEvent, Present, Roster, SeenState};
 use super::scan;
+use super::scanner::{LookThread, Scanner};
 use super::settle::{self, Verdict};
 use super::transport::UsbTransport;
 use crate::clock::Moment;
@@ -26,9 +30,6 @@ use crate::rack::ids::PortPath;
 
 /// Events that wait for the model; when it is full the next scan waits, and nothing is lost since a scan is a whole picture.
 const EVENTS_MAX: usize = 256;
-
-/// The longest that one scan may take; sysfs answers in milliseconds, a hub in reset holds it for a second.
-const SCAN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The longest that opening, claiming and clearing may take: the kernel's own control transfers end after 5 s.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(6);
@@ -73,22 +74,23 @@ struct Works {
 
 /// The bus as the last scan has left it.
 #[derive(Clone, Debug, Default)]
-struct Picture {
+pub(super) struct Picture {
     /// Rises with each scan.
-    scans: u64,
-    roster: Roster,
+    pub(super) scans: u64,
+    pub(super) roster: Roster,
+    pub(super) ports: PortWatch,
 }
 
 /// Moments of this module, counted from the start of the bus.
 #[derive(Clone, Copy, Debug)]
-struct Clock(Instant);
+pub(super) struct Clock(Instant);
 
 impl Clock {
-    fn now(self) -> Moment {
+    pub(super) fn now(self) -> Moment {
         Moment::from_start(self.0.elapsed())
     }
 
-    fn instant(self, at: Moment) -> Instant {
+    pub(super) fn instant(self, at: Moment) -> Instant {
         self.0 + at.since_start()
     }
 }
@@ -116,7 +118,15 @@ impl Bus {
         );
         let (picture_sender, picture) = watch::channel(Picture::default());
         let clock = Clock(Instant::now());
-        let scanner = Scanner { kick: Arc::clone(&kick), picture: picture_sender, events, clock };
+        let scanner = Scanner {
+            kick: Arc::clone(&kick),
+            picture: picture_sender,
+            events,
+            remarks: follow_kernel_log(&cancel),
+            thread: LookThread::start(engine.context().clone())?,
+            clock,
+            controllers: Vec::new(),
+        };
         task::spawn(async move {
             tokio::select! { () = cancel.cancelled() => {}, () = scanner.run() => {} }
         });
@@ -187,8 +197,12 @@ impl Works {
     async fn claim(&self, present: &Present) -> Result<UsbTransport, OpenError> {
         let seen = present.seen.clone();
         let path = seen.handset.path.clone();
-        let SeenState::Configured(interface) = seen.state else {
-            return Err(gone(format!("the kernel has not configured the handset at {path}")));
+        let interface = match seen.state {
+            SeenState::Configured(interface) => interface,
+            SeenState::Unconfigured => {
+                return Err(gone(format!("the kernel has not configured the handset at {path}")));
+            }
+            SeenState::Other(mode) => return Err(gone(format!("the handset at {path} {}", mode.advice()))),
         };
         let engine = Arc::clone(&self.engine);
         let closed = CancellationToken::new();
@@ -242,6 +256,23 @@ impl Works {
     }
 }
 
+/// What the kernel says of USB from the beginning of its log on; nothing where the log cannot be read.
+fn follow_kernel_log(cancel: &CancellationToken) -> mpsc::Receiver<Remark> {
+    let (remarks, receiver) = mpsc::channel(kmsg::REMARKS_MAX);
+    match kmsg::open() {
+        Ok(log) => {
+            let cancel = cancel.clone();
+            task::spawn(async move {
+                tokio::select! { () = cancel.cancelled() => {}, () = kmsg::follow(log, remarks) => {} }
+            });
+        }
+        Err(error) => {
+            tracing::info!(%error, "the kernel's log cannot be read: ports without a device are shown without its reason");
+        }
+    }
+    receiver
+}
+
 /// Runs one of libusb's blocking calls where it may block, with a deadline. What comes after it is dropped, and so closed.
 async fn blocking<T: Send + 'static>(
     path: &PortPath,
@@ -262,68 +293,6 @@ async fn blocking<T: Send + 'static>(
 
 fn gone(why: String) -> OpenError {
     OpenError { fault: OpenFault::Gone, why }
-}
-
-/// The task that scans the bus.
-struct Scanner {
-    kick: Arc<Notify>,
-    picture: watch::Sender<Picture>,
-    events: mpsc::Sender<BusEvent>,
-    clock: Clock,
-}
-
-impl Scanner {
-    /// Scans at once, at each kick, and when the roster wants it; ends when nobody takes the events any more.
-    async fn run(self) {
-        loop {
-            for event in self.look().await {
-                tell(&event);
-                if self.events.send(event).await.is_err() {
-                    return;
-                }
-            }
-            let deadline = self.picture.borrow().roster.deadline(self.clock.now());
-            let _ = time::timeout_at(self.clock.instant(deadline.at), self.kick.notified()).await;
-        }
-    }
-
-    async fn look(&self) -> Vec<BusEvent> {
-        let seen = match time::timeout(SCAN_DEADLINE, task::spawn_blocking(scan::scan)).await {
-            Ok(Ok(Ok(seen))) => seen,
-            Ok(Ok(Err(error))) => {
-                tracing::warn!(%error, "the list of USB devices could not be read; it is read again");
-                return Vec::new();
-            }
-            Ok(Err(_)) => return Vec::new(),
-            Err(_) => {
-                tracing::warn!(
-                    after_s = SCAN_DEADLINE.as_secs(),
-                    "reading the list of USB devices hangs; trying again"
-                );
-                return Vec::new();
-            }
-        };
-        let now = self.clock.now();
-        let mut events = Vec::new();
-        self.picture.send_modify(|picture| {
-            picture.scans += 1;
-            events = picture.roster.update(seen, now);
-        });
-        events
-    }
-}
-
-fn tell(event: &BusEvent) {
-    match event {
-        BusEvent::Arrived(handset) => {
-            let serial = handset.serial.as_ref().map_or("none", |serial| serial.as_str());
-            tracing::info!(path = %handset.path, serial, speed = handset.speed.as_str(), "a handset is on the bus");
-        }
-        BusEvent::Left { path } => tracing::info!(%path, "the handset has left the bus"),
-        BusEvent::Unopenable { handset, why } => {
-            tracing::warn!(path = %handset.path, why, "a handset cannot be opened");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -144,6 +144,7 @@ mod tests {
             vendor_id: 0x18d1,
             product_id: 0x4ee7,
             product: None,
+            controller: None,
             speed: Speed::High,
             claimed_milliamps: 500,
         }

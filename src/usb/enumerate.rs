@@ -4,13 +4,20 @@
 
 use crate::rack::ids::{PortPath, Serial};
 pub use crate::rack::snapshot::Speed;
+use crate::rack::snapshot::UsbView;
 
 /// Vendor-specific class, as ADB uses it (`ADB_CLASS` in Android's `adb.h`).
 const ADB_CLASS: u8 = 0xff;
 /// `ADB_SUBCLASS`.
 const ADB_SUBCLASS: u8 = 0x42;
-/// `ADB_PROTOCOL`; fastboot is 0x03 under the same class and subclass.
+/// `ADB_PROTOCOL`.
 const ADB_PROTOCOL: u8 = 0x01;
+/// Fastboot's protocol under ADB's class and subclass.
+const FASTBOOT_PROTOCOL: u8 = 0x03;
+/// Still image, PIMA 15740: MTP and PTP of Android since version 7, and cameras.
+const FILES: (u8, u8, u8) = (0x06, 0x01, 0x01);
+/// How older Androids offer MTP: vendor specific, told by the interface's name.
+const FILES_BY_NAME: (u8, u8, u8) = (0xff, 0xff, 0x00);
 /// The bit of an endpoint's address that says that it sends towards the host.
 const ENDPOINT_IN: u8 = 0x80;
 
@@ -27,10 +34,62 @@ pub struct Handset {
     pub product_id: u16,
     /// What the device calls itself (`iProduct`).
     pub product: Option<String>,
+    /// The controller that its bus belongs to, such as `0000:00:14.0`.
+    pub controller: Option<String>,
     /// The speed that was negotiated.
     pub speed: Speed,
     /// The most that it may draw from the port in this configuration, in milliampere.
     pub claimed_milliamps: u16,
+}
+
+impl Handset {
+    /// As a snapshot shows it.
+    #[must_use]
+    pub fn view(&self) -> UsbView {
+        UsbView {
+            speed: self.speed,
+            claimed_milliamps: self.claimed_milliamps,
+            vendor_id: self.vendor_id,
+            product_id: self.product_id,
+            product: self.product.clone(),
+            hubs: self.path.hubs().collect(),
+            controller: self.controller.clone(),
+        }
+    }
+}
+
+/// A mode in which nobody can speak ADB with a handset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherMode {
+    /// The bootloader, waiting for `fastboot`.
+    Fastboot,
+    /// Photos and files only (MTP or PTP): USB debugging is off. It may be a camera.
+    FilesOnly,
+}
+
+impl OtherMode {
+    /// The mode of a device without ADB; `None` if it is no handset at all.
+    #[must_use]
+    pub fn find(interfaces: &[InterfaceView]) -> Option<Self> {
+        let of = |view: &InterfaceView| match (view.class, view.subclass, view.protocol) {
+            (ADB_CLASS, ADB_SUBCLASS, FASTBOOT_PROTOCOL) => Some(Self::Fastboot),
+            FILES => Some(Self::FilesOnly),
+            FILES_BY_NAME if view.name.as_deref() == Some("MTP") => Some(Self::FilesOnly),
+            _ => None,
+        };
+        interfaces.iter().find_map(of)
+    }
+
+    /// What it is and what to do, as the end of a sentence that begins with the handset.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Fastboot => "is in fastboot: `fastboot reboot` or its power button starts Android",
+            Self::FilesOnly => {
+                "offers files only: switch USB debugging on (settings, developer options), or it is a camera"
+            }
+        }
+    }
 }
 
 /// One setting of one interface, as its descriptor says.
@@ -46,6 +105,8 @@ pub struct InterfaceView {
     pub subclass: u8,
     /// `bInterfaceProtocol`.
     pub protocol: u8,
+    /// `iInterface`, where the kernel has read it.
+    pub name: Option<String>,
     /// Its endpoints, in order.
     pub endpoints: Vec<EndpointView>,
 }
@@ -123,7 +184,7 @@ mod tests {
     }
 
     fn interface(number: u8, (class, subclass, protocol): (u8, u8, u8), endpoints: &[EndpointView]) -> InterfaceView {
-        InterfaceView { number, setting: 0, class, subclass, protocol, endpoints: endpoints.to_vec() }
+        InterfaceView { number, setting: 0, class, subclass, protocol, name: None, endpoints: endpoints.to_vec() }
     }
 
     const ADB: (u8, u8, u8) = (0xff, 0x42, 0x01);
@@ -156,6 +217,16 @@ mod tests {
             assert_eq!(AdbInterface::find(std::slice::from_ref(&view)), None, "{view:?}");
         }
         assert_eq!(AdbInterface::find(&[]), None);
+    }
+
+    #[test]
+    fn a_handset_without_adb_is_shown_as_what_it_is() {
+        let named = |name: &str| InterfaceView { name: Some(name.to_owned()), ..interface(0, FILES_BY_NAME, &[]) };
+        assert_eq!(OtherMode::find(&[interface(0, FASTBOOT, &[])]), Some(OtherMode::Fastboot));
+        assert_eq!(OtherMode::find(&[interface(0, MTP, &[])]), Some(OtherMode::FilesOnly));
+        assert_eq!(OtherMode::find(&[named("MTP")]), Some(OtherMode::FilesOnly));
+        assert_eq!(OtherMode::find(&[named("Serial")]), None);
+        assert_eq!(OtherMode::find(&[interface(0, (0x03, 0x01, 0x01), &[])]), None, "a keyboard");
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! The host's USB: which handsets are on it, and a fast way to each of them.
 //!
 //! ```text
-//!     kernel ──▶ hotplug ──kick──▶ bus: scan ──▶ roster (core) ──▶ BusEvent: Arrived, Left, Unopenable
-//!                (libusb)            ▲ 10 s      what changed
-//!                                    │
+//!     kernel ──▶ hotplug ──kick──▶ scanner ──▶ roster, ports (cores) ──▶ BusEvent: Arrived, Left, OtherMode, NotEnumerated …
+//!       │        (libusb)            ▲ 10 s    what changed
+//!       └──▶ log (kmsg) ──remark─────┘
 //!     phone's actor ── Bus::open ────┴──▶ claim ──▶ UsbTransport = UsbReader + UsbWriter
 //!                      (settle: core)                   │ a permit for each transfer
 //!                                                       ▼
 //!                            budget (core) ◀── allowance ──▶ transfer ──▶ usbfs
 //! ```
 //!
-//! A newcomer reads [`enumerate`] (what a handset is), [`roster`] (what arrived and left), [`settle`] (why an arrival may not be
+//! A newcomer reads [`enumerate`] (what a handset is), [`roster`] (what arrived and left), [`ports`] and [`kernel_log`] (what should
+//! be there and is not, and why), [`topology`] (controllers and the room on them), [`settle`] (why an arrival may not be
 //! opened at once) and [`budget`] (who may have how many bytes in the kernel). These are pure and build without tokio. The rest
 //! is their shell: `bus` is what the daemon calls, `transfer` the only file with unsafe code.
 //!
@@ -24,8 +25,10 @@
 pub mod budget;
 pub mod enumerate;
 pub mod kernel_log;
+pub mod ports;
 pub mod roster;
 pub mod settle;
+pub mod topology;
 
 #[cfg(feature = "daemon")]
 mod allowance;
@@ -36,7 +39,11 @@ mod claim;
 #[cfg(feature = "daemon")]
 mod engine;
 #[cfg(feature = "daemon")]
+mod kmsg;
+#[cfg(feature = "daemon")]
 mod scan;
+#[cfg(feature = "daemon")]
+mod scanner;
 #[cfg(feature = "daemon")]
 mod transfer;
 #[cfg(feature = "daemon")]

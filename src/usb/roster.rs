@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::enumerate::{AdbInterface, Handset};
+use super::enumerate::{AdbInterface, Handset, OtherMode};
 use super::settle;
 use crate::clock::{Deadline, Moment};
 use crate::rack::ids::PortPath;
+use crate::rack::snapshot::ControllerView;
 
 /// Between two scans that nobody asked for: the kernel's events can be lost (libusb issue 1571).
 pub const RESCAN_INTERVAL: Duration = Duration::from_secs(10);
@@ -28,6 +29,22 @@ pub enum BusEvent {
         /// What was seen and what would mend it, as a sentence.
         why: String,
     },
+    /// A handset is there in a mode in which nobody can speak ADB with it.
+    OtherMode {
+        /// What is known of it.
+        handset: Handset,
+        /// What it is and what to do, as a sentence.
+        why: String,
+    },
+    /// A hub says that something is plugged in, and the kernel has no device there.
+    NotEnumerated {
+        /// Where the device should be.
+        path: PortPath,
+        /// The hub, and what the kernel said, as a sentence.
+        why: String,
+    },
+    /// The host's controllers with the room on them, at first and when that has changed.
+    Controllers(Vec<ControllerView>),
 }
 
 /// One handset as a scan has found it.
@@ -63,6 +80,8 @@ pub enum SeenState {
     Configured(AdbInterface),
     /// Not yet, or it could not: the port lacks power or the controller lacks room.
     Unconfigured,
+    /// It offers no ADB.
+    Other(OtherMode),
 }
 
 /// A handset that is on the bus.
@@ -81,6 +100,7 @@ enum Told {
     Nothing,
     Arrived,
     Unopenable,
+    Other,
 }
 
 /// Everyone on the bus.
@@ -136,13 +156,20 @@ impl Present {
     fn tell(&mut self, now: Moment) -> Option<BusEvent> {
         let handset = self.seen.handset.clone();
         match (self.seen.state, self.told) {
-            (SeenState::Configured(_), Told::Arrived) | (SeenState::Unconfigured, Told::Unopenable) => None,
-            (SeenState::Configured(_), Told::Nothing | Told::Unopenable) => {
+            (SeenState::Configured(_), Told::Arrived)
+            | (SeenState::Unconfigured, Told::Unopenable)
+            | (SeenState::Other(_), Told::Other) => None,
+            (SeenState::Other(mode), _) => {
+                self.told = Told::Other;
+                let why = format!("the handset at {} {}", handset.path, mode.advice());
+                Some(BusEvent::OtherMode { handset, why })
+            }
+            (SeenState::Configured(_), Told::Nothing | Told::Unopenable | Told::Other) => {
                 self.told = Told::Arrived;
                 Some(BusEvent::Arrived(handset))
             }
             (SeenState::Unconfigured, Told::Nothing) if now < self.since + settle::SETTLE_TIME => None,
-            (SeenState::Unconfigured, Told::Nothing | Told::Arrived) => {
+            (SeenState::Unconfigured, Told::Nothing | Told::Arrived | Told::Other) => {
                 self.told = Told::Unopenable;
                 let why = format!(
                     "the kernel has not configured the handset at {} (it asks for {} mA): its port lacks power or its \
@@ -176,6 +203,7 @@ mod tests {
                 vendor_id: 0x18d1,
                 product_id: 0x4ee7,
                 product: None,
+                controller: None,
                 speed: Speed::High,
                 claimed_milliamps: 500,
             },
@@ -197,6 +225,9 @@ mod tests {
             BusEvent::Arrived(handset) => format!("arrived {}", handset.path),
             BusEvent::Left { path } => format!("left {path}"),
             BusEvent::Unopenable { handset, .. } => format!("unopenable {}", handset.path),
+            BusEvent::OtherMode { handset, .. } => format!("other mode {}", handset.path),
+            BusEvent::NotEnumerated { path, .. } => format!("not enumerated {path}"),
+            BusEvent::Controllers(_) => "controllers".to_owned(),
         };
         events.iter().map(line).collect()
     }
@@ -239,6 +270,17 @@ mod tests {
         assert!(why.contains("1-1") && why.contains("500 mA"), "{why}");
         assert!(roster.update(vec![unconfigured("1-1", 3)], ms(4_000)).is_empty());
         assert_eq!(story(&roster.update(vec![seen("1-1", 3)], ms(5_000))), ["arrived 1-1"]);
+    }
+
+    #[test]
+    fn a_handset_in_another_mode_is_told_with_what_to_do_and_may_come_back_in_the_right_one() {
+        let fastboot = Seen { state: SeenState::Other(OtherMode::Fastboot), ..seen("1-1", 3) };
+        let mut roster = Roster::default();
+        let events = roster.update(vec![fastboot.clone()], ms(0));
+        let [BusEvent::OtherMode { why, .. }] = events.as_slice() else { panic!("{events:?}") };
+        assert!(why.contains("1-1") && why.contains("fastboot reboot"), "{why}");
+        assert!(roster.update(vec![fastboot], ms(1)).is_empty());
+        assert_eq!(story(&roster.update(vec![seen("1-1", 4)], ms(2))), ["left 1-1", "arrived 1-1"]);
     }
 
     #[test]

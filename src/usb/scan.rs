@@ -1,50 +1,106 @@
-//! What is on the bus right now: libusb's own look at sysfs, in a context that lives no longer than the look.
+//! What is on the bus right now: libusb's own look at sysfs, in a context that lives no longer than the look, and the hubs' word on
+//! ports without a device.
 //!
-//! A context keeps its list by the kernel's events, and those can be lost; a fresh one reads everything anew. No device is opened
-//! for it: descriptors and serials are the kernel's copies, which need no permission.
+//! A context keeps its list by the kernel's events, and those can be lost; a fresh one reads everything anew. No handset is opened
+//! for it: descriptors and serials are the kernel's copies, which need no permission. A hub is opened only if it has a port
+//! without a device and is awake, or if that port is under suspicion: asking wakes it up.
 
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rusb::{ConfigDescriptor, Context, Device, TransferType, UsbContext};
+use rusb::constants::{
+    LIBUSB_CLASS_HUB, LIBUSB_ENDPOINT_IN, LIBUSB_RECIPIENT_OTHER, LIBUSB_REQUEST_GET_STATUS, LIBUSB_REQUEST_TYPE_CLASS,
+};
+use rusb::{ConfigDescriptor, Context, TransferType, UsbContext};
 
-use super::enumerate::{AdbInterface, EndpointKind, EndpointView, Handset, InterfaceView, Speed};
+use super::enumerate::{AdbInterface, EndpointKind, EndpointView, Handset, InterfaceView, OtherMode, Speed};
+use super::ports::PortsSeen;
 use super::roster::{Node, Seen, SeenState};
+use super::topology::Device;
+use super::transfer::wrap_node;
 use crate::rack::ids::{PortPath, Serial};
 
 /// The bits of `wMaxPacketSize` that are the size.
 const PACKET_SIZE_BITS: u16 = 0x07ff;
 
-/// All handsets on the bus. Blocks for some milliseconds.
+/// The bit of `wPortStatus` that says that something is plugged in, on hubs of USB 2 and of USB 3 alike.
+const PORT_CONNECTION: u8 = 0x01;
+
+/// The longest that a hub may take to say how a port is; it answers within a millisecond.
+const PORT_STATUS_MAX: Duration = Duration::from_millis(500);
+
+const SYSFS: &str = "/sys/bus/usb/devices";
+
+/// The whole bus at one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look {
+    pub(super) handsets: Vec<Seen>,
+    pub(super) devices: Vec<Device>,
+    /// The controller of each bus.
+    pub(super) controllers: BTreeMap<u8, String>,
+    pub(super) ports: PortsSeen,
+}
+
+/// Looks at the whole bus. Blocks for some milliseconds, or as long as a hub in reset takes.
 ///
 /// # Errors
 /// libusb could not read the list of devices.
-pub(super) fn scan() -> rusb::Result<Vec<Seen>> {
-    let context = Context::new()?;
-    let devices = context.devices()?;
-    Ok(devices.iter().filter_map(|device| look_at(&device)).collect())
+pub(super) fn look(engine: &Context, suspicious: &BTreeSet<PortPath>) -> io::Result<Look> {
+    let context = Context::new().map_err(io::Error::other)?;
+    let list = context.devices().map_err(io::Error::other)?;
+    let mut look = Look::default();
+    for device in list.iter() {
+        let Some(seen) = look_at(&device) else { continue };
+        look.controllers.entry(seen.bus).or_insert_with(|| controller(seen.bus));
+        look.handsets.extend(handset(&device, &seen, look.controllers.get(&seen.bus)));
+        look.devices.push(seen);
+    }
+    look.ports = ports(engine, &look.devices, suspicious);
+    Ok(look)
 }
 
-/// A device as a handset, if it is one. What cannot be read has just left, or is no handset.
-fn look_at(device: &Device<Context>) -> Option<Seen> {
-    let path = PortPath::new(device.bus_number(), &device.port_numbers().ok()?)?;
+/// Any device. What cannot be read has just left.
+fn look_at(device: &rusb::Device<Context>) -> Option<Device> {
+    let numbers = device.port_numbers().ok()?;
+    let path = PortPath::new(device.bus_number(), &numbers);
     let descriptor = device.device_descriptor().ok()?;
-    let (config, state) = match device.active_config_descriptor() {
-        Ok(config) => {
-            let interface = AdbInterface::find(&views(&config))?;
-            (config, SeenState::Configured(interface))
-        }
-        Err(rusb::Error::NotFound) => {
-            let config = device.config_descriptor(0).ok()?;
-            AdbInterface::find(&views(&config))?;
-            (config, SeenState::Unconfigured)
-        }
+    let bus = device.bus_number();
+    let is_hub = descriptor.class_code() == LIBUSB_CLASS_HUB;
+    let ports = if is_hub { sysfs_number(&folder(bus, path.as_ref()), "maxchild").unwrap_or(0) } else { 0 };
+    let in_use = device.active_config_descriptor().map_or(0, |config| {
+        let settings = config.interfaces().filter_map(|interface| interface.descriptors().next());
+        settings.map(|setting| u32::from(setting.num_endpoints())).sum()
+    });
+    Some(Device { bus, path, address: device.address(), ports, endpoints: 1 + in_use })
+}
+
+/// The device as a handset, if it is one.
+fn handset(device: &rusb::Device<Context>, seen: &Device, controller: Option<&String>) -> Option<Seen> {
+    let path = seen.path.clone()?;
+    let descriptor = device.device_descriptor().ok()?;
+    if descriptor.class_code() == LIBUSB_CLASS_HUB {
+        return None;
+    }
+    let (config, active) = match device.active_config_descriptor() {
+        Ok(config) => (config, true),
+        Err(rusb::Error::NotFound) => (device.config_descriptor(0).ok()?, false),
         Err(_) => return None,
     };
+    let views = views(&config, &path);
+    let state = match AdbInterface::find(&views) {
+        Some(interface) if active => SeenState::Configured(interface),
+        Some(_) => SeenState::Unconfigured,
+        None => SeenState::Other(OtherMode::find(&views)?),
+    };
     let speed = speed(device.speed());
+    let folder = folder(seen.bus, Some(&path));
     let handset = Handset {
-        serial: sysfs_text(&path, "serial").map(Serial::new),
-        product: sysfs_text(&path, "product"),
+        serial: sysfs_text(&folder, "serial").map(Serial::new),
+        product: sysfs_text(&folder, "product"),
+        controller: controller.cloned(),
         vendor_id: descriptor.vendor_id(),
         product_id: descriptor.product_id(),
         speed,
@@ -54,7 +110,7 @@ fn look_at(device: &Device<Context>) -> Option<Seen> {
     Some(Seen { handset, node: Node { bus: device.bus_number(), address: device.address() }, state })
 }
 
-fn views(config: &ConfigDescriptor) -> Vec<InterfaceView> {
+fn views(config: &ConfigDescriptor, path: &PortPath) -> Vec<InterfaceView> {
     let settings = config.interfaces().flat_map(|interface| interface.descriptors());
     settings
         .map(|setting| InterfaceView {
@@ -63,6 +119,7 @@ fn views(config: &ConfigDescriptor) -> Vec<InterfaceView> {
             class: setting.class_code(),
             subclass: setting.sub_class_code(),
             protocol: setting.protocol_code(),
+            name: interface_name(path, config.number(), setting.interface_number()),
             endpoints: setting
                 .endpoint_descriptors()
                 .map(|endpoint| EndpointView {
@@ -76,6 +133,55 @@ fn views(config: &ConfigDescriptor) -> Vec<InterfaceView> {
                 .collect(),
         })
         .collect()
+}
+
+/// The ports without a device, as their hubs say. A hub that cannot be asked is left out.
+fn ports(engine: &Context, devices: &[Device], suspicious: &BTreeSet<PortPath>) -> PortsSeen {
+    let occupied = devices.iter().filter_map(|device| device.path.clone()).collect();
+    let mut seen = PortsSeen { occupied, ..PortsSeen::default() };
+    for hub in devices.iter().filter(|device| device.ports > 0) {
+        let free: Vec<(u8, PortPath)> = hub.free_ports(devices).collect();
+        let worth_waking = free.iter().any(|(_, path)| suspicious.contains(path));
+        if free.is_empty() || !(worth_waking || is_awake(hub)) {
+            continue;
+        }
+        // Without permission the kernel's log still tells of the ports in trouble.
+        let Ok(connected) = connected_ports(engine, hub, &free) else { continue };
+        seen.asked.extend(free.into_iter().map(|(_, path)| path));
+        seen.connected.extend(connected);
+    }
+    seen
+}
+
+fn is_awake(hub: &Device) -> bool {
+    sysfs_text(&folder(hub.bus, hub.path.as_ref()), "power/runtime_status").is_none_or(|status| status == "active")
+}
+
+/// Asks a hub which of the `free` ports have something plugged in.
+fn connected_ports(engine: &Context, hub: &Device, free: &[(u8, PortPath)]) -> io::Result<Vec<PortPath>> {
+    let node = Node { bus: hub.bus, address: hub.address };
+    let file = OpenOptions::new().read(true).write(true).open(node.to_string())?;
+    let handle = wrap_node(engine, &file).map_err(io::Error::other)?;
+    let request_type = LIBUSB_ENDPOINT_IN | LIBUSB_REQUEST_TYPE_CLASS | LIBUSB_RECIPIENT_OTHER;
+    let mut connected = Vec::new();
+    for (number, path) in free {
+        let mut status = [0; 4];
+        let request = LIBUSB_REQUEST_GET_STATUS;
+        let read = handle.read_control(request_type, request, 0, u16::from(*number), &mut status, PORT_STATUS_MAX);
+        read.map_err(io::Error::other)?;
+        if status[0] & PORT_CONNECTION != 0 {
+            connected.push(path.clone());
+        }
+    }
+    drop(handle);
+    Ok(connected)
+}
+
+/// The name of a bus's controller: the folder in which its root hub is, such as `0000:00:14.0` or `dummy_hcd.0`.
+fn controller(bus: u8) -> String {
+    let root = fs::canonicalize(folder(bus, None)).unwrap_or_default();
+    let parent = root.parent().and_then(Path::file_name);
+    parent.map_or_else(|| format!("usb{bus}"), |name| name.to_string_lossy().into_owned())
 }
 
 /// rusb counts `bMaxPower` in units of 2 mA; on SuperSpeed it is in units of 8 mA.
@@ -94,17 +200,30 @@ fn speed(speed: rusb::Speed) -> Speed {
     }
 }
 
+/// A device's folder in sysfs; a root hub's without a path.
+fn folder(bus: u8, path: Option<&PortPath>) -> PathBuf {
+    Path::new(SYSFS).join(path.map_or_else(|| format!("usb{bus}"), ToString::to_string))
+}
+
 /// A string descriptor as the kernel has read it at the plug; none if it is empty or could not be read.
-fn sysfs_text(path: &PortPath, name: &str) -> Option<String> {
-    let bytes = fs::read(Path::new("/sys/bus/usb/devices").join(path.to_string()).join(name)).ok()?;
+fn sysfs_text(folder: &Path, name: &str) -> Option<String> {
+    let bytes = fs::read(folder.join(name)).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
 
+fn sysfs_number(folder: &Path, name: &str) -> Option<u8> {
+    sysfs_text(folder, name)?.parse().ok()
+}
+
+fn interface_name(path: &PortPath, configuration: u8, interface: u8) -> Option<String> {
+    sysfs_text(&Path::new(SYSFS).join(format!("{path}:{configuration}.{interface}")), "interface")
+}
+
 /// Whether this host has USB at all: without it libusb only fails, and a container or a small virtual machine is no error.
 pub(super) fn host_has_usb() -> bool {
-    Path::new("/dev/bus/usb").exists() && Path::new("/sys/bus/usb/devices").exists()
+    Path::new("/dev/bus/usb").exists() && Path::new(SYSFS).exists()
 }
 
 /// The kernel's bound on the memory of all USB transfers, in MiB; 0 is none.
@@ -121,5 +240,11 @@ mod tests {
     fn the_claimed_current_is_counted_by_speed() {
         assert_eq!(claimed_milliamps(500, Speed::High), 500);
         assert_eq!(claimed_milliamps(224, Speed::Super), 896);
+    }
+
+    #[test]
+    fn a_folder_is_that_of_the_root_hub_or_of_the_path() {
+        assert_eq!(folder(3, None), Path::new("/sys/bus/usb/devices/usb3"));
+        assert_eq!(folder(1, Some(&"1-2.3".parse().unwrap())), Path::new("/sys/bus/usb/devices/1-2.3"));
     }
 }

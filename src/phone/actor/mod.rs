@@ -26,6 +26,7 @@ use tracing::debug;
 
 use super::{Command, Event, OpenFault, WantedAgent};
 use crate::adb::auth::KeyRing;
+use crate::adb::banner::PeerKind;
 use crate::adb::driver::Adb;
 use crate::rack;
 use crate::rack::ids::{Endpoint, PackageName};
@@ -34,6 +35,9 @@ use crate::rack::ids::{Endpoint, PackageName};
 /// it shall be of use within half a second. A refused look costs one packet each way; one that nobody answers takes
 /// `TCP_CONNECT_MAX`.
 const DIAL_EVERY: Duration = Duration::from_millis(250);
+
+/// Between two tries at a TCP address where not Android has answered: it takes minutes to be back.
+const OTHER_MODE_DIAL: Duration = Duration::from_secs(10);
 
 /// What the actors of all phones share.
 pub struct ActorContext {
@@ -190,6 +194,14 @@ impl Actor {
             Outcome::Report(event) => Some(event),
             Outcome::Opened(Ok(adb)) => {
                 let banner = adb.banner();
+                if let Some(why) = other_mode(&banner.kind) {
+                    adb.close();
+                    if matches!(self.endpoint, Endpoint::Tcp(_)) {
+                        // No bus tells when Android is back.
+                        self.look = Look::Dial { from: Instant::now() + OTHER_MODE_DIAL };
+                    }
+                    return Some(Event::OtherMode { why });
+                }
                 let event =
                     Event::Opened { model: banner.model.clone(), features: banner.features.iter().cloned().collect() };
                 self.adb = Some(adb);
@@ -213,6 +225,21 @@ impl Actor {
             adb.close();
         }
     }
+}
+
+/// What answers where it is not Android, and what to do about it.
+fn other_mode(kind: &PeerKind) -> Option<String> {
+    let what = match kind {
+        PeerKind::Device => return None,
+        PeerKind::Recovery => "is in recovery: choose \"reboot system now\" on it, or `adb reboot`",
+        PeerKind::Sideload => "waits for `adb sideload`: give it its update, or restart it",
+        PeerKind::Rescue => "is in rescue mode after Android failed to start several times: it needs a hand",
+        PeerKind::Bootloader => "is in its bootloader: restart it",
+        PeerKind::Other(word) => {
+            return Some(format!("it answers as `{word}`, which is no Android that runs: restart it"));
+        }
+    };
+    Some(format!("it {what}"))
 }
 
 /// Ends when the connection has ended by itself.

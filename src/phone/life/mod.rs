@@ -298,6 +298,7 @@ impl Life {
         match event {
             Event::AuthorisationWanted => self.authorisation_wanted(now),
             Event::Opened { .. } => self.opened(now),
+            Event::OtherMode { why } => self.other_mode(now, &why),
             Event::OpenFailed { fault, why } => self.open_failed(now, fault, &why),
             Event::Lost { why } => self.lost(now, &why),
             Event::Profile(profile) => self.profiled(now, profile),
