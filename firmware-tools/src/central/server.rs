@@ -52,7 +52,9 @@ pub struct CentralServer {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SendError {
     /// No session of this device is open.
-    #[error("no device is registered here as {imei}")]
+    #[error(
+        "no device is registered here as {imei}: after a start of this server each phone's line comes back within a minute"
+    )]
     NotRegistered {
         /// The device.
         imei: String,

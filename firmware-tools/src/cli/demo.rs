@@ -42,6 +42,10 @@ impl Args {
         let rack = Arc::new(rack);
         let _control = Control::start(Arc::clone(&rack), &rack_dir).into_diagnostic()?;
         let log = self.dir.join("farmhand.log");
+        // The daemon's log is appended to, for it may be started again; each demo begins its own.
+        std::fs::File::create(&log)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("{} cannot be written", log.display()))?;
         let mut daemon = Daemon::start(&self.farmhand, &rack.config_file(), &state, &log).await.into_diagnostic()?;
         say(format_args!("{}", what_to_try(&rack, &self.farmhand, &self.dir)))?;
         tokio::select! {
@@ -63,6 +67,7 @@ fn what_to_try(rack: &Rack, farmhand: &Path, dir: &Path) -> String {
     let ctl = format!("{} ctl --dir {}", rackbench.display(), dir.join("rack").display());
     let farmhand = format!("{} --state {}", farmhand.display(), dir.join("state").display());
     let page = rack.page().unwrap_or_else(|| "this rack file has no [web]".to_owned());
+    let phone = rack.phone("P1").map_or_else(String::new, |cable| cable.phone().address().to_string());
     let broker = rack.broker().map_or(0, |broker| broker.address().port());
     format!(
         "\n  The rack is alive. Its page: {page}\n\n\
@@ -70,6 +75,8 @@ fn what_to_try(rack: &Rack, farmhand: &Path, dir: &Path) -> String {
          \x20 {farmhand} phones\n\
          \x20 {farmhand} hubs\n\
          \x20 mosquitto_sub -p {broker} -v -t 'farmhand/#'\n\n\
+         Look into a phone by Google's own adb, beside the daemon:\n\
+         \x20 adb connect {phone} && adb -s {phone} shell getprop ro.product.model; adb disconnect {phone}\n\n\
          Pull a cable out, and put it in again:\n\
          \x20 {ctl} phone P3 unplug\n\
          \x20 {ctl} phone P3 plug\n\n\
