@@ -152,7 +152,7 @@ impl Exercise {
 }
 
 fn open() -> LineCommand {
-    LineCommand::Open { credential: "c".to_owned(), device: DeviceInfo::default() }
+    LineCommand::Open { credential: "c".to_owned(), device: DeviceInfo::default(), pause: Duration::ZERO }
 }
 
 /// The bytes of an input, read from the front.

@@ -57,6 +57,28 @@ impl Step {
         }
     }
 
+    /// How long a phone that left the bus over this rung has to come back: one that is reset enumerates again within seconds.
+    #[must_use]
+    pub const fn return_max(rung: Rung) -> Duration {
+        match rung {
+            Rung::Reopen => Duration::ZERO,
+            Rung::ResetUsb => Duration::from_secs(20),
+            Rung::Reboot => Duration::from_secs(180),
+            Rung::CyclePower => Duration::from_secs(60),
+        }
+    }
+
+    /// What was done to the phone on this rung, as a phrase.
+    #[must_use]
+    pub const fn name(rung: Rung) -> &'static str {
+        match rung {
+            Rung::Reopen => "it was opened again",
+            Rung::ResetUsb => "the reset of its USB device",
+            Rung::Reboot => "its restart",
+            Rung::CyclePower => "its port's power was cycled",
+        }
+    }
+
     /// The rung that this step belongs to.
     #[must_use]
     pub const fn rung(self) -> Rung {
@@ -77,40 +99,18 @@ pub struct Ladder {
     tries: u32,
     last_failure: Option<Moment>,
     stood_since_failure: bool,
-    replug: Replug,
-}
-
-/// Whose doing the next plug is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Replug {
-    BySomebody,
-    ByOurselves,
 }
 
 impl Ladder {
     /// A ladder up to `max_rung`, nothing spent.
     #[must_use]
     pub fn new(max_rung: Rung) -> Self {
-        Self { max_rung, tries: 0, last_failure: None, stood_since_failure: false, replug: Replug::BySomebody }
+        Self { max_rung, tries: 0, last_failure: None, stood_since_failure: false }
     }
 
     /// The phone was ready again: forgiven once it has stood for a while.
     pub fn succeeded(&mut self) {
         self.stood_since_failure = true;
-    }
-
-    /// A rung makes the phone leave the bus: that it comes back is no new beginning.
-    pub fn expect_replug(&mut self) {
-        self.replug = Replug::ByOurselves;
-    }
-
-    /// It was plugged in again: a new beginning, unless a rung of ours was the cause.
-    pub fn replugged(&mut self) {
-        if self.replug == Replug::BySomebody {
-            self.tries = 0;
-            self.last_failure = None;
-        }
-        self.replug = Replug::BySomebody;
     }
 
     /// The step after a failure at `now`, and when to take it; `None` at the end of the ladder.

@@ -87,6 +87,11 @@ pub enum Event {
         /// The mode.
         mode: PortMode,
     },
+    /// The operator wants a phone restarted; one without a connection is left alone.
+    Restart {
+        /// Which.
+        phone: PhoneId,
+    },
     /// The wall clock was set: moments are counted from this wall time on.
     ClockSet(UnixMillis),
 }
@@ -159,6 +164,8 @@ pub enum LineCommand {
         credential: String,
         /// What `PostDeviceInfoNotice` says of it.
         device: DeviceInfo,
+        /// How long to wait before the first connection, so that not a whole rack connects at once.
+        pause: Duration,
     },
     /// End the line.
     Close {

@@ -16,6 +16,8 @@ use crate::phone::Profile;
 /// Failures that are kept until the server has taken their reports; the rollouts say those beyond again later.
 const UNTOLD_MAX: usize = 64;
 
+/// What a line without an actor waits for.
+pub(super) const NEW_ACTOR: &str = "the line's new actor";
 /// Before the first new actor of a line whose actor was stuck; doubled each time.
 const REOPEN_FIRST: Duration = Duration::from_secs(1);
 /// The longest of these pauses.
@@ -24,6 +26,32 @@ const REOPEN_LONGEST: Duration = Duration::from_secs(60);
 const FORGIVE_AFTER: Duration = Duration::from_secs(10 * 60);
 /// An alert of a line stands at least so long: whoever looks at the rack now and then shall see it.
 const ALERT_STANDS: Duration = Duration::from_secs(3600);
+
+/// Between the first connections of two lines, on average: a rack of a thousand phones takes 5 s.
+const TURN: Duration = Duration::from_millis(5);
+
+/// Whose turn it is to connect: the first line connects at once, those that come with it one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turns {
+    next: Moment,
+    jitter: u64,
+}
+
+impl Turns {
+    /// Nobody waits. `seed` spreads racks that start at the same time.
+    pub(super) fn new(seed: u64) -> Self {
+        Self { next: Moment::START, jitter: seed }
+    }
+
+    /// How long the next line waits.
+    fn take(&mut self, now: Moment) -> Duration {
+        self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let permille = 500 + u32::try_from((self.jitter >> 33) % 1001).unwrap_or(0);
+        let at = self.next.max(now);
+        self.next = at + TURN * permille / 1000;
+        at.since(now)
+    }
+}
 
 /// One phone's line.
 #[derive(Clone, Debug)]
@@ -134,9 +162,8 @@ impl Line {
         let times = stuck.times;
         self.open = None;
         self.heartbeat = Heartbeat::Quiet;
-        let why =
-            format!("its actor was stuck ({why}), {times} times so far; a new one opens it in {} s", pause.as_secs());
-        self.enter(now, LineState::Waiting, &why);
+        self.enter(now, LineState::Waiting, &format!("its actor was stuck ({why}), {times} times so far"));
+        self.waits = Some(Deadline { at: now + pause, why: NEW_ACTOR });
     }
 
     /// Opens the line, or tells it what changed.
@@ -146,6 +173,7 @@ impl Line {
         phone: &PhoneId,
         credential: String,
         device: DeviceInfo,
+        turns: &mut Turns,
         out: &mut Vec<Command>,
     ) {
         if self.stuck.reopen_at.is_some_and(|at| at > now) {
@@ -160,7 +188,8 @@ impl Line {
                     // What was said of one credential says nothing of another.
                     self.alert = None;
                 }
-                LineCommand::Open { credential: credential.clone(), device: device.clone() }
+                let pause = turns.take(now);
+                LineCommand::Open { credential: credential.clone(), device: device.clone(), pause }
             }
         };
         self.open = Some(Open { credential, device });

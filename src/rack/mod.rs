@@ -38,7 +38,7 @@ pub use view::Standing;
 use self::event::{LineCommand, LineEvent, RolloutCommand, RolloutEvent};
 use self::hubs::Hubs;
 use self::ids::{Endpoint, PhoneId, Serial};
-use self::line::Reaction;
+use self::line::{Reaction, Turns};
 use self::place::{Phone, Place};
 use self::snapshot::{ControllerView, HostHealth, LineState, MqttView, PhoneState, RolloutView};
 use crate::clock::{Deadline, Moment, UnixMillis};
@@ -64,6 +64,7 @@ pub struct Rack {
     mqtt: MqttView,
     rollouts: Vec<RolloutView>,
     troubles: BTreeMap<&'static str, Trouble>,
+    turns: Turns,
     revision: u64,
 }
 
@@ -180,6 +181,7 @@ impl Rack {
             mqtt: MqttView::default(),
             rollouts: Vec::new(),
             troubles: BTreeMap::new(),
+            turns: Turns::new(started.0.unsigned_abs()),
             revision: 0,
         };
         let endpoints: Vec<Endpoint> = rack.settings.slots.keys().cloned().collect();
@@ -212,6 +214,11 @@ impl Rack {
             Event::SetPort { hub, port, mode } => {
                 self.end_power_cycle(&hub, port);
                 self.hubs.set_port(hub, port, mode, "the operator", &mut out);
+            }
+            Event::Restart { phone } => {
+                if let Some(endpoint) = self.phones.get(&phone).and_then(|known| known.place.clone()) {
+                    self.on_place(now, &endpoint, &mut out, |life| life.restart(now));
+                }
             }
             Event::ClockSet(epoch) => self.epoch = epoch,
         }
@@ -416,7 +423,12 @@ impl Rack {
         let settings = &self.settings;
         let seed = self.places.len() as u64;
         self.places.entry(endpoint.clone()).or_insert_with(|| {
-            let policy = LifePolicy { agent: settings.agent, max_rung: settings.max_rung, jitter_seed: seed };
+            let policy = LifePolicy {
+                agent: settings.agent,
+                max_rung: settings.max_rung,
+                install_timeout: settings.install_timeout,
+                jitter_seed: seed,
+            };
             Place::new(endpoint.clone(), settings.slots.get(endpoint).cloned(), Life::new(policy, now))
         })
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::event::{Command, HubEvent, RolloutCommand};
 use super::ids::{Endpoint, HubName, HubPort, PhoneId, Serial, SlotName, VersionCode};
-use super::line::{Line, credential_of, device_info};
+use super::line::{Line, NEW_ACTOR, credential_of, device_info};
 use super::snapshot::{LineState, PhoneState, PortMode, UsbView};
 use super::{Change, Outcome, Rack};
 use crate::clock::{Deadline, Moment};
@@ -160,6 +160,9 @@ impl Rack {
         match state {
             PhoneState::Absent => self.close_line(now, &id, &format!("the phone is not here: {why}"), out),
             PhoneState::Quarantined => self.close_line(now, &id, &format!("the phone is quarantined: {why}"), out),
+            _ if place.life.is_to_return() => {
+                self.close_line(now, &id, "the phone has left and is to come back", out);
+            }
             _ if phone.line.heartbeat_waits() && !place.life.is_being_probed() => {
                 self.close_line(now, &id, "the phone did not answer the probe before its heartbeat", out);
             }
@@ -192,7 +195,7 @@ impl Rack {
         match credential_of(kind, profile, place.slot.as_ref()) {
             Ok(credential) if fresh && profile.booted => {
                 let device = device_info(profile, &credential);
-                phone.line.keep_open(now, id, credential, device, &mut out.commands);
+                phone.line.keep_open(now, id, credential, device, &mut self.turns, &mut out.commands);
             }
             Ok(_) => {}
             Err(why) => {
@@ -212,7 +215,7 @@ impl Rack {
 
     /// What the line of a phone waits for.
     pub(super) fn line_deadline(&self, phone: &Phone) -> Option<Deadline> {
-        let reopen = phone.line.reopen_at().map(|at| Deadline { at, why: "the line's new actor" });
+        let reopen = phone.line.reopen_at().map(|at| Deadline { at, why: NEW_ACTOR });
         Deadline::earlier(self.grace_deadline(phone), reopen)
     }
 

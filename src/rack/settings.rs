@@ -27,6 +27,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Whether the agent is installed where it is missing.
     pub agent: AgentPolicy,
+    /// The longest that one install may take.
+    pub install_timeout: Duration,
     /// How far recovery may go.
     pub max_rung: Rung,
     /// What the owner has not switched on.
@@ -61,6 +63,7 @@ impl From<&Config> for Settings {
             credential: config.central.as_ref().map(|central| central.credential.clone()),
             grace: config.central.as_ref().map_or(Duration::from_secs(90), |central| central.grace),
             agent: if installs { AgentPolicy::InstallWhereMissing } else { AgentPolicy::Observe },
+            install_timeout: config.rollout.install_timeout,
             max_rung: config.recovery.max_rung,
             switched_off: switched_off(config),
         }

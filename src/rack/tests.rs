@@ -35,6 +35,7 @@ impl Bench {
             grace: Duration::from_secs(90),
             agent: AgentPolicy::InstallWhereMissing,
             max_rung,
+            install_timeout: Duration::from_secs(300),
             switched_off: Vec::new(),
         };
         Self { rack: Rack::new(settings, UnixMillis(0), Moment::START), now: Moment::START }

@@ -42,7 +42,12 @@ impl Line {
         let cancel = CancellationToken::new();
         let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
         let line = Self { commands, events, cancel, task };
-        line.tell(LineCommand::Open { credential: CREDENTIAL.to_owned(), device: DeviceInfo::default() }).await;
+        line.tell(LineCommand::Open {
+            credential: CREDENTIAL.to_owned(),
+            device: DeviceInfo::default(),
+            pause: Duration::ZERO,
+        })
+        .await;
         line
     }
 
@@ -186,7 +191,12 @@ async fn nobody_listening_is_a_reason_to_wait() {
     let cancel = CancellationToken::new();
     let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
     let mut line = Line { commands, events, cancel, task };
-    line.tell(LineCommand::Open { credential: CREDENTIAL.to_owned(), device: DeviceInfo::default() }).await;
+    line.tell(LineCommand::Open {
+        credential: CREDENTIAL.to_owned(),
+        device: DeviceInfo::default(),
+        pause: Duration::ZERO,
+    })
+    .await;
     let why = line.until(LineState::Waiting).await;
     assert!(why.contains("127.0.0.1") && why.contains("cannot be reached"), "{why}");
 }

@@ -211,7 +211,7 @@ impl Session {
     /// The model tells the line something.
     pub fn command(&mut self, command: LineCommand, now: Moment) {
         match command {
-            LineCommand::Open { credential, device } => self.open(credential, device, now),
+            LineCommand::Open { credential, device, pause } => self.open(credential, device, pause, now),
             LineCommand::Close { why } => self.close(why),
             LineCommand::Device(device) => self.device(device),
             LineCommand::Presence(presence) => self.presence(&presence, now),
@@ -221,7 +221,7 @@ impl Session {
         }
     }
 
-    fn open(&mut self, credential: String, device: DeviceInfo, now: Moment) {
+    fn open(&mut self, credential: String, device: DeviceInfo, pause: Duration, now: Moment) {
         match &self.wanted {
             Some(wanted) if wanted.credential == credential => return self.device(device),
             Some(_) => self.close("the phone is to be registered as another device".to_owned()),
@@ -233,7 +233,14 @@ impl Session {
         self.wanted = Some(Wanted { credential, device });
         match self.backoff.barred_until(now) {
             Some(until) => self.wait_until(until, "another holder of this phone's credential is registered"),
-            None => self.connect(now),
+            None if pause.is_zero() => self.connect(now),
+            None => {
+                self.state = State::Waiting { until: now + pause, why: "its turn to connect" };
+                self.tell(
+                    LineState::Connecting,
+                    "it waits for its turn to connect, one line after the other".to_owned(),
+                );
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //! Invariant: a state that waits has a deadline with a reason (`tests/sim` asserts it after every step).
 //! Invariant: at most one command of a kind is on its way (`tests/sim`).
 
+mod recovery;
 mod reports;
 
 use std::time::Duration;
@@ -34,8 +35,11 @@ const PROFILE_MAX: Duration = Duration::from_secs(30);
 const BOOT_POLL: Duration = Duration::from_secs(2);
 /// The longest that Android may take to start.
 const BOOT_MAX: Duration = Duration::from_secs(5 * 60);
-/// The longest that installing the agent may take, its retries aside.
-const PROVISION_MAX: Duration = Duration::from_secs(6 * 60);
+/// An install ends by its own limit ([`LifePolicy::install_timeout`]) and is read back after it; past this much more the actor itself is
+/// stuck.
+const INSTALL_SLACK: Duration = Duration::from_secs(60);
+/// How long a phone that an operator restarts may be away before anything counts as trouble.
+const RESTART_MAX: Duration = Duration::from_secs(180);
 /// Between two tries at installing the agent after a failure that may pass by itself.
 const PROVISION_RETRY: Duration = Duration::from_secs(60);
 /// How often the agent's install is tried for a failure that may pass by itself.
@@ -56,6 +60,8 @@ pub struct LifePolicy {
     pub agent: AgentPolicy,
     /// How far recovery may go.
     pub max_rung: Rung,
+    /// The longest that one install may take (`[rollout] install_timeout_s`).
+    pub install_timeout: Duration,
     /// Spreads the probes of a rack; any number, different for each phone.
     pub jitter_seed: u64,
 }
@@ -91,6 +97,15 @@ pub struct Life {
     probe: Probe,
     refresh: Refresh,
     jitter: u64,
+    bus: Bus,
+}
+
+/// Whether the handset can be reached at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bus {
+    There,
+    /// It left after a rung of ours, and is to come back.
+    Away,
 }
 
 #[derive(Clone, Debug)]
@@ -99,13 +114,33 @@ enum State {
     NotEnumerated,
     OtherMode,
     Detected,
-    Claiming { until: Moment },
-    Authorising { until: Moment },
-    Online { boot_until: Moment },
-    Provisioning { until: Moment, work: Work },
+    /// `after` a rung that may have made it leave: then it is not gone, but has not come back.
+    Claiming {
+        until: Moment,
+        after: Option<Rung>,
+    },
+    Authorising {
+        until: Moment,
+    },
+    Online {
+        boot_until: Moment,
+    },
+    Provisioning {
+        until: Moment,
+        work: Work,
+    },
     Ready,
-    Recovering { next: Step, at: Moment },
-    Quarantined { retry_at: Moment },
+    /// An operator's order.
+    Restarting {
+        until: Moment,
+    },
+    Recovering {
+        next: Step,
+        at: Moment,
+    },
+    Quarantined {
+        retry_at: Moment,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +179,7 @@ impl Life {
             probe: Probe::Off,
             refresh: Refresh::Off,
             jitter: policy.jitter_seed,
+            bus: Bus::There,
         }
     }
 
@@ -151,7 +187,7 @@ impl Life {
     #[must_use]
     pub fn state(&self) -> PhoneState {
         match self.state {
-            State::Absent => PhoneState::Absent,
+            State::Absent | State::Restarting { .. } => PhoneState::Absent,
             State::NotEnumerated => PhoneState::NotEnumerated,
             State::OtherMode => PhoneState::OtherMode,
             State::Detected => PhoneState::Detected,
@@ -189,6 +225,12 @@ impl Life {
         self.last_alive
     }
 
+    /// Whether it left the bus over a rung of ours or a restart, and is to come back.
+    #[must_use]
+    pub fn is_to_return(&self) -> bool {
+        self.bus == Bus::Away
+    }
+
     /// Whether commands can be sent over an ADB connection.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -216,7 +258,10 @@ impl Life {
         let state = match &self.state {
             State::Absent | State::NotEnumerated | State::OtherMode | State::Ready => None,
             State::Detected => Some(Deadline { at: self.since + CLAIM_MAX, why: "the order to open it" }),
-            State::Claiming { until } => Some(Deadline { at: *until, why: "its answer to CNXN" }),
+            State::Claiming { until, .. } => Some(Deadline { at: *until, why: "its answer to CNXN" }),
+            State::Restarting { until } => {
+                Some(Deadline { at: *until, why: "the phone to come back from its restart" })
+            }
             State::Authorising { until } => {
                 Some(Deadline { at: *until, why: "somebody to allow this host on the phone's screen" })
             }
@@ -239,58 +284,6 @@ impl Life {
             Refresh::Asked { until } => Some(Deadline { at: until, why: "the reading of its profile" }),
         };
         Deadline::earlier(state, Deadline::earlier(probe, refresh))
-    }
-
-    /// A handset can be reached at the endpoint.
-    pub fn appeared(&mut self, now: Moment) -> Vec<Wish> {
-        if !matches!(self.state, State::Absent | State::NotEnumerated | State::OtherMode) {
-            return Vec::new();
-        }
-        self.ladder.replugged();
-        // It may be another handset: nothing that was read of the one before says anything of it.
-        self.profile = None;
-        self.last_alive = None;
-        self.enter(now, State::Detected, "seen; its interface is opened next");
-        self.claim(now)
-    }
-
-    /// A handset is on the bus in a mode in which nobody can speak ADB with it: `why` says which, and what to do.
-    pub fn other_mode(&mut self, now: Moment, why: &str) -> Vec<Wish> {
-        self.rest(now, State::OtherMode, why)
-    }
-
-    /// Something is plugged in that the kernel does not get to know: `why` says what is known of it.
-    pub fn not_enumerated(&mut self, now: Moment, why: &str) -> Vec<Wish> {
-        self.rest(now, State::NotEnumerated, why)
-    }
-
-    /// Nothing is to be done until the bus tells of something else.
-    fn rest(&mut self, now: Moment, state: State, why: &str) -> Vec<Wish> {
-        let wishes = if self.has_way() { vec![Wish::Actor(Command::Close)] } else { Vec::new() };
-        self.disconnect();
-        if std::mem::discriminant(&self.state) == std::mem::discriminant(&state) {
-            why.clone_into(&mut self.why);
-        } else {
-            self.enter(now, state, why);
-        }
-        wishes
-    }
-
-    /// Whether its actor may hold a connection, or be making one.
-    fn has_way(&self) -> bool {
-        self.is_connected() || matches!(self.state, State::Claiming { .. } | State::Authorising { .. })
-    }
-
-    /// Nothing can be reached at the endpoint any more.
-    pub fn gone(&mut self, now: Moment, why: &str) -> Vec<Wish> {
-        if let State::Recovering { next: Step::Settle { .. }, .. } = self.state {
-            self.ladder.expect_replug();
-        }
-        if !matches!(self.state, State::Absent) {
-            self.disconnect();
-            self.enter(now, State::Absent, why);
-        }
-        Vec::new()
     }
 
     /// The actor's report.
@@ -328,8 +321,12 @@ impl Life {
         }
         let why = format!("rollout {} installs version {}", order.rollout, order.version_code);
         let work = Work::Rollout(order.clone());
-        self.enter(now, State::Provisioning { until: now + PROVISION_MAX, work }, &why);
+        self.enter(now, State::Provisioning { until: now + self.install_limit(), work }, &why);
         Ok(vec![Wish::Actor(Command::Install { order })])
+    }
+
+    fn install_limit(&self) -> Duration {
+        self.policy.install_timeout + INSTALL_SLACK
     }
 
     /// Probe now, unless a probe is under way; nothing if there is no connection.
@@ -369,7 +366,7 @@ impl Life {
     fn advance_state(&mut self, now: Moment) -> Vec<Wish> {
         match &self.state {
             State::Absent | State::NotEnumerated | State::OtherMode | State::Ready => Vec::new(),
-            State::Detected => self.claim(now),
+            State::Detected => self.claim(now, None),
             State::Claiming { .. } => self.fail(now, "no answer to CNXN"),
             State::Authorising { .. } => self.fail(now, "nobody allowed this host on the phone's screen in 20 min"),
             State::Online { .. } => self.fail(now, "Android did not finish starting in 5 min"),
@@ -378,69 +375,37 @@ impl Life {
                 self.provision(now, tries)
             }
             State::Provisioning { work: Work::Rollout(_), .. } => {
-                let mut wishes = self.installed(now, Err(stuck_install()));
-                wishes.extend(self.fail(now, "an install did not end in 6 min"));
+                let why = format!("an install did not end in {} s", self.install_limit().as_secs());
+                let mut wishes = self.installed(now, Err(stuck_install(&why)));
+                wishes.extend(self.fail(now, &why));
                 wishes
             }
-            State::Provisioning { .. } => self.fail(now, "the agent's install did not end in 6 min"),
+            State::Provisioning { .. } => {
+                self.fail(now, &format!("the agent's install did not end in {} s", self.install_limit().as_secs()))
+            }
+            State::Restarting { .. } if self.bus == Bus::Away => {
+                let waited = RESTART_MAX.as_secs();
+                self.fail(
+                    now,
+                    &format!("it did not come back within {waited} s after the restart that the operator asked for"),
+                )
+            }
+            State::Restarting { .. } => self.claim(now, Some(Rung::Reboot)),
             State::Recovering { next, .. } => {
                 let next = *next;
                 self.climb(now, next)
             }
+            State::Quarantined { .. } if self.bus == Bus::Away => {
+                self.bus = Bus::There;
+                let why = self.why.clone();
+                self.enter(now, State::Absent, &why);
+                Vec::new()
+            }
             State::Quarantined { .. } => {
                 self.ladder = Ladder::new(self.policy.max_rung);
-                self.claim(now)
+                self.claim(now, None)
             }
         }
-    }
-
-    /// Ends the connection and takes the next step of the ladder.
-    fn fail(&mut self, now: Moment, why: &str) -> Vec<Wish> {
-        self.disconnect();
-        let mut wishes = vec![Wish::Actor(Command::Close)];
-        match self.ladder.next(now) {
-            Some((step, at)) => {
-                self.enter(now, State::Recovering { next: step, at }, why);
-                if at <= now {
-                    wishes.extend(self.climb(now, step));
-                }
-            }
-            None => self.quarantine(now, why),
-        }
-        wishes
-    }
-
-    fn climb(&mut self, now: Moment, step: Step) -> Vec<Wish> {
-        let why = self.why.clone();
-        match step {
-            Step::Reopen => {
-                self.enter(now, State::Claiming { until: now + CLAIM_MAX }, &format!("opened again after: {why}"));
-                vec![Wish::Actor(Command::Open)]
-            }
-            Step::ResetUsb | Step::Reboot | Step::CyclePower => {
-                let settle = Step::Settle { after: step.rung() };
-                self.enter(now, State::Recovering { next: settle, at: now + step.patience() }, &why);
-                match step {
-                    Step::ResetUsb => vec![Wish::Actor(Command::ResetUsb)],
-                    Step::Reboot => vec![Wish::Actor(Command::Reboot)],
-                    _ => vec![Wish::CyclePower],
-                }
-            }
-            Step::Settle { .. } => self.claim(now),
-        }
-    }
-
-    /// The answer to a rung of the ladder: carried out, it has its time to show; refused, the next rung follows.
-    fn acted(&mut self, now: Moment, result: Result<(), String>) -> Vec<Wish> {
-        match (&self.state, result) {
-            (State::Recovering { next: Step::Settle { .. }, .. }, Err(why)) => self.fail(now, &why),
-            _ => Vec::new(),
-        }
-    }
-
-    fn quarantine(&mut self, now: Moment, why: &str) {
-        self.disconnect();
-        self.enter(now, State::Quarantined { retry_at: now + QUARANTINE_RETRY }, why);
     }
 
     fn remember_agent(&mut self, agent: InstalledAgent) {
@@ -472,10 +437,6 @@ impl Life {
     }
 }
 
-fn stuck_install() -> InstallFailure {
-    InstallFailure {
-        class: InstallFailureClass::Transient,
-        reason: None,
-        why: "the install did not end in 6 min".to_owned(),
-    }
+fn stuck_install(why: &str) -> InstallFailure {
+    InstallFailure { class: InstallFailureClass::Transient, reason: None, why: why.to_owned() }
 }

@@ -1,16 +1,17 @@
 //! What a life makes of the actor's reports: one method for each.
 
 use super::{
-    AUTHORISE_MAX, AgentPolicy, BOOT_MAX, BOOT_POLL, CLAIM_MAX, Life, PROBE_EVERY, PROFILE_MAX, PROVISION_MAX,
-    PROVISION_RETRY, PROVISION_TRIES_MAX, Probe, REFRESH_EVERY, Refresh, State, Wish, Work,
+    AUTHORISE_MAX, AgentPolicy, BOOT_MAX, BOOT_POLL, Bus, CLAIM_MAX, Life, PROBE_EVERY, PROFILE_MAX, PROVISION_RETRY,
+    PROVISION_TRIES_MAX, Probe, REFRESH_EVERY, Refresh, State, Wish, Work,
 };
 use crate::clock::Moment;
+use crate::config::Rung;
 use crate::phone::{Command, InstallFailure, InstallFailureClass, OpenFault, Profile};
 use crate::rack::snapshot::InstalledAgent;
 
 impl Life {
-    pub(super) fn claim(&mut self, now: Moment) -> Vec<Wish> {
-        self.enter(now, State::Claiming { until: now + CLAIM_MAX }, "its interface is being opened");
+    pub(super) fn claim(&mut self, now: Moment, after: Option<Rung>) -> Vec<Wish> {
+        self.enter(now, State::Claiming { until: now + CLAIM_MAX, after }, "its interface is being opened");
         vec![Wish::Actor(Command::Open)]
     }
 
@@ -33,6 +34,10 @@ impl Life {
 
     pub(super) fn open_failed(&mut self, now: Moment, fault: OpenFault, why: &str) -> Vec<Wish> {
         match self.state {
+            State::Claiming { after: Some(rung), .. } if fault == OpenFault::Gone => {
+                self.bus = Bus::Away;
+                self.did_not_return(now, rung)
+            }
             State::Claiming { .. } | State::Authorising { .. } if fault == OpenFault::Gone => self.gone(now, why),
             State::Claiming { .. } | State::Authorising { .. } => self.fail(now, why),
             _ => Vec::new(),
@@ -110,7 +115,11 @@ impl Life {
 
     pub(super) fn provision(&mut self, now: Moment, tries: u32) -> Vec<Wish> {
         let work = Work::Agent { tries: tries + 1 };
-        self.enter(now, State::Provisioning { until: now + PROVISION_MAX, work }, "the agent is being installed");
+        self.enter(
+            now,
+            State::Provisioning { until: now + self.install_limit(), work },
+            "the agent is being installed",
+        );
         vec![Wish::Actor(Command::Provision)]
     }
 

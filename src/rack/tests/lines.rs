@@ -73,11 +73,11 @@ fn a_line_whose_actor_was_stuck_is_opened_again_later_each_time() {
         assert!(!opens(&bench.line_says(stuck())));
         let line = bench.rack.snapshot(bench.now).phones[0].line.clone();
         assert_eq!((line.state, line.restarts), (LineState::Waiting, times));
-        let why = format!(
-            "its actor was stuck (32 orders waited for it), {times} times so far; a new one opens it in {pause} s"
-        );
+        let why = format!("its actor was stuck (32 orders waited for it), {times} times so far");
         assert_eq!(line.why, why);
-        assert_eq!(line.deadline.unwrap().why, "the line's new actor");
+        let deadline = line.deadline.unwrap();
+        assert_eq!(deadline.why, "the line's new actor");
+        assert_eq!(deadline.at, UnixMillis(0).plus(bench.now.since_start() + Duration::from_secs(pause)));
         assert!(!opens(&live(&mut bench, pause - 1)));
         assert!(opens(&live(&mut bench, 1)));
     }
@@ -121,4 +121,30 @@ fn rollouts_that_began_anew_are_told_who_is_here() {
     let here = RolloutCommand::Available { phone: PhoneId::new("P1"), version_code: Some(VersionCode(1)) };
     assert_eq!(commands, [here]);
     assert_eq!(bench.rack.snapshot(bench.now).troubles, []);
+}
+
+#[test]
+fn the_lines_of_a_full_rack_connect_one_after_the_other() {
+    let mut bench = Bench::new(Rung::Reopen);
+    let mut pauses = Vec::new();
+    for n in 1..=100_u8 {
+        let (at, serial) = (format!("usb:1-{n}"), format!("P{n}"));
+        bench.plugged(&at, &serial);
+        bench.phone_at(&at, phone::Event::Opened { model: None, features: Vec::new() });
+        let commands = bench.phone_at(&at, phone::Event::Profile(profile(&serial, Some(1))));
+        pauses.extend(line_commands(&commands).iter().filter_map(|command| match command {
+            LineCommand::Open { pause, .. } => Some(*pause),
+            _ => None,
+        }));
+    }
+    assert_eq!((pauses.len(), pauses[0]), (100, Duration::ZERO), "the first one at once");
+    let gaps: Vec<Duration> = pauses.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let (least, most) = (Duration::from_micros(2500), Duration::from_micros(7500));
+    assert!(gaps.iter().all(|gap| (least..=most).contains(gap)), "{gaps:?}");
+    assert!(gaps.windows(2).any(|pair| pair[0] != pair[1]), "not in step with another rack");
+    bench.now = bench.now + Duration::from_secs(10);
+    bench.plugged("usb:2-1", "Q1");
+    bench.phone_at("usb:2-1", phone::Event::Opened { model: None, features: Vec::new() });
+    let commands = bench.phone_at("usb:2-1", phone::Event::Profile(profile("Q1", Some(1))));
+    assert!(matches!(line_commands(&commands)[..], [LineCommand::Open { pause: Duration::ZERO, .. }]), "{commands:?}");
 }

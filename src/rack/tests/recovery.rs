@@ -78,3 +78,108 @@ fn port_orders(commands: &[Command]) -> Vec<PortMode> {
         })
         .collect()
 }
+
+/// A USB phone that never answers, up to the moment at which this is ordered of its actor.
+fn until_ordered(bench: &mut Bench, wanted: &phone::Command) {
+    for _ in 0..600 {
+        if says_to_phone(&bench.wait(1), wanted) {
+            return;
+        }
+    }
+    panic!("the ladder never came to {wanted:?}");
+}
+
+fn why(bench: &Bench) -> String {
+    let view = bench.rack.snapshot(bench.now).phones.into_iter().find(|view| view.id.as_str() == "P1").unwrap();
+    format!("{}: {}", view.state.as_str(), view.why)
+}
+
+#[test]
+fn a_phone_that_does_not_come_back_from_a_reset_goes_on_up_the_ladder() {
+    let mut bench = Bench::new(Rung::Reboot);
+    bench.plugged(USB, "P1");
+    until_ordered(&mut bench, &phone::Command::ResetUsb);
+    bench.unplugged(USB);
+    assert!(why(&bench).starts_with("recovering: "), "{}", why(&bench));
+    let commands = bench.wait(22);
+    assert!(says_to_phone(&commands, &phone::Command::ResetUsb), "{commands:?}");
+    assert_eq!(why(&bench), "recovering: it did not come back within 20 s after the reset of its USB device");
+    bench.phone_at(USB, phone::Event::Acted { result: Err("it is not there".to_owned()) });
+    until_ordered(&mut bench, &phone::Command::Reboot);
+    bench.phone_at(USB, phone::Event::Acted { result: Err("it is not there".to_owned()) });
+    assert_eq!(why(&bench), "quarantined: it is not there");
+    bench.wait(601);
+    assert_eq!(why(&bench), "absent: it is not there", "nothing is tried at a phone that is not here");
+    assert!(says_to_phone(&bench.plugged(USB, "P1"), &phone::Command::Open));
+}
+
+#[test]
+fn a_phone_that_comes_back_from_a_reset_is_opened_at_once_and_keeps_its_rung() {
+    let mut bench = Bench::new(Rung::Reboot);
+    bench.plugged(USB, "P1");
+    until_ordered(&mut bench, &phone::Command::ResetUsb);
+    bench.unplugged(USB);
+    assert!(says_to_phone(&bench.plugged(USB, "P1"), &phone::Command::Open));
+    let commands = bench.wait(17);
+    assert!(says_to_phone(&commands, &phone::Command::ResetUsb), "no new beginning: {commands:?}");
+}
+
+#[test]
+fn a_phone_that_is_unplugged_on_its_own_account_is_absent_at_once() {
+    let mut bench = Bench::new(Rung::Reboot);
+    bench.plugged(USB, "P1");
+    bench.wait(20);
+    bench.unplugged(USB);
+    assert_eq!(why(&bench), "absent: unplugged");
+}
+
+#[test]
+fn a_phone_that_the_operator_restarts_has_three_minutes() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let phone = PhoneId::new("P1");
+    assert!(says_to_phone(&bench.event(Event::Restart { phone }), &phone::Command::Reboot));
+    bench.unplugged(A1);
+    bench.wait(179);
+    assert_eq!(why(&bench), "absent: it restarts, as the operator asked");
+    assert!(says_to_phone(&bench.appears(A1), &phone::Command::Open));
+
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.event(Event::Restart { phone: PhoneId::new("P1") });
+    bench.unplugged(A1);
+    let commands = bench.rack.advance(bench.now + Duration::from_secs(180)).changes;
+    let told = "it did not come back within 180 s after the restart that the operator asked for";
+    assert!(matches!(&commands[..], [Change::Phone { why, .. }] if why.contains(told)), "{commands:?}");
+}
+
+#[test]
+fn a_quarantined_phone_that_can_be_opened_now_is_tried_at_once() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.plugged(USB, "P1");
+    bench.wait(5 * 60);
+    assert!(why(&bench).starts_with("quarantined: "), "{}", why(&bench));
+    assert!(says_to_phone(&bench.plugged(USB, "P1"), &phone::Command::Open));
+}
+
+#[test]
+fn an_install_may_take_as_long_as_the_owner_allows() {
+    let endpoint: Endpoint = USB.parse().unwrap();
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.rack.settings.install_timeout = Duration::from_secs(900);
+    bench.plugged(USB, "P1");
+    bench.phone_at(USB, phone::Event::Opened { model: None, features: Vec::new() });
+    bench.phone_at(USB, phone::Event::Profile(profile("P1", Some(1))));
+    let install = RolloutEvent::Install { phone: PhoneId::new("P1"), order: order(2) };
+    bench.event(Event::Rollout(install));
+    let until = bench.now + Duration::from_secs(959);
+    while bench.now < until {
+        bench.wait(1);
+        bench.phone_at(USB, phone::Event::ProbeAnswered);
+        bench.phone_at(USB, phone::Event::Profile(profile("P1", Some(1))));
+    }
+    assert!(bench.rack.places[&endpoint].life.installing().is_some(), "{}", why(&bench));
+    let told = bench.rack.advance(bench.now + Duration::from_secs(1)).changes;
+    let text = format!("{told:?}");
+    assert!(text.contains("an install did not end in 960 s"), "{text}");
+}

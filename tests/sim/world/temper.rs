@@ -94,6 +94,7 @@ fn settings(chance: &mut Chance) -> Settings {
         credential: Some(Credential::Imei),
         grace: Duration::from_secs(90),
         agent: *chance.pick(&[AgentPolicy::InstallWhereMissing, AgentPolicy::Observe]),
+        install_timeout: Duration::from_secs(5 * 60),
         max_rung: *chance.pick(&[Rung::CyclePower, Rung::CyclePower, Rung::Reboot, Rung::ResetUsb, Rung::Reopen]),
         switched_off: Vec::new(),
     }

@@ -50,7 +50,7 @@ impl Line {
     }
 
     fn open(&mut self) {
-        self.command(LineCommand::Open { credential: IMEI.to_owned(), device: device() });
+        self.command(LineCommand::Open { credential: IMEI.to_owned(), device: device(), pause: Duration::ZERO });
     }
 
     fn command(&mut self, command: LineCommand) {

@@ -18,7 +18,11 @@ enum Operation {
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let command = prop_oneof![
-        4 => "[ab]".prop_map(|credential| LineCommand::Open { credential, device: device() }),
+        4 => ("[ab]", 0_u64..3).prop_map(|(credential, seconds)| LineCommand::Open {
+            credential,
+            device: device(),
+            pause: Duration::from_secs(seconds),
+        }),
         1 => Just(LineCommand::Close { why: "x".to_owned() }),
         1 => "[a-c]".prop_map(|brand| LineCommand::Device(DeviceInfo { brand, ..device() })),
         6 => Just(LineCommand::Presence(Presence::Answered)),

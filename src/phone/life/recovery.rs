@@ -1,0 +1,150 @@
+//! How a handset comes, leaves and is brought back: the bus, an operator's restart, and the rungs of the ladder.
+
+use super::{Bus, CLAIM_MAX, Life, QUARANTINE_RETRY, RESTART_MAX, State, Wish};
+use crate::clock::Moment;
+use crate::config::Rung;
+use crate::phone::Command;
+use crate::phone::ladder::{Ladder, Step};
+
+impl Life {
+    /// A handset can be reached at the endpoint.
+    pub fn appeared(&mut self, now: Moment) -> Vec<Wish> {
+        let returns = self.bus == Bus::Away;
+        match self.state {
+            State::Absent | State::NotEnumerated | State::OtherMode => {
+                self.ladder = Ladder::new(self.policy.max_rung);
+                self.enter(now, State::Detected, "seen; its interface is opened next");
+            }
+            // It could not be opened before, and now it can.
+            State::Quarantined { .. } => self.ladder = Ladder::new(self.policy.max_rung),
+            State::Recovering { next: Step::Reopen, .. } => {}
+            State::Recovering { .. } | State::Restarting { .. } if returns => {}
+            _ => return Vec::new(),
+        }
+        self.bus = Bus::There;
+        // It may be another handset: nothing that was read of the one before says anything of it.
+        self.profile = None;
+        self.last_alive = None;
+        self.claim(now, None)
+    }
+
+    /// A handset is on the bus in a mode in which nobody can speak ADB with it: `why` says which, and what to do.
+    pub fn other_mode(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        self.bus = Bus::There;
+        self.rest(now, State::OtherMode, why)
+    }
+
+    /// Something is plugged in that the kernel does not get to know: `why` says what is known of it. A phone that is to come back
+    /// from a rung of ours has not come back by that, and the ladder goes on.
+    pub fn not_enumerated(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        if self.bus == Bus::Away {
+            return Vec::new();
+        }
+        self.rest(now, State::NotEnumerated, why)
+    }
+
+    /// Nothing is to be done until the bus tells of something else.
+    fn rest(&mut self, now: Moment, state: State, why: &str) -> Vec<Wish> {
+        let wishes = if self.has_way() { vec![Wish::Actor(Command::Close)] } else { Vec::new() };
+        self.disconnect();
+        if std::mem::discriminant(&self.state) == std::mem::discriminant(&state) {
+            why.clone_into(&mut self.why);
+        } else {
+            self.enter(now, state, why);
+        }
+        wishes
+    }
+
+    /// Whether its actor may hold a connection, or be making one.
+    fn has_way(&self) -> bool {
+        self.is_connected() || matches!(self.state, State::Claiming { .. } | State::Authorising { .. })
+    }
+
+    /// Nothing can be reached at the endpoint any more.
+    pub fn gone(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        match self.state {
+            State::Absent => {}
+            State::Recovering { next: Step::Settle { after }, at } => {
+                // It left by our doing, and has its time to come back.
+                self.bus = Bus::Away;
+                let at = at.max(now + Step::return_max(after));
+                self.state = State::Recovering { next: Step::Settle { after }, at };
+            }
+            State::Restarting { .. } => self.bus = Bus::Away,
+            State::Recovering { .. } if self.bus == Bus::Away => {}
+            _ => {
+                self.disconnect();
+                self.enter(now, State::Absent, why);
+            }
+        }
+        Vec::new()
+    }
+
+    /// The operator wants the phone restarted. It has 3 min to come back before anything counts as trouble.
+    pub fn restart(&mut self, now: Moment) -> Vec<Wish> {
+        if !self.is_connected() {
+            return Vec::new();
+        }
+        self.disconnect();
+        self.enter(now, State::Restarting { until: now + RESTART_MAX }, "it restarts, as the operator asked");
+        vec![Wish::Actor(Command::Reboot)]
+    }
+
+    /// Ends the connection and takes the next step of the ladder.
+    pub(super) fn fail(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        self.disconnect();
+        let mut wishes = vec![Wish::Actor(Command::Close)];
+        match self.ladder.next(now) {
+            Some((step, at)) => {
+                self.enter(now, State::Recovering { next: step, at }, why);
+                if at <= now {
+                    wishes.extend(self.climb(now, step));
+                }
+            }
+            None => self.quarantine(now, why),
+        }
+        wishes
+    }
+
+    pub(super) fn climb(&mut self, now: Moment, step: Step) -> Vec<Wish> {
+        let why = self.why.clone();
+        match step {
+            Step::Reopen => {
+                let claiming = State::Claiming { until: now + CLAIM_MAX, after: None };
+                self.enter(now, claiming, &format!("opened again after: {why}"));
+                vec![Wish::Actor(Command::Open)]
+            }
+            Step::ResetUsb | Step::Reboot | Step::CyclePower => {
+                let settle = Step::Settle { after: step.rung() };
+                self.enter(now, State::Recovering { next: settle, at: now + step.patience() }, &why);
+                match step {
+                    Step::ResetUsb => vec![Wish::Actor(Command::ResetUsb)],
+                    Step::Reboot => vec![Wish::Actor(Command::Reboot)],
+                    _ => vec![Wish::CyclePower],
+                }
+            }
+            Step::Settle { after } if self.bus == Bus::Away => self.did_not_return(now, after),
+            Step::Settle { after } => self.claim(now, Some(after)),
+        }
+    }
+
+    /// A rung of ours made it leave, and it is not back in time: the next rung may bring it.
+    pub(super) fn did_not_return(&mut self, now: Moment, after: Rung) -> Vec<Wish> {
+        let (waited, rung) = (Step::return_max(after).as_secs(), Step::name(after));
+        self.fail(now, &format!("it did not come back within {waited} s after {rung}"))
+    }
+
+    /// The answer to a rung of the ladder: carried out, it has its time to show; refused, the next rung follows.
+    pub(super) fn acted(&mut self, now: Moment, result: Result<(), String>) -> Vec<Wish> {
+        match (&self.state, result) {
+            (State::Recovering { next: Step::Settle { .. }, .. }, Err(why)) => self.fail(now, &why),
+            (State::Restarting { .. }, Err(why)) => self.fail(now, &format!("it could not be restarted: {why}")),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn quarantine(&mut self, now: Moment, why: &str) {
+        self.disconnect();
+        self.enter(now, State::Quarantined { retry_at: now + QUARANTINE_RETRY }, why);
+    }
+}
