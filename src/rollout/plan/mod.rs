@@ -283,9 +283,9 @@ impl Rollouts {
             for at in rollout.phones.iter().filter_map(|phone| phone.flight?.deadline) {
                 next = Deadline::earlier(next, Some(Deadline { at, why: "the result of an install" }));
             }
-            for at in
-                rollout.phones.iter().filter(|phone| phone.has_untold_failure()).filter_map(|one| one.report_again)
-            {
+            // What a phone that was not seen since the start has to report waits until it is seen, however long.
+            let known = rollout.phones.iter().filter(|phone| self.phones.contains_key(&phone.record.phone));
+            for at in known.filter(|phone| phone.has_untold_failure()).filter_map(|phone| phone.report_again) {
                 let why = "the central server to take the report of a failure";
                 next = Deadline::earlier(next, Some(Deadline { at, why }));
             }

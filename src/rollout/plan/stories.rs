@@ -235,8 +235,10 @@ fn a_phone_that_left_before_its_promise_was_committed_gets_no_order_until_it_is_
 #[test]
 fn an_apk_that_is_refused_ends_the_rollout_and_the_server_hears_of_each_phone() {
     let mut bench = Bench::new(Approval::Required);
-    bench.offer("P1", 1, 2);
-    bench.offer("P2", 2, 2);
+    for (phone, message_id) in [("P1", 1), ("P2", 2)] {
+        bench.available(phone, 1);
+        bench.offer(phone, message_id, 2);
+    }
     bench.pass(5);
     bench.out.clear();
     bench.fetched(1, Err("it is signed by another key".into()));
@@ -356,6 +358,20 @@ fn a_failure_is_reported_until_the_server_has_taken_it_also_over_restarts() {
     bench.available("P1", 1);
     bench.pass(3600);
     assert_eq!(reports(bench.out()), 0);
+}
+
+#[test]
+fn the_report_of_a_phone_that_was_not_seen_since_the_start_waits_until_it_is() {
+    let mut bench = Bench::under_way(1);
+    bench.restart();
+    bench.out.clear();
+    bench.pass(300);
+    let told = [report("P1", 1, "no result within 300 s; the phone is away")];
+    assert_eq!(bench.out(), told);
+    bench.pass(600);
+    assert_eq!((bench.out(), bench.core.deadline()), (Vec::new(), None));
+    bench.available("P1", 1);
+    assert_eq!(bench.out(), told);
 }
 
 #[test]
