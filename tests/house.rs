@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("agent", &["rack"]),
     ("announce", &["config"]),
     ("central", &["rack", "clock", "config", "reason"]),
-    ("cli", &["agent", "config", "daemon", "rack", "clock"]),
+    ("cli", &["agent", "config", "daemon", "phone", "rack", "clock"]),
     ("clock", &[]),
     ("config", &["rack", "reason", "spelling"]),
     (
@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spelling", &[]),
     ("store", &["agent", "rack", "clock"]),
     ("usb", &["adb", "clock", "phone", "rack"]),
-    ("web", &["rack", "clock", "spelling"]),
+    ("web", &["rack", "clock", "spelling", "phone"]),
 ];
 
 /// The cores: no I/O, no clock, no chance, no order that differs from run to run.
@@ -54,6 +54,7 @@ const CORES: &[&str] = &[
     "src/phone/ladder.rs",
     "src/phone/life",
     "src/phone/profile.rs",
+    "src/phone/trace.rs",
     "src/power/cambrionix.rs",
     "src/power/dialogue.rs",
     "src/rack",

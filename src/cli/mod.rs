@@ -5,7 +5,8 @@
 //!                            └─▶ text, or a diagnostic ─▶ main prints it and chooses the exit code
 //! ```
 //!
-//! Invariant: subcommands return what is to be printed; only [`main`] writes to the terminal, so a closed pipe is no panic.
+//! Invariant: subcommands return what is to be printed, or [`tell`] it as it comes; nothing else writes to the terminal, so a
+//! closed pipe is no panic.
 //! Invariant: everything that prints data has `--json`, which is the API's own answer.
 
 mod client;
@@ -136,12 +137,29 @@ fn dispatch(cli: Cli) -> Result<String, Failure> {
     })
 }
 
-/// Writes `text` to standard output. A reader that has gone away (`farmhand phones | head -1`) is no failure.
-fn print(text: &str) -> ExitCode {
+/// Whether somebody still reads what is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Yes,
+    /// The reader has gone away (`farmhand phones | head -1`), which is no failure.
+    NoMore,
+    /// It could not be written.
+    Failed,
+}
+
+/// Writes `text` to standard output, at once: for what goes on until it is interrupted.
+fn tell(text: &str) -> Heard {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Ok(()) => Heard::Yes,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Heard::NoMore,
+        Err(_) => Heard::Failed,
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match tell(text) {
+        Heard::Yes | Heard::NoMore => ExitCode::SUCCESS,
+        Heard::Failed => ExitCode::FAILURE,
     }
 }

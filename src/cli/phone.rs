@@ -1,4 +1,6 @@
-//! `farmhand phone A1 show`: everything that is known of one phone.
+//! `farmhand phone A1 …`: one phone. What is known of it stands here; each further verb has a file of its own.
+
+mod trace;
 
 use clap::{Args, Subcommand};
 
@@ -25,14 +27,22 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// What happened to it, the oldest first: the last 256 events
+    Trace(trace::Trace),
 }
 
 impl Phone {
     pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
-        let phone: PhoneView = client.read(&format!("/api/phones/{}", segment(&self.name))).await?;
-        let Action::Show { json: as_json } = self.action;
-        Ok(if as_json { json(&phone) } else { sheet(&phone, paper) })
+        match self.action {
+            Action::Show { json } => show(&self.name, json, client, paper).await,
+            Action::Trace(trace) => trace.carry_out(&self.name, client, paper).await,
+        }
     }
+}
+
+async fn show(name: &str, as_json: bool, client: &Client, paper: &Paper) -> Result<String, Failure> {
+    let phone: PhoneView = client.read(&format!("/api/phones/{}", segment(name))).await?;
+    Ok(if as_json { json(&phone) } else { sheet(&phone, paper) })
 }
 
 fn sheet(phone: &PhoneView, paper: &Paper) -> String {

@@ -171,7 +171,8 @@ pub struct Recovery {
 }
 
 /// A rung of the recovery ladder, from mild to harsh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Rung {
     /// Open the interface again.
     Reopen,

@@ -8,8 +8,11 @@ pub mod actor;
 pub mod ladder;
 pub mod life;
 pub mod profile;
+pub mod trace;
 
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::rack::ids::{PackageName, RolloutId, Serial, VersionCode};
 use crate::rack::snapshot::{Battery, InstalledAgent};
@@ -113,7 +116,8 @@ pub enum Event {
 }
 
 /// Why a phone could not be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OpenFault {
     /// The host does not let this user open the device node (yet).
     NoPermission,
@@ -179,7 +183,8 @@ impl InstallFailure {
 }
 
 /// What to do about a failed install.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum InstallFailureClass {
     /// It may work the next time.
     Transient,

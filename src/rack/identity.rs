@@ -14,6 +14,8 @@
 //! Invariant: a phone of which nothing but a descriptor was ever seen leaves no trace once its real serial is known.
 //! Invariant: nothing is renamed while a rollout installs on it.
 
+use std::sync::Arc;
+
 use super::event::{Command, RolloutCommand};
 use super::ids::{Endpoint, PhoneId, Serial};
 use super::place::{Phone, Told};
@@ -189,7 +191,11 @@ impl Rack {
         if phone.is_provisional() || same_serial {
             let why = if same_serial { "another phone has the same serial" } else { "its own serial is known now" };
             out.changes.push(Change::Renamed { from: before.clone(), to: now_here.clone(), why: why.to_owned() });
-            self.phones.remove(before);
+            if let Some(nameless) = self.phones.remove(before)
+                && let Some(place) = self.places.values_mut().find(|place| place.phone.as_ref() == Some(now_here))
+            {
+                Arc::make_mut(&mut place.trace).take_over(Arc::unwrap_or_clone(nameless.trace));
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ mod place;
 pub mod request;
 pub mod settings;
 pub mod snapshot;
+mod story;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ pub use event::{Command, Event};
 pub use hubs::{CYCLES_MAX, CYCLES_WINDOW};
 pub use settings::Settings;
 pub use snapshot::Snapshot;
+pub use story::Traces;
 pub use view::Standing;
 
 use self::event::{LineCommand, LineEvent, RolloutCommand, RolloutEvent};
@@ -222,6 +224,7 @@ impl Rack {
             }
             Event::ClockSet(epoch) => self.epoch = epoch,
         }
+        self.record_changes(now, &out);
         out
     }
 
@@ -240,6 +243,7 @@ impl Rack {
         self.advance_power_cycles(now, &mut out);
         self.close_stale_lines(now, &mut out);
         self.reopen_lines(now, &mut out);
+        self.record_changes(now, &out);
         if !out.commands.is_empty() || !out.changes.is_empty() {
             self.revision += 1;
         }
@@ -277,6 +281,7 @@ impl Rack {
         if event == phone::Event::ProbeAnswered {
             self.answer_heartbeat(endpoint, out);
         }
+        self.record_report(now, endpoint, &event);
         if let phone::Event::Installed { rollout, result } = &event {
             self.tell_installed(endpoint, rollout, result, out);
         }
@@ -405,6 +410,7 @@ impl Rack {
         let Some(place) = self.places.get_mut(endpoint) else { return };
         let before = place.life.state();
         let wishes = act(&mut place.life);
+        self.record_step(now, endpoint, before, &wishes);
         for wish in wishes {
             match wish {
                 Wish::Actor(command) => out.commands.push(Command::Phone { endpoint: endpoint.clone(), command }),

@@ -1,5 +1,6 @@
 //! Places and phones: which identity sits where, and what follows from it for lines, rollouts and power.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Command, HubEvent, RolloutCommand};
@@ -10,6 +11,7 @@ use super::{Change, Outcome, Rack};
 use crate::clock::{Deadline, Moment};
 use crate::phone::Profile;
 use crate::phone::life::Life;
+use crate::phone::trace::Trace;
 
 /// How long a port stays off when its power is cycled: long enough for a phone to see VBUS go.
 const POWER_OFF: Duration = Duration::from_secs(5);
@@ -29,6 +31,8 @@ pub(super) struct Place {
     /// The phone that is here, or was here last.
     pub(super) phone: Option<PhoneId>,
     pub(super) power: PowerCycle,
+    /// What happened here and belongs to a phone that nobody knows yet.
+    pub(super) trace: Arc<Trace>,
 }
 
 /// How far recovery is with the port that it switched off.
@@ -47,7 +51,16 @@ pub(super) enum PowerCycle {
 
 impl Place {
     pub(super) fn new(endpoint: Endpoint, slot: Option<SlotName>, life: Life) -> Self {
-        Self { endpoint, slot, life, serial: None, usb: None, phone: None, power: PowerCycle::None }
+        Self {
+            endpoint,
+            slot,
+            life,
+            serial: None,
+            usb: None,
+            phone: None,
+            power: PowerCycle::None,
+            trace: Arc::default(),
+        }
     }
 
     /// What a person calls the place, whoever is there.
@@ -61,6 +74,15 @@ impl Place {
         match &self.phone {
             Some(phone) => format!("{place} ({phone})"),
             None => place,
+        }
+    }
+
+    /// The id under which a snapshot shows whoever is here.
+    pub(super) fn shown_as(&self) -> PhoneId {
+        match (&self.phone, &self.slot) {
+            (Some(id), _) => id.clone(),
+            (None, Some(slot)) => PhoneId::new(slot.as_str()),
+            (None, None) => PhoneId::new(self.endpoint.to_string()),
         }
     }
 
@@ -90,6 +112,7 @@ pub(super) struct Phone {
     pub(super) profile: Option<Profile>,
     pub(super) last_alive: Option<Moment>,
     pub(super) line: Line,
+    pub(super) trace: Arc<Trace>,
     pub(super) told: Told,
 }
 
@@ -121,6 +144,7 @@ impl Phone {
             profile: None,
             last_alive: None,
             line: Line::new(now),
+            trace: Arc::default(),
             told: Told::Nothing,
         }
     }

@@ -1,6 +1,7 @@
 mod identity;
 mod lines;
 mod recovery;
+mod story;
 
 use std::time::Duration;
 

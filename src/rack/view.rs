@@ -79,6 +79,7 @@ impl Rack {
                     since: self.wall(trouble.since),
                 })
                 .collect(),
+            traces: self.traces(),
         }
     }
 
@@ -111,12 +112,7 @@ impl Rack {
     fn place_view(&self, place: &Place) -> Option<PhoneView> {
         let phone = place.phone.as_ref().and_then(|id| self.phones.get(id));
         let empty = phone.is_none() && place.slot.is_none() && place.life.state() == PhoneState::Absent;
-        let id = match (&place.phone, &place.slot) {
-            (Some(id), _) => id.clone(),
-            (None, Some(slot)) => PhoneId::new(slot.as_str()),
-            (None, None) => PhoneId::new(place.endpoint.to_string()),
-        };
-        (!empty).then(|| self.view(&id, Some(place), phone))
+        (!empty).then(|| self.view(&place.shown_as(), Some(place), phone))
     }
 
     fn view(&self, id: &PhoneId, place: Option<&Place>, phone: Option<&Phone>) -> PhoneView {

@@ -63,8 +63,12 @@ pub(super) async fn phone(State(counter): State<Counter>, Path(name): Path<Strin
     let now = counter.now();
     match now.phone(&name) {
         Some(phone) => Ok(Json(phone).into_response()),
-        None => Err(unknown("phone.unknown", "phone or slot", &name, now.phones.iter().flat_map(names))),
+        None => Err(unknown_phone(&now, &name)),
     }
+}
+
+pub(super) fn unknown_phone(now: &Snapshot, name: &str) -> Refused {
+    unknown("phone.unknown", "phone or slot", name, now.phones.iter().flat_map(names))
 }
 
 fn names(phone: &PhoneView) -> impl Iterator<Item = &str> {

@@ -24,6 +24,7 @@ mod patience;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::sync::Arc;
 
@@ -68,6 +69,7 @@ pub fn router(desk: Desk, door: Door, cancel: CancellationToken) -> Router {
         .route("/api/snapshot", get(api::snapshot))
         .route("/api/phones", get(api::phones))
         .route("/api/phones/{name}", get(api::phone))
+        .route("/api/phones/{name}/trace", get(trace::trace))
         .route("/api/hubs", get(api::hubs))
         .route("/api/hubs/{name}", get(api::hub))
         .route("/api/rollouts", get(api::rollouts))

@@ -57,6 +57,29 @@ async fn a_phone_is_found_by_slot_and_by_id() {
     assert_eq!(ask(&desk, get("/api/snapshot")).await.1["revision"], 7);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_trace_is_held_back_until_something_happens() {
+    use crate::phone::trace::{Happening, Trace};
+    let rack_with = |probes| {
+        let mut trace = Trace::default();
+        trace.push(crate::clock::Moment::START, Happening::Opening);
+        (0..probes).for_each(|_| trace.push(crate::clock::Moment::START, Happening::AuthorisationWanted));
+        let by_phone = [(PhoneId::new("S1"), Arc::new(trace))].into();
+        Snapshot { traces: crate::rack::Traces { epoch: crate::clock::UnixMillis(5), by_phone }, ..two_phones() }
+    };
+    let (desk, model) = desk(rack_with(0), 1);
+    assert_eq!(ask(&desk, get("/api/phones/A1/trace")).await.1["events"][0]["event"], "opening");
+    assert_eq!(ask(&desk, get("/api/phones/A1/trace?from=1&wait=20")).await.1["next"], 1, "nothing happened in 20 s");
+    let (news, ()) = tokio::join!(ask(&desk, get("/api/phones/A1/trace?from=1&wait=20")), async {
+        model.snapshots.send_replace(Arc::new(rack_with(0)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        model.snapshots.send_replace(Arc::new(rack_with(1)));
+    });
+    assert_eq!((&news.1["events"][0]["number"], &news.1["next"]), (&1.into(), &2.into()));
+    assert_eq!(ask(&desk, get("/api/phones/A9/trace")).await.1["code"], "phone.unknown");
+    assert_eq!(ask(&desk, get("/api/phones/A1/trace?from=x")).await.1["code"], "request.malformed");
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_named_with_what_is() {
     let (desk, _model) = desk(two_phones(), 1);

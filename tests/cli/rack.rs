@@ -1,11 +1,14 @@
 //! A rack with a bit of everything, as a snapshot: every state of phones, lines, hubs and rollouts is in it somewhere.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use farmhand::clock::UnixMillis;
-use farmhand::rack::Snapshot;
+use farmhand::clock::{Moment, UnixMillis};
+use farmhand::config::Rung;
+use farmhand::phone::trace::{Happening, Trace};
 use farmhand::rack::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, SlotName, VersionCode};
 use farmhand::rack::snapshot::*;
+use farmhand::rack::{Snapshot, Traces};
 
 /// The rack, as it would be at `now`.
 pub(crate) fn rack(now: UnixMillis) -> Snapshot {
@@ -52,6 +55,7 @@ pub(crate) fn rack(now: UnixMillis) -> Snapshot {
             how: "[recovery] max_rung = \"reboot\"".to_owned(),
         }],
         troubles: Vec::new(),
+        traces: traces(),
     }
 }
 
@@ -75,6 +79,24 @@ fn agent(version: u64) -> InstalledAgent {
         version_code: VersionCode(version),
         version_name: format!("{}.{}", version / 10, version % 10),
     }
+}
+
+/// The story of A5, at a time of its own.
+fn traces() -> Traces {
+    let mut trace = Trace::default();
+    let mut tell = |seconds, what| trace.push(Moment::from_start(Duration::from_secs(seconds)), what);
+    let state = |from, to, why: &str| Happening::State { from, to, why: why.to_owned() };
+    tell(0, state(PhoneState::Absent, PhoneState::Claiming, "its interface is being opened"));
+    tell(1, Happening::Opened { model: Some("FP5".to_owned()) });
+    tell(1, state(PhoneState::Claiming, PhoneState::Online, "ADB works; its profile is being read"));
+    for minute in 0..90 {
+        tell(2 + minute * 60, Happening::Alive { probes: 2, readings: 1 });
+    }
+    tell(5430, Happening::Silent { why: "the probe was not answered: nothing came for 5 s".to_owned() });
+    tell(5430, state(PhoneState::Ready, PhoneState::Recovering, "the probe was not answered: nothing came for 5 s"));
+    tell(5431, Happening::Rung { rung: Rung::ResetUsb });
+    let epoch = UnixMillis(1_790_000_000_000);
+    Traces { epoch, by_phone: [(PhoneId::new("R5CW2355X"), Arc::new(trace))].into() }
 }
 
 fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMillis) -> PhoneView {

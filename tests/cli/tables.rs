@@ -9,6 +9,8 @@ fn every_table_is_as_agreed() {
         &["status"],
         &["phones"],
         &["phone", "A5", "show"],
+        &["phone", "A5", "trace"],
+        &["phone", "A1", "trace"],
         &["hubs"],
         &["hub", "H2", "show"],
         &["rollout", "list"],
@@ -40,6 +42,8 @@ fn json_is_the_api_itself() {
     assert_eq!(phones[0]["state"], "ready");
     assert_eq!(phones[0]["line"]["state"], "registered");
     assert_eq!(desk.farmhand(&["phone", "A3", "show", "--json"]).json()["state"], "absent");
+    let trace = desk.farmhand(&["phone", "A5", "trace", "--json"]).json();
+    assert_eq!((&trace["events"][1]["event"], &trace["events"][1]["model"]), (&"opened".into(), &"FP5".into()));
     assert_eq!(desk.farmhand(&["hubs", "--json"]).json()[0]["ports"][2]["mode"], "off");
     assert_eq!(desk.farmhand(&["hub", "H2", "show", "--json"]).json()["state"], "stale");
     assert_eq!(desk.farmhand(&["rollout", "list", "--json"]).json()[1]["state"], "finished");

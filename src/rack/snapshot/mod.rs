@@ -6,6 +6,7 @@ mod usb;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, Serial, SlotName, VersionCode};
+use super::story::Traces;
 use crate::clock::UnixMillis;
 
 pub use rollout::{RolloutPhoneState, RolloutPhoneView, RolloutState, RolloutView, WaveView};
@@ -41,6 +42,9 @@ pub struct Snapshot {
     /// Parts of the daemon itself that do not get on.
     #[serde(default)]
     pub troubles: Vec<TroubleView>,
+    /// What happened to each phone; read one by one, and no part of the snapshot's JSON.
+    #[serde(skip)]
+    pub traces: Traces,
 }
 
 impl Snapshot {
