@@ -9,7 +9,7 @@ needs=(
   mosquitto:mosquitto
   mosquitto_sub:mosquitto-clients
   chromium:chromium
-  apksigner:apksigner
+  java:default-jre-headless
   protoc:protobuf-compiler
   openssl:openssl
   g++:g++

@@ -1,14 +1,19 @@
 //! The check that every APK passes before any phone sees it.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use base16ct::lower::encode_string as hex;
 use sha2::{Digest, Sha256};
 
-use super::CheckedApk;
-use super::signature::{self, Presence, SignatureError};
+use super::archive::{Archive, ArchiveError};
+use super::fit::Requirements;
+use super::manifest::{self, Manifest};
+use super::signature::{self, SignatureError};
+use super::signing_block::{BlockError, SDK_MAX};
+use super::{CheckedApk, StoredApk};
 use crate::rack::ids::{PackageName, VersionCode};
 
 /// What an APK must be.
@@ -20,6 +25,8 @@ pub struct Expectation {
     pub signers: Vec<String>,
     /// Its version, where it was announced.
     pub version_code: Option<VersionCode>,
+    /// The name of that version, where it was announced.
+    pub version_name: Option<String>,
     /// The version that the phones have, below which it would be a downgrade.
     pub installed: Option<VersionCode>,
 }
@@ -39,7 +46,25 @@ pub enum ApkRefusal {
         /// What the system said.
         source: io::Error,
     },
-    /// It is cut short, unsigned, tampered with or malformed.
+    /// It is no whole archive, or one that Android would not take, or that would fill a phone.
+    #[error("{} is refused: {source}", file.display())]
+    #[diagnostic(code("apk.archive"), help("fetch or build it again"))]
+    Archive {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: ArchiveError,
+    },
+    /// No signature covers it.
+    #[error("{} is refused: {source}", file.display())]
+    #[diagnostic(code("apk.unsigned"), help("sign it with `apksigner`, v2 or newer"))]
+    Unsigned {
+        /// The file.
+        file: PathBuf,
+        /// What is missing.
+        source: SignatureError,
+    },
+    /// Its signature does not hold: it was tampered with, or is malformed.
     #[error("{} is refused: {source}", file.display())]
     #[diagnostic(code("apk.signature"), help("`apksigner verify --verbose FILE` shows more; fetch or build it again"))]
     Signature {
@@ -56,15 +81,6 @@ pub enum ApkRefusal {
         file: PathBuf,
         /// What is wrong.
         what: String,
-    },
-    /// Phones that it is for know none of its signatures.
-    #[error("{} is refused: it is for Android SDK {min_sdk} on, which knows no scheme newer than v2, and it has no v2 signature", file.display())]
-    #[diagnostic(code("apk.signature"), help("sign it with `apksigner` again, v2 and v3"))]
-    NoV2 {
-        /// The file.
-        file: PathBuf,
-        /// Its `minSdkVersion`.
-        min_sdk: u32,
     },
     /// Another key signed it.
     #[error("{} is refused: it is signed by {seen}, which [agent] signers does not list", file.display())]
@@ -97,6 +113,17 @@ pub enum ApkRefusal {
         /// What it should be.
         expected: VersionCode,
     },
+    /// Its version has another name than the one that was announced.
+    #[error("{} is refused: it calls its version `{seen}`, and `{expected}` was announced", file.display())]
+    #[diagnostic(code("apk.version"))]
+    OtherVersionName {
+        /// The file.
+        file: PathBuf,
+        /// What it is.
+        seen: String,
+        /// What it should be.
+        expected: String,
+    },
     /// It is older than what the phones have.
     #[error("{} is refused: it is version {seen}, a downgrade from version {installed}", file.display())]
     #[diagnostic(code("apk.downgrade"))]
@@ -110,97 +137,119 @@ pub enum ApkRefusal {
     },
 }
 
-/// Reads the whole file and judges it: signature, signer, manifest, package, version. Blocks; run it on a thread for such work.
+/// Reads the whole file and judges it: archive, manifest, signature, signer, package, version. Blocks, and uses every processor;
+/// run it on a thread for such work.
 ///
 /// # Errors
 /// [`ApkRefusal`] with the first thing that is not as expected.
 pub fn check(path: &Path, expected: &Expectation) -> Result<CheckedApk, ApkRefusal> {
-    let file = || path.to_owned();
-    let unreadable = |source| ApkRefusal::Unreadable { file: file(), source };
+    let unreadable = |source| ApkRefusal::Unreadable { file: path.to_owned(), source };
     let apk = File::open(path).map_err(unreadable)?;
-    let signers = signature::verify(&apk).map_err(|source| ApkRefusal::Signature { file: file(), source })?;
+    let (checked, digest) = std::thread::scope(|scope| {
+        let digest = std::thread::Builder::new().name("apk-sha256".into()).spawn_scoped(scope, || sha256(&apk));
+        let checked = judge(path, &apk, expected);
+        (checked, digest.and_then(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("no digest")))))
+    });
+    let checked = checked?;
+    Ok(CheckedApk { sha256: digest.map_err(unreadable)?, ..checked })
+}
+
+/// As [`check`], for a file whose SHA-256 is known: one that the store gave.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_stored(stored: &StoredApk, expected: &Expectation) -> Result<CheckedApk, ApkRefusal> {
+    let unreadable = |source| ApkRefusal::Unreadable { file: stored.path.clone(), source };
+    let apk = File::open(&stored.path).map_err(unreadable)?;
+    let checked = judge(&stored.path, &apk, expected)?;
+    Ok(CheckedApk { sha256: stored.sha256.clone(), ..checked })
+}
+
+/// Everything but the SHA-256 of the whole file.
+fn judge(path: &Path, apk: &File, expected: &Expectation) -> Result<CheckedApk, ApkRefusal> {
+    let file = || path.to_owned();
+    let size = apk.metadata().map_err(|source| ApkRefusal::Unreadable { file: file(), source })?.len();
+    let archive = Archive::open(apk).map_err(|source| ApkRefusal::Archive { file: file(), source })?;
+    let manifest = read_manifest(&archive).map_err(|what| ApkRefusal::Manifest { file: file(), what })?;
+    let signatures = signature::verify(apk, manifest.min_sdk).map_err(|source| refused(path, source))?;
     // Every certificate that some Android takes as the signer must be one of the owner's.
-    if let Some(seen) =
-        signers.all.iter().find(|signer| !expected.signers.is_empty() && !expected.signers.contains(signer))
-    {
-        return Err(ApkRefusal::OtherKey { file: file(), seen: seen.clone() });
+    let pinned = |seen: &str| expected.signers.is_empty() || expected.signers.iter().any(|signer| signer == seen);
+    if let Some(seen) = signatures.all().into_iter().find(|seen| !pinned(seen)) {
+        return Err(ApkRefusal::OtherKey { file: file(), seen: seen.to_owned() });
     }
-    let manifest = read_manifest(path).map_err(|what| ApkRefusal::Manifest { file: file(), what })?;
-    let seen = manifest.version_code;
-    if signers.v2 == Presence::Absent && manifest.min_sdk < SDK_WITH_V3 {
-        return Err(ApkRefusal::NoV2 { file: file(), min_sdk: manifest.min_sdk });
-    }
-    if manifest.package != expected.package {
-        let (seen, expected) = (manifest.package, expected.package.clone());
-        return Err(ApkRefusal::OtherPackage { file: file(), seen, expected });
-    }
-    if let Some(expected) = expected.version_code.filter(|expected| *expected != seen) {
-        return Err(ApkRefusal::OtherVersion { file: file(), seen, expected });
-    }
-    if let Some(installed) = expected.installed.filter(|installed| *installed > seen) {
-        return Err(ApkRefusal::Downgrade { file: file(), seen, installed });
-    }
-    let (size, sha256) = digest(&apk).map_err(unreadable)?;
+    agree(path, &manifest, expected)?;
     Ok(CheckedApk {
         path: file(),
         package: manifest.package,
-        version_code: seen,
+        version_code: manifest.version_code,
         version_name: manifest.version_name,
-        signer_sha256: signers.newest,
+        signer_sha256: signatures.newest().to_owned(),
         size,
-        sha256,
+        sha256: String::new(),
+        build: manifest.build,
+        requirements: Requirements {
+            sdks: manifest.min_sdk..=manifest.max_sdk.unwrap_or(SDK_MAX),
+            abis: archive.abis(),
+            signers: signatures.by_sdk,
+        },
     })
 }
 
-/// Android 9 is the first that knows scheme v3.
-const SDK_WITH_V3: u32 = 28;
-
-struct Manifest {
-    package: PackageName,
-    version_code: VersionCode,
-    version_name: String,
-    min_sdk: u32,
-}
-
-fn read_manifest(path: &Path) -> Result<Manifest, String> {
-    let apk = apk_info::Apk::new(path).map_err(|error| error.to_string())?;
-    // Bundles of APKs (XAPK and its like) hold no manifest of their own; `pm install` takes none of them.
-    if !apk.namelist().any(|name| name == "AndroidManifest.xml") {
-        return Err("it holds no AndroidManifest.xml, so it is no APK".into());
+/// Whether the APK is what was announced.
+fn agree(path: &Path, manifest: &Manifest, expected: &Expectation) -> Result<(), ApkRefusal> {
+    let file = || path.to_owned();
+    let code = manifest.version_code;
+    if manifest.package != expected.package {
+        let (seen, expected) = (manifest.package.clone(), expected.package.clone());
+        return Err(ApkRefusal::OtherPackage { file: file(), seen, expected });
     }
-    let package = apk.get_package_name().ok_or("it names no package")?;
-    let number = |name: &str| apk.get_attribute_value("manifest", name).map(|text| (text.parse::<u32>(), text));
-    let code = match number("versionCode") {
-        Some((Ok(code), _)) => code,
-        Some((Err(_), text)) => return Err(format!("its versionCode is `{text}`, not a number")),
-        None => return Err("it has no versionCode".into()),
-    };
-    let major = match number("versionCodeMajor") {
-        Some((Ok(major), _)) => major,
-        Some((Err(_), text)) => return Err(format!("its versionCodeMajor is `{text}`, not a number")),
-        None => 0,
-    };
-    Ok(Manifest {
-        package: PackageName::new(package),
-        version_code: VersionCode((u64::from(major) << 32) | u64::from(code)),
-        version_name: apk.get_version_name().unwrap_or_default(),
-        // Absent, or a preview's code name, means the lowest: the cautious reading.
-        min_sdk: apk.get_min_sdk_version().and_then(|text| text.parse().ok()).unwrap_or(1),
-    })
+    if let Some(expected) = expected.version_code.filter(|expected| *expected != code) {
+        return Err(ApkRefusal::OtherVersion { file: file(), seen: code, expected });
+    }
+    if let Some(expected) = expected.version_name.as_ref().filter(|expected| **expected != manifest.version_name) {
+        let (seen, expected) = (manifest.version_name.clone(), expected.clone());
+        return Err(ApkRefusal::OtherVersionName { file: file(), seen, expected });
+    }
+    if let Some(installed) = expected.installed.filter(|installed| *installed > code) {
+        return Err(ApkRefusal::Downgrade { file: file(), seen: code, installed });
+    }
+    Ok(())
 }
 
-/// Length and SHA-256 of the whole file.
-fn digest(file: &File) -> io::Result<(u64, String)> {
+/// What is missing and what is broken are two things to a person.
+fn refused(path: &Path, source: SignatureError) -> ApkRefusal {
+    let file = path.to_owned();
+    match source {
+        SignatureError::Archive(source) => ApkRefusal::Archive { file, source },
+        SignatureError::Block(BlockError::NoBlock) | SignatureError::NoScheme | SignatureError::OnlyV1 => {
+            ApkRefusal::Unsigned { file, source }
+        }
+        source => ApkRefusal::Signature { file, source },
+    }
+}
+
+fn read_manifest(archive: &Archive<'_>) -> Result<Manifest, String> {
+    const NAME: &str = "AndroidManifest.xml";
+    let bytes = archive.unpack(NAME, manifest::MANIFEST_LEN_MAX).map_err(|error| error.to_string())?;
+    // Bundles of APKs (XAPK and its like) hold no manifest of their own; `pm install` takes none of them.
+    let bytes = bytes.ok_or("it holds no AndroidManifest.xml, so it is no APK")?;
+    let resources = if manifest::needs_resources(&bytes) {
+        archive.unpack("resources.arsc", manifest::RESOURCES_LEN_MAX).map_err(|error| error.to_string())?
+    } else {
+        None
+    };
+    manifest::parse(&bytes, resources.as_deref()).map_err(|error| error.to_string())
+}
+
+/// SHA-256 of the whole file, in lower-case hex.
+fn sha256(file: &File) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1024 * 1024];
-    let (mut size, mut file) = (0, file);
-    io::Seek::rewind(&mut file)?;
+    let mut at = 0;
     loop {
-        let len = file.read(&mut buffer)?;
-        if len == 0 {
-            return Ok((size, hex(&hasher.finalize())));
-        }
-        hasher.update(&buffer[..len]);
-        size += len as u64;
+        let len = file.read_at(&mut buffer, at)?;
+        let Some(read) = buffer.get(..len).filter(|read| !read.is_empty()) else { return Ok(hex(&hasher.finalize())) };
+        hasher.update(read);
+        at += len as u64;
     }
 }

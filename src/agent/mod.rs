@@ -1,25 +1,40 @@
 //! The agent's APK: fetched once, checked before any phone sees it.
 //!
 //! ```text
-//!     PackageUrl ── fetch ──▶ a file of ours ── check ──▶ CheckedApk ──▶ phones
-//!     a file     ── copy  ──▶                  manifest, whole ZIP,
-//!                                              signature v2, v3, v3.1,
-//!                                              signer, package, version
+//!     PackageUrl ── fetch ──▶ a file of ours ── check ──▶ CheckedApk ── fits? ──▶ phones
+//!     a file     ── copy  ──▶                  whole ZIP, manifest,      SDK, ABI,
+//!                                              signature v2, v3, v3.1,   installed signer
+//!                                              signer, package, version  and version
 //! ```
 //!
 //! Invariant: only a file that passed the check of this process has a [`CheckedApk`].
 
 #[cfg(feature = "daemon")]
+mod algorithm;
+#[cfg(feature = "daemon")]
 pub mod apk;
+#[cfg(feature = "daemon")]
+pub mod archive;
+#[cfg(test)]
+mod archive_tests;
+#[cfg(feature = "daemon")]
+mod content;
 #[cfg(feature = "daemon")]
 pub mod fetch;
 #[cfg(test)]
 mod fetch_tests;
+pub mod fit;
+#[cfg(test)]
+mod fit_tests;
+pub mod lineage;
+pub mod manifest;
+mod reader;
 #[cfg(feature = "daemon")]
 pub mod signature;
 pub mod signing_block;
 #[cfg(test)]
 mod tests;
+pub mod zip;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -53,6 +68,17 @@ fn without_secrets(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
+/// An APK in the rack's store, which has the name of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredApk {
+    /// The file, within the state directory.
+    pub path: PathBuf,
+    /// Bytes of the file.
+    pub size: u64,
+    /// SHA-256 of the file, in lower-case hex.
+    pub sha256: String,
+}
+
 /// An APK that was read whole, is signed over all of its bytes, and is what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedApk {
@@ -70,4 +96,17 @@ pub struct CheckedApk {
     pub size: u64,
     /// SHA-256 of the file, in lower-case hex.
     pub sha256: String,
+    /// Whether it is a build for developers.
+    pub build: Build,
+    /// What it asks of a phone; [`fit::fits`] compares.
+    pub requirements: fit::Requirements,
+}
+
+/// For whom an APK was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// For users.
+    Release,
+    /// For developers: anybody with ADB on the phone can run code as the app and read its data.
+    Debuggable,
 }

@@ -62,6 +62,7 @@ fn agent(configured: &Agent) -> Result<String, Failure> {
         package: configured.package.clone(),
         signers: configured.signers.clone(),
         version_code: None,
+        version_name: None,
         installed: None,
     };
     let apk = apk::check(file, &expected)?;

@@ -187,6 +187,7 @@ async fn check_agent(config: &Config) -> (Option<WantedAgent>, Option<SwitchedOf
         package: configured.package.clone(),
         signers: configured.signers.clone(),
         version_code: None,
+        version_name: None,
         installed: None,
     };
     let file = apk.clone();

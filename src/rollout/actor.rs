@@ -311,6 +311,7 @@ impl Actor {
             package: fetch.package,
             signers: self.signers.clone(),
             version_code: Some(fetch.version_code),
+            version_name: None,
             installed: None,
         };
         let (fetcher, rollout) = (self.fetcher.clone(), fetch.rollout);
@@ -328,7 +329,8 @@ impl Actor {
         package: PackageName,
         installed: Option<VersionCode>,
     ) {
-        let expected = Expectation { package, signers: self.signers.clone(), version_code: None, installed };
+        let expected =
+            Expectation { package, signers: self.signers.clone(), version_code: None, version_name: None, installed };
         let fetcher = self.fetcher.clone();
         let source = ApkSource::File(file.clone());
         self.jobs

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use crate::agent::Build;
+use crate::agent::fit::Requirements;
 use crate::config::{Approval, Rollout as Config};
 use crate::phone::{InstallFailure, InstallFailureClass};
 use crate::rack::event::UpgradeNotice;
@@ -86,6 +88,8 @@ pub(super) fn apk(version: u64) -> CheckedApk {
         signer_sha256: "aa".repeat(32),
         size: 4096,
         sha256: format!("{version:064x}"),
+        build: Build::Release,
+        requirements: Requirements::signed_by("aa".repeat(32)),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use farmhand::agent::CheckedApk;
+use farmhand::agent::fit::Requirements;
+use farmhand::agent::{Build, CheckedApk};
 use farmhand::clock::{Deadline, Moment};
 use farmhand::rack::Event;
 use farmhand::rack::event::{RolloutCommand, RolloutEvent};
@@ -71,6 +72,8 @@ pub(super) fn apk(version: u64) -> CheckedApk {
         signer_sha256: "aa".repeat(32),
         size: 4096,
         sha256: format!("{version:064x}"),
+        build: Build::Release,
+        requirements: Requirements::signed_by("aa".repeat(32)),
     }
 }
 
