@@ -315,7 +315,12 @@ async fn a_server_that_is_not_there_is_named_in_words() {
     let cancel = CancellationToken::new();
     let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
     let mut line = Line { commands, events, cancel, task };
-    line.tell(LineCommand::Open { credential: CREDENTIAL.to_owned(), device: DeviceInfo::default() }).await;
+    line.tell(LineCommand::Open {
+        credential: CREDENTIAL.to_owned(),
+        device: DeviceInfo::default(),
+        pause: Duration::ZERO,
+    })
+    .await;
     let why = line.until(LineState::Waiting).await;
     assert_eq!(why, format!("the central server cannot be reached: nobody listens at {address}"));
     assert!(line.until_it_waits_for("the next attempt").await <= Duration::from_secs(2));
