@@ -49,11 +49,11 @@ fn main() -> io::Result<()> {
     let ratios = (0..PAIRS).map(|pair| {
         // Whoever goes first in a pair finds other pages in the cache: they take turns.
         let (ours, theirs) = if pair % 2 == 0 {
-            let ours = taken(&long);
+            let ours = split_all(&long);
             (ours, length_delimited(&long))
         } else {
             let theirs = length_delimited(&long);
-            (taken(&long), theirs)
+            (split_all(&long), theirs)
         };
         theirs.as_secs_f64() / ours.as_secs_f64()
     });
@@ -86,14 +86,15 @@ fn view_all(buffer: &mut BytesMut) -> u32 {
     seen
 }
 
-/// Bytes come in chunks, frames leave as shares of the buffer: by our codec.
-fn taken(wire: &[u8]) -> Duration {
+/// Bytes come in chunks, frames are looked at in the buffer: as a line does it.
+fn split_all(wire: &[u8]) -> Duration {
     let (mut buffer, mut seen) = (BytesMut::new(), 0);
     let begin = Instant::now();
     for chunk in wire.chunks(CHUNK) {
         buffer.extend_from_slice(chunk);
-        while let Some(frame) = frame::take(&mut buffer, MAX_FRAME_DEFAULT).expect("frames") {
-            seen += black_box(frame).len();
+        while let Split::Frame { payload, consumed } = frame::split(&buffer, MAX_FRAME_DEFAULT).expect("frames") {
+            seen += black_box(payload).len();
+            buffer.advance(consumed);
         }
     }
     let took = begin.elapsed();

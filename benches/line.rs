@@ -15,9 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use farmhand::central::envelope::{Body, Envelope, View};
-use farmhand::central::frame;
+use farmhand::central::frame::{self, Split};
 use farmhand::central::line::{LineSettings, spawn};
 use farmhand::central::proto::{DeviceAuthRspMessage, EnumMsgType};
 use farmhand::central::session::Settings;
@@ -165,8 +165,8 @@ async fn serve(address: &str) -> io::Result<()> {
 async fn answer(mut stream: TcpStream) {
     let mut buffer = BytesMut::new();
     while stream.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
-        while let Ok(Some(frame)) = frame::take(&mut buffer, frame::MAX_FRAME_DEFAULT) {
-            let Ok(view) = View::parse(&frame) else { return };
+        while let Ok(Split::Frame { payload, consumed }) = frame::split(&buffer, frame::MAX_FRAME_DEFAULT) {
+            let Ok(view) = View::parse(payload) else { return };
             let response =
                 DeviceAuthRspMessage { access_token: TOKEN.to_owned(), ..Default::default() }.encode_to_vec();
             let type_name = "Jubo.JuLiao.IM.Wx.Proto.DeviceAuthRspMessage";
@@ -176,7 +176,9 @@ async fn answer(mut stream: TcpStream) {
                 (EnumMsgType::MsgReceivedAck, None)
             };
             let answer = Envelope { msg_type: code as i32, body, ref_message_id: view.id, ..Envelope::default() };
-            if stream.write_all(&answer.frame().expect("a frame")).await.is_err() {
+            let answer = answer.frame().expect("a frame");
+            buffer.advance(consumed);
+            if stream.write_all(&answer).await.is_err() {
                 return;
             }
         }

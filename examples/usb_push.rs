@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use farmhand::adb::auth::KeyRing;
 use farmhand::adb::driver::{self, ConnectOptions};
-use farmhand::adb::services::sync::RemoteFile;
+use farmhand::adb::services::sync::{PushOptions, RemoteFile};
 use farmhand::rack::ids::Serial;
 use farmhand::usb::{Bus, BusEvent};
 use tokio_util::sync::CancellationToken;
@@ -37,9 +37,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let adb = driver::connect(bus.open(&path).await?, keys, ConnectOptions::default()).await?;
     let to = RemoteFile { path: remote.clone(), mode: 0o644, mtime_s: 0 };
     for _ in 0..times {
-        let source = tokio::fs::File::open(file).await?;
+        let source = std::fs::File::open(file)?;
         let start = Instant::now();
-        let bytes = adb.push(source, &to).await?;
+        let bytes = adb.push(source, &to, &PushOptions::default()).await?;
         println!("{bytes} bytes in {:.3} s", start.elapsed().as_secs_f64());
     }
     Ok(())

@@ -1,11 +1,9 @@
 //! The frame: a length of 4 bytes, big-endian and signed, then that many bytes of a serialised `TransportMessage`.
 //!
 //! The length does not count itself. The protocol document sets no upper bound, so the owner does (`central.max_frame`).
-//! Nothing here copies or allocates: [`split`] gives a view into what was read, [`take`] a share of the buffer.
+//! Nothing here copies or allocates: [`split`] gives a view into what was read.
 //!
 //! Invariant: no input panics, and none makes the caller reserve more than the bound (`any_bytes_give_a_frame_or_a_reason`).
-
-use bytes::{Bytes, BytesMut};
 
 /// Bytes of the length before each frame.
 pub const HEADER: usize = 4;
@@ -73,20 +71,6 @@ pub fn split(buffer: &[u8], max: usize) -> Result<Split<'_>, FrameError> {
         Some(payload) => Split::Frame { payload, consumed: HEADER + length },
         None => Split::Partial { needed: HEADER + length },
     })
-}
-
-/// Takes the frame that `buffer` begins with out of it, as a share of the same memory.
-///
-/// # Errors
-/// As [`split`].
-pub fn take(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
-    match split(buffer, max)? {
-        Split::Partial { .. } => Ok(None),
-        Split::Frame { consumed, .. } => {
-            let mut frame = buffer.split_to(consumed).freeze();
-            Ok(Some(frame.split_off(HEADER)))
-        }
-    }
 }
 
 /// What the end of the stream means when `buffer` is what was left over.
@@ -174,11 +158,12 @@ mod tests {
                 wire.extend(header(payload.len()).unwrap());
                 wire.extend(payload);
             }
-            let (mut buffer, mut seen) = (BytesMut::new(), Vec::new());
+            let (mut buffer, mut seen) = (Vec::new(), Vec::new());
             for chunk in wire.chunks(cut) {
                 buffer.extend_from_slice(chunk);
-                while let Some(frame) = take(&mut buffer, MAX).unwrap() {
-                    seen.push(frame.to_vec());
+                while let Split::Frame { payload, consumed } = split(&buffer, MAX).unwrap() {
+                    seen.push(payload.to_vec());
+                    buffer.drain(..consumed);
                 }
             }
             prop_assert_eq!(seen, payloads);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use farmhand::central::catalogue::lookup;
 use farmhand::central::envelope::{Body, Envelope, View};
-use farmhand::central::frame::{self, HEADER};
+use farmhand::central::frame::{self, HEADER, Split};
 use farmhand::central::proto::{DeviceAuthRspMessage, EnumMsgType};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,8 +73,10 @@ impl Peer {
     /// The next message; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Received> {
         loop {
-            if let Some(frame) = frame::take(&mut self.buffer, 1 << 20).unwrap() {
-                return Some(received(&frame));
+            if let Split::Frame { payload, consumed } = frame::split(&self.buffer, 1 << 20).unwrap() {
+                let received = received(payload);
+                self.buffer.advance(consumed);
+                return Some(received);
             }
             let read =
                 timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await.expect("the line says something");
@@ -98,7 +100,7 @@ impl Peer {
     }
 }
 
-fn received(frame: &Bytes) -> Received {
+fn received(frame: &[u8]) -> Received {
     let view = View::parse(frame).unwrap();
     assert!(frame.len() + HEADER < 1 << 20);
     Received {

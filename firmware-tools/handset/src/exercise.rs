@@ -67,7 +67,7 @@ pub fn sync(bytes: &[u8]) {
             // The host hangs up: without this the service would wait for more.
             let closed = stream.writer();
             let _ = tokio::join!(sync::serve(&files, &mut stream, Offers { lz4: true }), async {
-                closed.close_when_read().await
+                closed.close_when_read().await;
             });
             drop(stream);
         };

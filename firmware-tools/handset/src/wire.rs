@@ -326,7 +326,7 @@ mod tests {
         header[20] ^= 1;
         let right = Message::new(Command::OKAY, 1, 2, Bytes::new());
         let bytes = [&header[..], b"payload", &right.header(Sums::Checked)].concat();
-        assert_eq!(decode_all(&bytes, 5, Sums::Checked).unwrap(), [right.clone()]);
+        assert_eq!(decode_all(&bytes, 5, Sums::Checked).unwrap(), std::slice::from_ref(&right));
 
         let terms = Terms { payload_bytes_max: 4096, agreed_bytes_max: 6, sums: Sums::Unchecked };
         let mut buffer =
