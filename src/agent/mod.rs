@@ -32,6 +32,10 @@ mod reader;
 #[cfg(feature = "daemon")]
 pub mod signature;
 pub mod signing_block;
+#[cfg(feature = "daemon")]
+pub mod store;
+#[cfg(test)]
+mod store_tests;
 #[cfg(test)]
 mod tests;
 pub mod zip;

@@ -134,13 +134,13 @@ fn said(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a word")
 }
 
-/// Removes the APKs of rollouts that are over. A failure costs room and nothing else.
+/// Lets go of the APKs of rollouts that are over. A failure costs room and nothing else.
 fn prune(fetcher: &Fetcher, promises: &[Promise]) {
     let wanted = |promise: &Promise| match promise {
         Promise::Rollout(record) if record.ended.is_none() => record.sha256.clone(),
         _ => None,
     };
-    if let Err(error) = fetcher.keep_only(&promises.iter().filter_map(wanted).collect()) {
+    if let Err(error) = fetcher.store().pin_only(&promises.iter().filter_map(wanted).collect()) {
         tracing::warn!(%error, "APKs that no rollout needs could not be removed");
     }
 }
@@ -367,7 +367,7 @@ impl Actor {
     /// the same time keeps it until the next start.
     fn discard(&self, kept: Option<PathBuf>) {
         let unwanted = kept.filter(|kept| self.jobs.is_empty() && !self.core.uses(kept));
-        if let Some(Err(error)) = unwanted.map(|kept| self.fetcher.discard(&kept)) {
+        if let Some(Err(error)) = unwanted.map(|kept| self.fetcher.store().discard(&kept)) {
             tracing::warn!(%error, "an APK that was refused could not be removed");
         }
     }
@@ -382,11 +382,11 @@ async fn obtain(
 ) -> Result<CheckedApk, Unfit> {
     let refusal = |code: String, what: String, help| Refusal { code, what, help };
     let unavailable = |what| Unfit { refusal: refusal("apk.unavailable".into(), what, None), kept: None };
-    let path = fetcher.fetch(source, sha256).await;
-    let path = path.map_err(|error| unavailable(error.to_string()))?;
+    let stored = fetcher.fetch(source, sha256).await;
+    let stored = stored.map_err(|error| unavailable(error.to_string()))?;
+    let path = stored.path.clone();
     let (done, checked) = oneshot::channel();
-    let file = path.clone();
-    let check = move || drop(done.send(apk::check(&file, &expected)));
+    let check = move || drop(done.send(apk::check_stored(&stored, &expected)));
     std::thread::Builder::new()
         .name("apk-check".into())
         .spawn(check)

@@ -262,7 +262,7 @@ async fn the_operators_apk_is_checked_before_there_is_a_rollout() {
     assert_eq!(downgrade.code, "apk.downgrade");
     assert!(downgrade.what.ends_with("agent-1.apk is refused: it is version 1, a downgrade from version 2"));
     let cut = rig.ask(start("agent-2-truncated.apk")).await.unwrap_err();
-    assert_eq!(cut.code, "apk.signature");
+    assert_eq!(cut.code, "apk.archive");
     assert!(cut.what.contains("agent-2-truncated.apk is refused"), "{}", cut.what);
     let done = rig.ask(start("agent-3.apk")).await.unwrap();
     assert_eq!(done.rollout.unwrap().as_str(), "R1");

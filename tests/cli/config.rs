@@ -81,7 +81,7 @@ fn the_agents_apk_is_checked_with_the_configuration() {
 
     for (apk, code) in [
         ("agent-2-other-key.apk", "apk.signer"),
-        ("agent-2-truncated.apk", "apk.signature"),
+        ("agent-2-truncated.apk", "apk.archive"),
         ("nowhere.apk", "apk.unreadable"),
     ] {
         let refused = checked_agent(apk, &format!("\"{signer}\""));
