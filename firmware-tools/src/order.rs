@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
+use crate::phone::Tap;
 use crate::rack_file::{CentralFault, PhoneFault};
 
 /// Something to do to a running rack.
@@ -45,11 +46,16 @@ pub enum PhoneAct {
     Plug,
     /// Let something be wrong with it
     Fault {
-        /// What
+        /// What, such as stalls or install-fails:INSTALL_FAILED_DEXOPT; an unknown name lists all
         fault: PhoneFault,
     },
     /// Let nothing be wrong with it any more
     Clear,
+    /// Answer the questions on its screen
+    Tap {
+        /// How
+        tap: Tap,
+    },
     /// Set what is in its battery
     Battery {
         /// 0 to 100

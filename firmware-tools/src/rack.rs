@@ -16,9 +16,9 @@ use crate::daemon_config::{self, DaemonConfig};
 use crate::files::Files;
 use crate::hub::{Hub, HubSpec, LineFault};
 use crate::order::{CentralAct, HubAct, Order, PhoneAct};
-use crate::phone::{Fault, PhoneSpec, VirtualPhone};
+use crate::phone::{PhoneSpec, Tunnels, VirtualPhone};
 use crate::ports::{self, Addresses};
-use crate::rack_file::{self, PhoneFault, RackFile};
+use crate::rack_file::{self, RackFile};
 
 /// A running rack; everything of it ends when it is dropped.
 pub struct Rack {
@@ -116,6 +116,7 @@ impl Rack {
     }
 
     fn start_phones(&mut self) -> Result<(), RackError> {
+        let tunnels = Arc::new(Tunnels::written_to(self.dir.join("tunnels")));
         for (number, phone) in (1_u64..).zip(&self.file.phones) {
             let imei = phone.imei.clone().unwrap_or_else(|| format!("{:015}", 350_000_000_000_000 + number));
             let serial = phone.serial.clone().unwrap_or_else(|| format!("VIRTUAL{}", phone.name));
@@ -130,11 +131,13 @@ impl Rack {
                 auth: phone.auth.clone(),
                 adb: phone.adb,
                 network: phone.network,
+                debuggable: phone.debuggable,
                 ..PhoneSpec::new(phone.name.clone(), serial)
             };
-            let started = VirtualPhone::start(spec).map_err(part(&format!("phone {}", phone.name)))?;
+            let started = VirtualPhone::start_among(spec, Arc::clone(&tunnels))
+                .map_err(part(&format!("phone {}", phone.name)))?;
             for fault in &phone.faults {
-                started.set_fault(fault_of(*fault));
+                started.set_fault(fault.0.clone());
             }
             self.imeis.insert(phone.name.clone(), imei);
             self.phones.insert(phone.name.clone(), Arc::new(Cable::new(Arc::new(started))));
@@ -300,6 +303,8 @@ impl Rack {
                     "installs_failed": state.installs_failed,
                     "reboots": state.reboots,
                     "connections": state.connections,
+                    "questions": state.questions,
+                    "tunnels": state.tunnels.iter().map(|(endpoint, tunnel)| (endpoint, &tunnel.remote)).collect::<BTreeMap<_, _>>(),
                 });
                 (name, shown)
             })
@@ -389,11 +394,15 @@ async fn act_on_phone(cable: &Cable, act: PhoneAct) -> Result<(), Refused> {
         PhoneAct::Unplug => cable.hold(Hand::Out).await.map_err(refused),
         PhoneAct::Plug => cable.hold(Hand::In).await.map_err(refused),
         PhoneAct::Fault { fault } => {
-            cable.phone().set_fault(fault_of(fault));
+            cable.phone().set_fault(fault.0);
             Ok(())
         }
         PhoneAct::Clear => {
             cable.phone().clear_faults();
+            Ok(())
+        }
+        PhoneAct::Tap { tap } => {
+            cable.phone().tap(tap);
             Ok(())
         }
         PhoneAct::Battery { percent } => {
@@ -407,15 +416,6 @@ async fn act_on_phone(cable: &Cable, act: PhoneAct) -> Result<(), Refused> {
 fn place(phone: &rack_file::Phone) -> Option<(&str, u8)> {
     let (hub, port) = phone.hub.as_ref().zip(phone.port.as_ref())?;
     Some((hub.as_ref().as_str(), *port.as_ref()))
-}
-
-fn fault_of(fault: PhoneFault) -> Fault {
-    match fault {
-        PhoneFault::InstallFails => Fault::InstallFails { reason: "INSTALL_FAILED_INSUFFICIENT_STORAGE".to_owned() },
-        PhoneFault::Stalls => Fault::Stalls,
-        PhoneFault::Garbage => Fault::Garbage,
-        PhoneFault::RefusesAuth => Fault::RefusesAuth,
-    }
 }
 
 /// A reference server as a rack file describes it.

@@ -21,7 +21,7 @@ use miette::{Diagnostic, NamedSource, SourceSpan};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::phone::{AdbGeneration, Auth, Network};
+use crate::phone::{AdbGeneration, Auth, BadFault, Fault, Network};
 
 /// A whole rack.
 #[derive(Clone, Debug, Deserialize)]
@@ -106,23 +106,39 @@ pub struct Phone {
     /// The network that it uses.
     #[serde(default)]
     pub network: Network,
+    /// Whether it is a build for developers: `adb root` works.
+    #[serde(default)]
+    pub debuggable: bool,
     /// What is wrong with it from the start.
     #[serde(default)]
     pub faults: Vec<PhoneFault>,
 }
 
-/// What can be wrong with a phone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PhoneFault {
-    /// Each install is refused.
-    InstallFails,
-    /// It takes connections and never answers.
-    Stalls,
-    /// It answers with bytes that mean nothing.
-    Garbage,
-    /// It refuses every key.
-    RefusesAuth,
+/// What can be wrong with a phone, in the words of [`Fault`]: `stalls`, `install-fails:INSTALL_FAILED_DEXOPT`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PhoneFault(pub Fault);
+
+impl TryFrom<String> for PhoneFault {
+    type Error = BadFault;
+
+    fn try_from(text: String) -> Result<Self, BadFault> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for PhoneFault {
+    type Err = BadFault;
+
+    fn from_str(text: &str) -> Result<Self, BadFault> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<PhoneFault> for String {
+    fn from(PhoneFault(fault): PhoneFault) -> Self {
+        fault.to_string()
+    }
 }
 
 /// `[[hub]]`
@@ -380,11 +396,12 @@ mod tests {
     #[test]
     fn a_rack_takes_few_lines() {
         let rack = RackFile::parse(
-            "[[hub]]\nname = 'H1'\n[[phone]]\nname = 'P1'\nhub = 'H1'\nport = 3\nfaults = ['install-fails']\n[central]\n",
+            "[[hub]]\nname = 'H1'\n[[phone]]\nname = 'P1'\nhub = 'H1'\nport = 3\nfaults = ['install-fails:INSTALL_FAILED_DEXOPT', 'slow-disk:64']\n[central]\n",
             "test.toml",
         )
         .unwrap();
-        assert_eq!(rack.phones[0].faults, [PhoneFault::InstallFails]);
+        let install = Fault::InstallFails { reason: "INSTALL_FAILED_DEXOPT".to_owned() };
+        assert_eq!(rack.phones[0].faults, [install, Fault::SlowDisk { kib_per_s: 64 }].map(PhoneFault));
         assert_eq!(rack.hubs[0].ports, 8);
         assert!(rack.central.is_some() && rack.broker.is_none());
     }

@@ -43,6 +43,11 @@ pub fn names(bytes: &[u8]) {
     }
 }
 
+/// Bulk transfers of a host.
+pub fn transfers(bytes: &[u8]) {
+    crate::functionfs::exercise(bytes);
+}
+
 /// An lz4 frame of a host.
 pub fn lz4(bytes: &[u8]) {
     sync::exercise_lz4(bytes);

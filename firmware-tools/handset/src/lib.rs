@@ -28,6 +28,7 @@ mod banner;
 mod console;
 mod device;
 pub mod exercise;
+mod functionfs;
 pub mod limits;
 mod link;
 mod memory;
@@ -45,6 +46,7 @@ pub use device::{
     Adbd, AdbdAnswer, AdbdThen, Command, Content, Device, Entry, Errno, FileSystem, NewNode, Output, RebootTarget,
     RefusedPath, Stat, TunnelChange,
 };
+pub use functionfs::FunctionFs;
 pub use link::{Sink, Source};
 pub use memory::MemoryFiles;
 pub use session::{Handset, SessionError};

@@ -169,6 +169,11 @@ impl Header {
         self.magic == !self.command.0
     }
 
+    /// Whether this begins a connection.
+    pub(crate) fn connects(&self) -> bool {
+        self.command == Command::CNXN && self.is_well_formed()
+    }
+
     /// Bytes of the payload that follows.
     pub(crate) fn payload_bytes(&self) -> usize {
         self.length as usize

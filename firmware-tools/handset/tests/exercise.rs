@@ -24,6 +24,7 @@ fn the_corpus_breaks_nothing() {
     replay("handset_names", exercise::names);
     replay("handset_sync", exercise::sync);
     replay("handset_lz4", exercise::lz4);
+    replay("handset_transfers", exercise::transfers);
 }
 
 proptest! {

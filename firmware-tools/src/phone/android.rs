@@ -1,21 +1,24 @@
 //! The state of a phone: who it is, what is installed, how its battery is, whether Android runs.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use handset::MemoryFiles;
+use handset::{FileSystem as _, MemoryFiles};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::battery::{Battery, Power};
 use super::faults::Faults;
-use super::packages::{InstallOptions, Packages};
+use super::files::PhoneFiles;
+use super::packages::{InstallOptions, Packages, Place};
 use super::spec::{Network, PhoneSpec};
+use super::tunnels::own_loopback;
 
 /// Bytes that fit on a virtual phone; held in memory, so far less than a real one has.
-const STORAGE_BYTES: u64 = 1 << 30;
+pub(super) const STORAGE_BYTES: u64 = 1 << 30;
 
 /// Folders that a shell user may write to.
 const WRITABLE: [&str; 2] = ["/data/local/tmp", "/sdcard"];
@@ -23,12 +26,28 @@ const WRITABLE: [&str; 2] = ["/data/local/tmp", "/sdcard"];
 /// A phone's Android.
 pub(super) struct Android {
     pub(super) spec: PhoneSpec,
-    pub(super) files: MemoryFiles,
+    pub(super) files: PhoneFiles,
     pub(super) faults: watch::Sender<Faults>,
     /// Told when somebody asks for a restart.
     pub(super) restart: Notify,
+    /// Told when something pulls the cable out.
+    pub(super) pulled: Notify,
+    /// Where the phone's own TCP ports are.
+    pub(super) loopback: Ipv4Addr,
+    /// The last tap on the screen, counted.
+    taps: watch::Sender<(u64, Tap)>,
     started: Instant,
     state: Mutex<State>,
+}
+
+/// What a hand does with a question on the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tap {
+    /// "Install"
+    Allow,
+    /// "Cancel"
+    Deny,
 }
 
 /// What changes.
@@ -41,6 +60,25 @@ pub(super) struct State {
     pub(super) installs_failed: u64,
     pub(super) shells: u64,
     pub(super) reboots: u64,
+    /// adbd runs as root.
+    pub(super) root: bool,
+    /// Questions on the screen that wait for a hand.
+    pub(super) questions: usize,
+    /// Lines of the log before this one are forgotten.
+    pub(super) log_cleared: u64,
+    /// What was set, beside what a phone has by itself.
+    pub(super) properties: BTreeMap<String, String>,
+    /// What was put, by table and key; `None` for what was deleted.
+    pub(super) settings: BTreeMap<(String, String), Option<String>>,
+}
+
+/// A question on the screen, as long as it stands there.
+struct Question<'a>(&'a Android);
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.0.state().questions -= 1;
+    }
 }
 
 impl Android {
@@ -54,12 +92,21 @@ impl Android {
             installs_failed: 0,
             shells: 0,
             reboots: 0,
+            root: false,
+            questions: 0,
+            log_cleared: 0,
+            properties: BTreeMap::new(),
+            settings: BTreeMap::new(),
         };
+        let faults = watch::Sender::<Faults>::default();
         Self {
             spec,
-            files: MemoryFiles::new(STORAGE_BYTES, &WRITABLE),
-            faults: watch::Sender::default(),
+            files: PhoneFiles::new(MemoryFiles::new(STORAGE_BYTES, &WRITABLE), faults.subscribe()),
+            faults,
             restart: Notify::new(),
+            pulled: Notify::new(),
+            loopback: own_loopback(),
+            taps: watch::Sender::new((0, Tap::Allow)),
             started: now,
             state: Mutex::new(state),
         }
@@ -79,14 +126,15 @@ impl Android {
         self.state().battery.set_power(power, now);
     }
 
-    /// Installs an APK, or says why not in Android's words.
-    pub(super) fn install(&self, content: &Bytes, options: InstallOptions) -> Result<(), String> {
+    /// Installs the APKs of an app, or says why not in Android's words.
+    pub(super) async fn install(&self, apks: &[Bytes], options: &InstallOptions) -> Result<(), String> {
+        let place = Place { sdk: self.spec.sdk, free_bytes: self.files.free_bytes() };
+        let allowed = self.asked_before_install().await;
         let fault = self.faults.borrow().install.clone();
-        let free = handset::FileSystem::free_bytes(&self.files);
         let mut state = self.state();
-        let installed = match fault {
-            Some(reason) => Err(reason),
-            None => state.packages.install(content, self.spec.sdk, free, options).map(|_| ()),
+        let installed = match (allowed, fault) {
+            (Err(reason), _) | (Ok(()), Some(reason)) => Err(reason),
+            (Ok(()), None) => state.packages.install(apks, place, options).map(drop),
         };
         match &installed {
             Ok(()) => state.installs += 1,
@@ -95,18 +143,46 @@ impl Android {
         installed
     }
 
+    /// Puts the maker's question on the screen, where it has one, and waits for a hand.
+    async fn asked_before_install(&self) -> Result<(), String> {
+        if !self.faults.borrow().asks_before_install {
+            return Ok(());
+        }
+        let mut taps = self.taps.subscribe();
+        self.state().questions += 1;
+        let _question = Question(self);
+        // The sender lives as long as the phone.
+        let _ = taps.changed().await;
+        match taps.borrow().1 {
+            Tap::Allow => Ok(()),
+            Tap::Deny => Err("INSTALL_FAILED_USER_RESTRICTED: Install canceled by user".to_owned()),
+        }
+    }
+
+    /// A hand answers all questions on the screen.
+    pub(super) fn tap(&self, tap: Tap) {
+        self.taps.send_modify(|(count, last)| {
+            *count += 1;
+            *last = tap;
+        });
+    }
+
     /// All properties, by name.
-    pub(super) fn properties(&self) -> BTreeMap<&'static str, String> {
+    pub(super) fn properties(&self) -> BTreeMap<String, String> {
         let spec = &self.spec;
         let product = self.product();
         let release = release(spec.sdk);
-        let booted = self.state().booted;
+        let (booted, set) = {
+            let state = self.state();
+            (state.booted, state.properties.clone())
+        };
         let flag = |set: bool| if set { "1" } else { "" };
         let (operator, sim, network_type) = match spec.imei {
             Some(_) => ("Test Net", "LOADED", "LTE"),
             None => ("", "ABSENT", "Unknown"),
         };
-        BTreeMap::from([
+        let build = if spec.debuggable { "userdebug" } else { "user" };
+        let own = [
             ("dev.bootcomplete", flag(booted).to_owned()),
             ("gsm.network.type", network_type.to_owned()),
             ("gsm.operator.alpha", operator.to_owned()),
@@ -117,12 +193,13 @@ impl Android {
             ("ro.boot.serialno", spec.serial.clone()),
             (
                 "ro.build.fingerprint",
-                format!("{}/{product}/{product}:{release}/VIRT.1/1:user/release-keys", spec.brand),
+                format!("{}/{product}/{product}:{release}/VIRT.1/1:{build}/release-keys", spec.brand),
             ),
             ("ro.build.id", "VIRT.1".to_owned()),
-            ("ro.build.type", "user".to_owned()),
+            ("ro.build.type", build.to_owned()),
             ("ro.build.version.release", release.to_owned()),
             ("ro.build.version.sdk", spec.sdk.to_string()),
+            ("ro.debuggable", u8::from(spec.debuggable).to_string()),
             ("ro.product.brand", spec.brand.clone()),
             ("ro.product.cpu.abi", "arm64-v8a".to_owned()),
             ("ro.product.device", product.clone()),
@@ -132,7 +209,8 @@ impl Android {
             ("ro.serialno", spec.serial.clone()),
             ("sys.boot_completed", flag(booted).to_owned()),
             ("sys.usb.state", "adb".to_owned()),
-        ])
+        ];
+        own.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(set).collect()
     }
 
     /// `ro.product.name`: the model in lower case, without what a property would not have.
@@ -153,15 +231,32 @@ impl Android {
 
     /// `settings get <table> <key>`.
     pub(super) fn setting(&self, table: &str, key: &str) -> Option<String> {
-        let wifi = self.spec.network == Network::Wifi;
-        match (table, key) {
-            ("secure", "android_id") => Some(self.android_id()),
-            ("global", "adb_enabled" | "stay_on_while_plugged_in") => Some("1".to_owned()),
-            ("global", "airplane_mode_on") => Some("0".to_owned()),
-            ("global", "wifi_on") => Some(u8::from(wifi).to_string()),
-            ("global", "device_name") => Some(self.spec.model.clone()),
-            _ => None,
+        self.settings_of(table).remove(key)
+    }
+
+    /// `settings list <table>`.
+    pub(super) fn settings_of(&self, table: &str) -> BTreeMap<String, String> {
+        let wifi = u8::from(self.spec.network == Network::Wifi).to_string();
+        let one = || "1".to_owned();
+        let own = match table {
+            "secure" => vec![("android_id", self.android_id())],
+            "global" => vec![
+                ("adb_enabled", one()),
+                ("stay_on_while_plugged_in", one()),
+                ("airplane_mode_on", "0".to_owned()),
+                ("wifi_on", wifi),
+                ("device_name", self.spec.model.clone()),
+            ],
+            _ => Vec::new(),
+        };
+        let mut all: BTreeMap<_, _> = own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        for ((_, key), value) in self.state().settings.iter().filter(|((of, _), _)| of == table) {
+            match value {
+                Some(value) => drop(all.insert(key.clone(), value.clone())),
+                None => drop(all.remove(key)),
+            }
         }
+        all
     }
 }
 

@@ -10,6 +10,10 @@ use bytes::Bytes;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Apk {
     pub(super) package: String,
+    /// The name of the split; `None` for a base.
+    pub(super) split: Option<String>,
+    pub(super) debuggable: bool,
+    pub(super) test_only: bool,
     pub(super) version_code: u64,
     pub(super) version_name: String,
     pub(super) min_sdk: u32,
@@ -45,6 +49,9 @@ impl Apk {
         let min_sdk = number("uses-sdk", "minSdkVersion").unwrap_or(1);
         Ok(Self {
             package: attribute("manifest", "package").ok_or(BadApk::BadManifest)?,
+            split: attribute("manifest", "split").filter(|name| !name.is_empty()),
+            debuggable: attribute("application", "debuggable").is_some_and(|text| text == "true"),
+            test_only: attribute("application", "testOnly").is_some_and(|text| text == "true"),
             version_code: number("manifest", "versionCode").map_or(0, u64::from),
             version_name: attribute("manifest", "versionName").unwrap_or_default(),
             min_sdk,
@@ -93,7 +100,9 @@ mod tests {
         assert_eq!((apk.min_sdk, apk.target_sdk), (24, 29));
         let key_a = "1f3459901dc294cd0daefe7eb300273362911beaeb3884637ed22e65d83aaba6";
         assert_eq!(apk.signers.iter().collect::<Vec<_>>(), [key_a]);
-        assert_ne!(read("agent-2-other-key.apk").unwrap().signers, apk.signers);
+        assert_eq!((apk.split, apk.debuggable, apk.test_only), (None, false, false));
+        assert_eq!(read("agent-2-split-en.apk").unwrap().split.as_deref(), Some("config.en"));
+        assert_ne!(read("agent-2-other-key.apk").unwrap().signers, read("agent-2.apk").unwrap().signers);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn battery(android: &Android) -> String {
 pub(super) fn package(installed: &Installed, sdk: u32) -> String {
     /// Android 14 tells the app id where it told the user id before.
     const SDK_WITH_APP_ID: u32 = 34;
-    let Installed { apk, app_id, number } = installed;
+    let Installed { apk, app_id, number, .. } = installed;
     let name = &apk.package;
     let id = if sdk >= SDK_WITH_APP_ID { "appId" } else { "userId" };
     let path = installed.code_path();
@@ -53,6 +53,14 @@ pub(super) fn package(installed: &Installed, sdk: u32) -> String {
         apk.version_name,
         apk.signers.first().map_or("", String::as_str),
     );
+    let splits: String = installed.splits.keys().map(|name| format!(", {name}")).collect();
+    let _ = writeln!(text, "    splits=[base{splits}]");
+    if !installed.granted.is_empty() {
+        text.push_str("      runtime permissions:\n");
+        for permission in &installed.granted {
+            let _ = writeln!(text, "        {permission}: granted=true, flags=[ USER_SET ]");
+        }
+    }
     text
 }
 

@@ -1,90 +1,212 @@
-//! What can be wrong with a phone, and the line that spoils what it says.
+//! What can be wrong with a phone, in the words of a rack file and of `rackbench ctl`: `stalls`, `install-fails:INSTALL_FAILED_DEXOPT`.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use std::fmt;
+use std::str::FromStr;
 
 /// One thing that is wrong with a phone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Each install ends so: `Failure [reason]`.
+    /// `install-fails[:REASON[: detail]]`: each install ends so, as `Failure [reason]`.
     InstallFails {
         /// What stands between the brackets, such as `INSTALL_FAILED_INSUFFICIENT_STORAGE`.
         reason: String,
     },
-    /// It is there, but neither reads nor answers.
+    /// `asks-before-install`: the maker's dialog is on the screen until a hand taps (`rackbench ctl phone P1 tap allow`).
+    AsksBeforeInstall,
+    /// `stalls`: it is there, but neither reads nor answers.
     Stalls,
-    /// What it says is noise.
+    /// `garbage`: what it says is noise.
     Garbage,
-    /// It asks for a key and its user never answers.
+    /// `refuses-auth`: it asks for a key and its user never answers.
     RefusesAuth,
+    /// `short-packets`: it says everything in pieces of a few bytes.
+    ShortPackets,
+    /// `wrong-magic`: the headers of its messages have another last field.
+    WrongMagic,
+    /// `wrong-checksum`: its messages tell a sum that is not theirs.
+    WrongChecksum,
+    /// `cnxn-twice`: it greets twice.
+    CnxnTwice,
+    /// `unplugs-after:BYTES`: its cable comes out when a host has sent so much on one connection.
+    UnplugsAfter {
+        /// Bytes from the host.
+        bytes: u64,
+    },
+    /// `slow-disk:KBPS`: its storage takes and gives so many KiB a second.
+    SlowDisk {
+        /// KiB a second, at least 1.
+        kib_per_s: u64,
+    },
+    /// `full-disk`: nothing can be written.
+    FullDisk,
+    /// `never-comes-back`: it does not come back from a restart until this is cleared.
+    NeverComesBack,
+}
+
+/// A text that names no fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFault {
+    /// Nothing is called so.
+    #[error("no fault is called `{0}`; there are {names}", names = NAMES.join(", "))]
+    Unknown(String),
+    /// What stands behind the colon is missing, or too much.
+    #[error("`{name}` wants {wanted}")]
+    Argument {
+        /// The fault.
+        name: &'static str,
+        /// What belongs behind the colon.
+        wanted: &'static str,
+    },
+}
+
+const NAMES: [&str; 13] = [
+    "install-fails[:REASON]",
+    "asks-before-install",
+    "stalls",
+    "garbage",
+    "refuses-auth",
+    "short-packets",
+    "wrong-magic",
+    "wrong-checksum",
+    "cnxn-twice",
+    "unplugs-after:BYTES",
+    "slow-disk:KIB_PER_S",
+    "full-disk",
+    "never-comes-back",
+];
+
+/// What an install fails with where nothing is said.
+const USUAL_REASON: &str = "INSTALL_FAILED_INSUFFICIENT_STORAGE";
+
+impl FromStr for Fault {
+    type Err = BadFault;
+
+    fn from_str(text: &str) -> Result<Self, BadFault> {
+        let (name, argument) = match text.split_once(':') {
+            Some((name, argument)) => (name, Some(argument)),
+            None => (text, None),
+        };
+        let number = |name, wanted| {
+            let number = argument.and_then(|text| text.parse().ok()).filter(|&number: &u64| number > 0);
+            number.ok_or(BadFault::Argument { name, wanted })
+        };
+        let fault = match name {
+            "install-fails" => {
+                return Ok(Self::InstallFails { reason: argument.unwrap_or(USUAL_REASON).to_owned() });
+            }
+            "unplugs-after" => return Ok(Self::UnplugsAfter { bytes: number("unplugs-after", "a number of bytes")? }),
+            "slow-disk" => return Ok(Self::SlowDisk { kib_per_s: number("slow-disk", "a number of KiB a second")? }),
+            "asks-before-install" => Self::AsksBeforeInstall,
+            "stalls" => Self::Stalls,
+            "garbage" => Self::Garbage,
+            "refuses-auth" => Self::RefusesAuth,
+            "short-packets" => Self::ShortPackets,
+            "wrong-magic" => Self::WrongMagic,
+            "wrong-checksum" => Self::WrongChecksum,
+            "cnxn-twice" => Self::CnxnTwice,
+            "full-disk" => Self::FullDisk,
+            "never-comes-back" => Self::NeverComesBack,
+            _ => return Err(BadFault::Unknown(name.to_owned())),
+        };
+        if argument.is_some() { Err(BadFault::Unknown(text.to_owned())) } else { Ok(fault) }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InstallFails { reason } => write!(f, "install-fails:{reason}"),
+            Self::UnplugsAfter { bytes } => write!(f, "unplugs-after:{bytes}"),
+            Self::SlowDisk { kib_per_s } => write!(f, "slow-disk:{kib_per_s}"),
+            Self::AsksBeforeInstall => f.write_str("asks-before-install"),
+            Self::Stalls => f.write_str("stalls"),
+            Self::Garbage => f.write_str("garbage"),
+            Self::RefusesAuth => f.write_str("refuses-auth"),
+            Self::ShortPackets => f.write_str("short-packets"),
+            Self::WrongMagic => f.write_str("wrong-magic"),
+            Self::WrongChecksum => f.write_str("wrong-checksum"),
+            Self::CnxnTwice => f.write_str("cnxn-twice"),
+            Self::FullDisk => f.write_str("full-disk"),
+            Self::NeverComesBack => f.write_str("never-comes-back"),
+        }
+    }
 }
 
 /// All that is wrong with a phone at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Faults {
     pub(super) install: Option<String>,
+    pub(super) asks_before_install: bool,
     pub(super) stalls: bool,
-    pub(super) garbage: bool,
     pub(super) refuses_auth: bool,
+    pub(super) unplugs_after_bytes: Option<u64>,
+    pub(super) disk_kib_per_s: Option<u64>,
+    pub(super) full_disk: bool,
+    pub(super) never_comes_back: bool,
+    pub(super) spoils: Spoils,
+}
+
+/// What becomes of what a phone says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spoils {
+    pub(super) garbage: bool,
+    pub(super) short_packets: bool,
+    pub(super) magic: bool,
+    pub(super) sum: bool,
+    pub(super) greets_twice: bool,
 }
 
 impl Faults {
     pub(super) fn add(&mut self, fault: Fault) {
         match fault {
             Fault::InstallFails { reason } => self.install = Some(reason),
+            Fault::AsksBeforeInstall => self.asks_before_install = true,
             Fault::Stalls => self.stalls = true,
-            Fault::Garbage => self.garbage = true,
             Fault::RefusesAuth => self.refuses_auth = true,
+            Fault::UnplugsAfter { bytes } => self.unplugs_after_bytes = Some(bytes),
+            Fault::SlowDisk { kib_per_s } => self.disk_kib_per_s = Some(kib_per_s),
+            Fault::FullDisk => self.full_disk = true,
+            Fault::NeverComesBack => self.never_comes_back = true,
+            Fault::Garbage => self.spoils.garbage = true,
+            Fault::ShortPackets => self.spoils.short_packets = true,
+            Fault::WrongMagic => self.spoils.magic = true,
+            Fault::WrongChecksum => self.spoils.sum = true,
+            Fault::CnxnTwice => self.spoils.greets_twice = true,
         }
     }
 }
 
-/// A TCP connection that can be made to carry noise.
-pub(super) struct Line {
-    stream: TcpStream,
-    garbled: Arc<AtomicBool>,
-    noise: Vec<u8>,
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-impl Line {
-    /// A line, and the switch that spoils what is written to it.
-    pub(super) fn new(stream: TcpStream) -> (Self, Arc<AtomicBool>) {
-        let garbled = Arc::new(AtomicBool::new(false));
-        (Self { stream, garbled: Arc::clone(&garbled), noise: Vec::new() }, garbled)
-    }
-}
+    use super::*;
 
-impl AsyncRead for Line {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Line {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if !this.garbled.load(Ordering::Relaxed) {
-            return Pin::new(&mut this.stream).poll_write(cx, bytes);
+    #[test]
+    fn each_name_of_the_list_is_read_and_comes_back() {
+        for name in NAMES {
+            let text =
+                name.replace("[:REASON]", ":INSTALL_FAILED_DEXOPT: x").replace("BYTES", "7").replace("KIB_PER_S", "9");
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }
-        // As many bytes as were meant, each another: no header keeps its magic.
-        this.noise.clear();
-        this.noise.extend(bytes.iter().enumerate().map(|(at, byte)| byte ^ (at as u8) ^ 0x5a));
-        Pin::new(&mut this.stream).poll_write(cx, &this.noise)
+        assert_eq!("install-fails".parse(), Ok(Fault::InstallFails { reason: USUAL_REASON.to_owned() }));
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    #[test]
+    fn what_is_no_fault_is_said() {
+        let why = |text: &str| text.parse::<Fault>().unwrap_err().to_string();
+        assert!(why("stall").contains("no fault is called `stall`; there are install-fails"));
+        assert!(why("stalls:3").contains("`stalls:3`"));
+        assert_eq!(why("slow-disk"), "`slow-disk` wants a number of KiB a second");
+        assert_eq!(why("unplugs-after:0"), "`unplugs-after` wants a number of bytes");
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    proptest! {
+        #[test]
+        fn any_text_is_a_fault_or_none(text in ".{0,40}") {
+            if let Ok(fault) = text.parse::<Fault>() {
+                prop_assert_eq!(fault.to_string().parse::<Fault>().unwrap(), fault);
+            }
+        }
     }
 }

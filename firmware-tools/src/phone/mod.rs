@@ -13,13 +13,22 @@ mod android;
 mod apk;
 mod battery;
 mod dumpsys;
+#[cfg(test)]
+mod fault_tests;
 mod faults;
+mod files;
+mod line;
+mod logcat;
 mod packages;
+mod pm;
 mod port;
+mod screen;
 mod shell;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod tools;
+mod tunnels;
 mod words;
 
 use std::collections::BTreeMap;
@@ -29,20 +38,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handset::{Command, Console, Device, MemoryFiles, Output, RebootTarget};
+use handset::{Adbd, AdbdAnswer, Command, Console, Device, Output, RebootTarget, TunnelChange};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use android::Android;
-use packages::InstallOptions;
+use files::PhoneFiles;
+use packages::{InstallOptions, Place};
 use port::Port;
 
-pub use faults::Fault;
+pub use android::Tap;
+pub use faults::{BadFault, Fault};
 pub use spec::{AdbGeneration, Auth, Network, PhoneSpec};
+pub use tunnels::{Tunnel, Tunnels};
 
 /// A phone on a TCP port of this host. It is gone when this is dropped.
 pub struct VirtualPhone {
     android: Arc<Android>,
     port: Arc<Port>,
+    tunnels: Arc<Tunnels>,
     stop: CancellationToken,
 }
 
@@ -67,6 +81,10 @@ pub struct PhoneStateView {
     pub connections: usize,
     /// Whole percent in the battery.
     pub battery_percent: u8,
+    /// Questions on the screen that wait for a hand.
+    pub questions: usize,
+    /// Reverse tunnels that it keeps, by the endpoint as it was asked for.
+    pub tunnels: BTreeMap<String, Tunnel>,
 }
 
 impl VirtualPhone {
@@ -75,18 +93,20 @@ impl VirtualPhone {
     /// # Errors
     /// An APK or key of the spec can't be read or used, or the port is taken; the error names it.
     pub fn start(spec: PhoneSpec) -> io::Result<Self> {
-        let android = Arc::new(Android::new(spec));
-        for path in &android.spec.packages {
-            let content = Bytes::from(named(path.display(), std::fs::read(path))?);
-            let mut state = android.state();
-            let installed = state.packages.install(&content, android.spec.sdk, u64::MAX, InstallOptions::default());
-            named(path.display(), installed.map(drop).map_err(io::Error::other))?;
-        }
-        let port = Arc::new(Port::new(Arc::clone(&android))?);
+        Self::start_among(spec, Arc::default())
+    }
+
+    /// The same, where several phones keep their reverse tunnels together.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_among(spec: PhoneSpec, tunnels: Arc<Tunnels>) -> io::Result<Self> {
+        let android = installed(spec)?;
+        let port = Arc::new(Port::new(Arc::clone(&android), Arc::clone(&tunnels))?);
         port.plug_in_first()?;
         let stop = CancellationToken::new();
-        tokio::spawn(restart_when_asked(Arc::clone(&android), Arc::clone(&port), stop.clone()));
-        Ok(Self { android, port, stop })
+        tokio::spawn(live(Arc::clone(&android), Arc::clone(&port), stop.clone()));
+        Ok(Self { android, port, tunnels, stop })
     }
 
     /// What the rack calls it.
@@ -137,6 +157,11 @@ impl VirtualPhone {
         self.android.state().battery.set_percent(percent, now);
     }
 
+    /// A hand answers all questions on its screen.
+    pub fn tap(&self, tap: Tap) {
+        self.android.tap(tap);
+    }
+
     /// Restarts the phone, as its owner would.
     pub fn reboot(&self) {
         self.android.restart.notify_one();
@@ -161,6 +186,8 @@ impl VirtualPhone {
             reboots: state.reboots,
             connections: self.port.connections(),
             battery_percent: state.battery.read(now).level,
+            questions: state.questions,
+            tunnels: self.tunnels.of(&self.android.spec.name),
         }
     }
 }
@@ -177,31 +204,54 @@ fn named<T>(what: impl std::fmt::Display, result: io::Result<T>) -> io::Result<T
     result.map_err(|error| io::Error::new(error.kind(), format!("{what}: {error}")))
 }
 
-async fn restart_when_asked(android: Arc<Android>, port: Arc<Port>, stop: CancellationToken) {
-    let restarts = async {
+/// An Android with the apps of its spec.
+fn installed(spec: PhoneSpec) -> io::Result<Arc<Android>> {
+    let android = Arc::new(Android::new(spec));
+    let place = Place { sdk: android.spec.sdk, free_bytes: u64::MAX };
+    for path in &android.spec.packages {
+        let content = Bytes::from(named(path.display(), std::fs::read(path))?);
+        let mut state = android.state();
+        let installed = state.packages.install(&[content], place, &InstallOptions::default());
+        named(path.display(), installed.map(drop).map_err(io::Error::other))?;
+    }
+    Ok(android)
+}
+
+/// Restarts and pulled cables, until the phone is gone.
+async fn live(android: Arc<Android>, port: Arc<Port>, stop: CancellationToken) {
+    let lives = async {
         loop {
-            android.restart.notified().await;
-            tracing::debug!(phone = android.spec.name, "the phone restarts");
-            {
-                let mut state = android.state();
-                state.booted = false;
-                state.reboots += 1;
+            tokio::select! {
+                () = android.restart.notified() => restart(&android, &port).await,
+                // Without cable nothing is bound, so nothing can fail.
+                () = android.pulled.notified() => drop(port.set_cable(false).await),
             }
-            // Nothing is bound while it is away, so nothing can fail.
-            let _ = port.set_up(false).await;
-            tokio::time::sleep(seconds(android.spec.reboot_away_s)).await;
-            if let Err(error) = port.set_up(true).await {
-                tracing::warn!(phone = android.spec.name, %error, "the phone is back, but its port is taken");
-            }
-            tokio::time::sleep(seconds(android.spec.boot_s)).await;
-            let mut state = android.state();
-            state.booted = true;
         }
     };
     tokio::select! {
-        () = restarts => {}
+        () = lives => {}
         () = stop.cancelled() => {}
     }
+}
+
+async fn restart(android: &Android, port: &Port) {
+    tracing::debug!(phone = android.spec.name, "the phone restarts");
+    {
+        let mut state = android.state();
+        state.booted = false;
+        state.root = false;
+        state.reboots += 1;
+    }
+    // Nothing is bound while it is away, so nothing can fail.
+    let _ = port.set_up(false).await;
+    tokio::time::sleep(seconds(android.spec.reboot_away_s)).await;
+    // The sender lives as long as the phone.
+    let _ = android.faults.subscribe().wait_for(|faults| !faults.never_comes_back).await;
+    if let Err(error) = port.set_up(true).await {
+        tracing::warn!(phone = android.spec.name, %error, "the phone is back, but its port is taken");
+    }
+    tokio::time::sleep(seconds(android.spec.boot_s)).await;
+    android.state().booted = true;
 }
 
 /// Seconds of a spec; nonsense counts as none.
@@ -210,27 +260,63 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 /// The phone as its adbd sees it.
-struct Behind(Arc<Android>);
+struct Behind {
+    android: Arc<Android>,
+    tunnels: Arc<Tunnels>,
+}
 
 impl Device for Behind {
-    type Files = MemoryFiles;
+    type Files = PhoneFiles;
 
     async fn run(&self, command: Command<'_>, console: &mut Console<'_>) -> Output {
         match command {
-            Command::Line(line) => shell::run(&self.0, line, console).await,
+            Command::Line(line) => shell::run(&self.android, line, console).await,
             Command::Service(arguments) => {
                 let words = [&["cmd"], arguments].concat();
-                shell::command(&self.0, &words, console).await
+                shell::command(&self.android, &words, console).await
             }
         }
     }
 
-    fn files(&self) -> &MemoryFiles {
-        &self.0.files
+    fn files(&self) -> &PhoneFiles {
+        &self.android.files
     }
 
     fn reboot(&self, _target: RebootTarget<'_>) {
         // A virtual phone has neither boot loader nor recovery: it always comes back into Android.
-        self.0.restart.notify_one();
+        self.android.restart.notify_one();
+    }
+
+    fn adbd(&self, wanted: Adbd) -> AdbdAnswer {
+        let mut state = self.android.state();
+        match (wanted, state.root) {
+            (Adbd::Root, true) => AdbdAnswer::stays("adbd is already running as root\n"),
+            (Adbd::Root, false) if self.android.spec.debuggable => {
+                state.root = true;
+                AdbdAnswer::restarts("restarting adbd as root\n")
+            }
+            (Adbd::Root, false) => AdbdAnswer::stays("adbd cannot run as root in production builds\n"),
+            (Adbd::NoRoot, true) => {
+                state.root = false;
+                AdbdAnswer::restarts("restarting adbd as non root\n")
+            }
+            (Adbd::NoRoot, false) => AdbdAnswer::stays("adbd not running as root\n"),
+            (Adbd::Tcp { port: 0 }, _) => AdbdAnswer::stays("invalid port\n"),
+            // Its one port serves for USB and for TCP: only the connection ends.
+            (Adbd::Tcp { port }, _) => AdbdAnswer::restarts(format!("restarting in TCP mode port: {port}\n")),
+            (Adbd::Usb, _) => AdbdAnswer::restarts("restarting in USB mode\n"),
+        }
+    }
+
+    async fn listen(&self, port: u16) -> io::Result<TcpListener> {
+        TcpListener::bind((self.android.loopback, port)).await
+    }
+
+    async fn connect(&self, port: u16) -> io::Result<TcpStream> {
+        TcpStream::connect((self.android.loopback, port)).await
+    }
+
+    fn tunnel(&self, change: TunnelChange<'_>) {
+        self.tunnels.change(&self.android.spec.name, change);
     }
 }

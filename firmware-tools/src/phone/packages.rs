@@ -1,6 +1,6 @@
-//! The package manager: what is installed, and Android's own words for what it refuses.
+//! The package manager: what is installed, install sessions, and Android's own words for what it refuses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -9,13 +9,23 @@ use super::apk::{Apk, BadApk};
 /// The first user id that apps get, and the uid of an app is its own for ever.
 const FIRST_APP_ID: u32 = 10_100;
 
+/// The first number of an install session; Android picks them by chance.
+const FIRST_SESSION: u64 = 1_000_001;
+
+/// Install sessions that are open at once (Android: 50 of one app).
+const SESSIONS_MAX: usize = 50;
+
 /// An installed app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Installed {
+    /// The base APK.
     pub(super) apk: Apk,
+    /// Its splits, by name.
+    pub(super) splits: BTreeMap<String, Apk>,
     pub(super) app_id: u32,
     /// Which install of this phone it came by; part of its path.
     pub(super) number: u64,
+    pub(super) granted: BTreeSet<String>,
 }
 
 impl Installed {
@@ -24,20 +34,49 @@ impl Installed {
         let Self { apk: Apk { package, .. }, number, .. } = self;
         format!("/data/app/~~{number:022}==/{package}-{number:022}==")
     }
+
+    /// The files of all its APKs.
+    pub(super) fn apk_paths(&self) -> impl Iterator<Item = String> {
+        let folder = self.code_path();
+        let splits = self.splits.keys().map(|name| format!("split_{name}.apk"));
+        std::iter::once("base.apk".to_owned()).chain(splits).map(move |file| format!("{folder}/{file}"))
+    }
 }
 
 /// Options of `pm install` that matter here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct InstallOptions {
     /// `-r`, which Android 9 and later imply.
     pub(super) replace: bool,
+    /// `-d`: a lower version may come, where the app can be debugged.
+    pub(super) downgrade: bool,
+    /// `-t`: test-only apps may come.
+    pub(super) test_only: bool,
+    /// `-p`: what is installed stays, and these APKs come to it.
+    pub(super) inherit: Option<String>,
 }
 
-/// All apps that were installed.
+/// The phone on which something is installed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) sdk: u32,
+    pub(super) free_bytes: u64,
+}
+
+/// All apps that were installed, and the sessions that install more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Packages {
     by_name: BTreeMap<String, Installed>,
-    sessions: u64,
+    installs: u64,
+    sessions: BTreeMap<u64, Session>,
+    last_session: u64,
+}
+
+/// An install that gathers its APKs.
+#[derive(Clone, Debug, Default)]
+struct Session {
+    options: InstallOptions,
+    apks: BTreeMap<String, Bytes>,
 }
 
 impl Packages {
@@ -45,51 +84,91 @@ impl Packages {
         self.by_name.get(package)
     }
 
+    pub(super) fn get_mut(&mut self, package: &str) -> Option<&mut Installed> {
+        self.by_name.get_mut(package)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Installed> {
         self.by_name.values()
     }
 
-    /// Installs an APK.
+    /// Installs the APKs of one app.
     ///
     /// # Errors
     /// What stands between the brackets of Android's `Failure [...]`.
     pub(super) fn install(
         &mut self,
-        content: &Bytes,
-        sdk: u32,
-        free_bytes: u64,
-        options: InstallOptions,
+        contents: &[Bytes],
+        place: Place,
+        options: &InstallOptions,
     ) -> Result<&Installed, String> {
-        self.sessions += 1;
-        let number = self.sessions;
+        self.installs += 1;
+        let number = self.installs;
         let staged = format!("/data/app/vmdl{number}.tmp/base.apk");
-        if content.len() as u64 > free_bytes {
+        if contents.iter().map(|content| content.len() as u64).sum::<u64>() > place.free_bytes {
             return Err("INSTALL_FAILED_INSUFFICIENT_STORAGE".to_owned());
         }
-        let apk = Apk::read(content).map_err(|bad| match bad {
-            BadApk::NotApk => {
-                format!("INSTALL_PARSE_FAILED_NOT_APK: Failed to parse {staged}: Failed to load asset path {staged}")
-            }
-            BadApk::BadManifest => format!("INSTALL_PARSE_FAILED_MANIFEST_MALFORMED: Failed parse of {staged}"),
-            BadApk::NoCertificates => format!(
-                "INSTALL_PARSE_FAILED_NO_CERTIFICATES: Failed to collect certificates from {staged}: \
-                 Attempt to get length of null array"
-            ),
-        })?;
-        if apk.min_sdk > sdk {
-            let min_sdk = apk.min_sdk;
+        let apks = contents.iter().map(|content| read(content, &staged)).collect::<Result<Vec<_>, _>>()?;
+        let (base, splits) = self.parts(apks, options)?;
+        if base.min_sdk > place.sdk {
+            let (min_sdk, sdk) = (base.min_sdk, place.sdk);
             return Err(format!(
                 "INSTALL_FAILED_OLDER_SDK: {staged}: Requires newer sdk version #{min_sdk} (current version is #{sdk})"
             ));
         }
-        let installed = self.by_name.get(&apk.package);
+        if base.test_only && !options.test_only {
+            return Err(
+                "INSTALL_FAILED_TEST_ONLY: Failed to install test-only apk. Did you forget to add -t?".to_owned()
+            );
+        }
+        let installed = self.by_name.get(&base.package);
         if let Some(installed) = installed {
-            check_replacement(installed, &apk, sdk, options)?;
+            check_replacement(installed, &base, place.sdk, options)?;
         }
         let app_id = installed.map_or(FIRST_APP_ID + self.by_name.len() as u32, |installed| installed.app_id);
-        let package = apk.package.clone();
-        let installed = Installed { apk, app_id, number };
+        let granted = installed.map(|installed| installed.granted.clone()).unwrap_or_default();
+        let package = base.package.clone();
+        let installed = Installed { apk: base, splits, app_id, number, granted };
         Ok(self.by_name.entry(package).insert_entry(installed).into_mut())
+    }
+
+    /// The base and the splits, which must fit each other.
+    fn parts(&self, apks: Vec<Apk>, options: &InstallOptions) -> Result<(Apk, BTreeMap<String, Apk>), String> {
+        let invalid = |why: String| format!("INSTALL_FAILED_INVALID_APK: {why}");
+        let inherited = options.inherit.as_ref().map(|package| {
+            self.by_name.get(package).ok_or_else(|| invalid(format!("Missing existing base package for {package}")))
+        });
+        let inherited = inherited.transpose()?;
+        let mut base = None;
+        let mut splits = inherited.map(|installed| installed.splits.clone()).unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        for apk in apks {
+            let name = apk.split.clone();
+            if !seen.insert(name.clone()) {
+                let name = name.as_deref().unwrap_or("null");
+                return Err(invalid(format!("Split {name} was defined multiple times")));
+            }
+            match name {
+                None => base = Some(apk),
+                Some(name) => drop(splits.insert(name, apk)),
+            }
+        }
+        let base = base.or_else(|| inherited.map(|installed| installed.apk.clone()));
+        let base = base.ok_or_else(|| invalid("Full install must include a base package".to_owned()))?;
+        for (name, split) in &splits {
+            let (code, wanted) = (split.version_code, base.version_code);
+            if split.package != base.package {
+                let (package, wanted) = (&split.package, &base.package);
+                return Err(invalid(format!("split_{name}.apk package {package} inconsistent with {wanted}")));
+            }
+            if code != wanted {
+                return Err(invalid(format!("split_{name}.apk version code {code} inconsistent with {wanted}")));
+            }
+            if split.signers != base.signers {
+                return Err(invalid(format!("split_{name}.apk signatures are inconsistent")));
+            }
+        }
+        Ok((base, splits))
     }
 
     /// Removes an app.
@@ -102,14 +181,59 @@ impl Packages {
             None => Err("DELETE_FAILED_INTERNAL_ERROR".to_owned()),
         }
     }
+
+    /// Opens an install session; `None` if there are too many.
+    pub(super) fn create_session(&mut self, options: InstallOptions) -> Option<u64> {
+        if self.sessions.len() >= SESSIONS_MAX {
+            return None;
+        }
+        self.last_session = self.last_session.max(FIRST_SESSION - 1) + 1;
+        self.sessions.insert(self.last_session, Session { options, apks: BTreeMap::new() });
+        Some(self.last_session)
+    }
+
+    pub(super) fn has_session(&self, session: u64) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// Adds an APK to a session, under a name.
+    pub(super) fn write_session(&mut self, session: u64, name: &str, apk: Bytes) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.apks.insert(name.to_owned(), apk);
+        }
+    }
+
+    /// Ends a session and gives what it gathered.
+    pub(super) fn take_session(&mut self, session: u64) -> Option<(Vec<Bytes>, InstallOptions)> {
+        let Session { options, apks } = self.sessions.remove(&session)?;
+        Some((apks.into_values().collect(), options))
+    }
+
+    /// Bytes that open sessions hold.
+    pub(super) fn staged_bytes(&self) -> u64 {
+        self.sessions.values().flat_map(|session| session.apks.values()).map(|apk| apk.len() as u64).sum()
+    }
+}
+
+fn read(content: &Bytes, staged: &str) -> Result<Apk, String> {
+    Apk::read(content).map_err(|bad| match bad {
+        BadApk::NotApk => {
+            format!("INSTALL_PARSE_FAILED_NOT_APK: Failed to parse {staged}: Failed to load asset path {staged}")
+        }
+        BadApk::BadManifest => format!("INSTALL_PARSE_FAILED_MANIFEST_MALFORMED: Failed parse of {staged}"),
+        BadApk::NoCertificates => format!(
+            "INSTALL_PARSE_FAILED_NO_CERTIFICATES: Failed to collect certificates from {staged}: \
+             Attempt to get length of null array"
+        ),
+    })
 }
 
 /// Android 9: `pm install` replaces by default.
 const SDK_WITH_IMPLIED_REPLACE: u32 = 28;
 
-fn check_replacement(installed: &Installed, apk: &Apk, sdk: u32, options: InstallOptions) -> Result<(), String> {
+fn check_replacement(installed: &Installed, apk: &Apk, sdk: u32, options: &InstallOptions) -> Result<(), String> {
     let package = &apk.package;
-    if sdk < SDK_WITH_IMPLIED_REPLACE && !options.replace {
+    if sdk < SDK_WITH_IMPLIED_REPLACE && !options.replace && options.inherit.is_none() {
         return Err(format!(
             "INSTALL_FAILED_ALREADY_EXISTS: Attempt to re-install {package} without first uninstalling."
         ));
@@ -120,8 +244,9 @@ fn check_replacement(installed: &Installed, apk: &Apk, sdk: u32, options: Instal
         ));
     }
     let (new, current) = (apk.version_code, installed.apk.version_code);
-    if new < current {
-        // `-d` would not help: these APKs are not debuggable.
+    // On a phone that was sold to a user `-d` helps only apps that can be debugged.
+    let may_go_down = options.downgrade && installed.apk.debuggable;
+    if new < current && !may_go_down {
         return Err(format!(
             "INSTALL_FAILED_VERSION_DOWNGRADE: Downgrade detected: Update version code {new} is older than current {current}"
         ));
@@ -130,64 +255,5 @@ fn check_replacement(installed: &Installed, apk: &Apk, sdk: u32, options: Instal
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn apk(name: &str) -> Bytes {
-        Bytes::from(std::fs::read(format!("{}/apks/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap())
-    }
-
-    fn install(packages: &mut Packages, name: &str) -> Result<u64, String> {
-        packages
-            .install(&apk(name), 34, u64::MAX, InstallOptions::default())
-            .map(|installed| installed.apk.version_code)
-    }
-
-    #[test]
-    fn an_upgrade_goes_and_a_downgrade_does_not() {
-        let mut packages = Packages::default();
-        assert_eq!(install(&mut packages, "agent-1.apk"), Ok(1));
-        let app_id = packages.get("org.example.agent").unwrap().app_id;
-        assert_eq!(install(&mut packages, "agent-3.apk"), Ok(3));
-        assert_eq!(install(&mut packages, "agent-3.apk"), Ok(3));
-        assert_eq!(packages.get("org.example.agent").unwrap().app_id, app_id);
-        assert_eq!(
-            install(&mut packages, "agent-2.apk").unwrap_err(),
-            "INSTALL_FAILED_VERSION_DOWNGRADE: Downgrade detected: Update version code 2 is older than current 3"
-        );
-        packages.uninstall("org.example.agent").unwrap();
-        assert_eq!(install(&mut packages, "agent-2.apk"), Ok(2));
-    }
-
-    #[test]
-    fn another_key_no_key_and_half_an_apk_are_refused() {
-        let mut packages = Packages::default();
-        install(&mut packages, "agent-1.apk").unwrap();
-        install(&mut packages, "other-package-1.apk").unwrap();
-        let why = |packages: &mut Packages, name| install(packages, name).unwrap_err();
-        assert_eq!(
-            why(&mut packages, "agent-2-other-key.apk"),
-            "INSTALL_FAILED_UPDATE_INCOMPATIBLE: Existing package org.example.agent signatures do not match newer version; \
-             ignoring!"
-        );
-        assert!(why(&mut packages, "agent-2-unsigned.apk").starts_with("INSTALL_PARSE_FAILED_NO_CERTIFICATES: "));
-        assert!(why(&mut packages, "agent-2-truncated.apk").starts_with("INSTALL_PARSE_FAILED_NOT_APK: "));
-        let names: Vec<_> = packages.iter().map(|installed| installed.apk.package.as_str()).collect();
-        assert_eq!(names, ["org.example.agent", "org.example.other"]);
-        assert_eq!(packages.get("org.example.agent").unwrap().apk.version_code, 1);
-    }
-
-    #[test]
-    fn the_phone_counts_too() {
-        let mut packages = Packages::default();
-        let content = apk("agent-1.apk");
-        let why = packages.install(&content, 23, u64::MAX, InstallOptions::default()).unwrap_err();
-        assert!(why.ends_with("Requires newer sdk version #24 (current version is #23)"), "{why}");
-        let why = packages.install(&content, 34, 100, InstallOptions::default()).unwrap_err();
-        assert_eq!(why, "INSTALL_FAILED_INSUFFICIENT_STORAGE");
-        packages.install(&content, 26, u64::MAX, InstallOptions::default()).unwrap();
-        let why = packages.install(&content, 26, u64::MAX, InstallOptions::default()).unwrap_err();
-        assert!(why.starts_with("INSTALL_FAILED_ALREADY_EXISTS"), "{why}");
-        packages.install(&content, 26, u64::MAX, InstallOptions { replace: true }).unwrap();
-    }
-}
+#[path = "packages_tests.rs"]
+mod tests;

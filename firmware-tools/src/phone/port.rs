@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::android::Android;
 use super::battery::Power;
-use super::faults::Line;
-use super::spec::{AdbGeneration, Auth};
+use super::line::Line;
+use super::spec::{AdbGeneration, Auth, PhoneSpec};
+use super::tunnels::Tunnels;
 use super::{Behind, named, seconds};
 
 /// Connections that wait to be accepted: a host opens one at a time.
@@ -39,6 +40,7 @@ struct Shared {
     android: Arc<Android>,
     profile: Profile,
     authorisation: Authorisation,
+    tunnels: Arc<Tunnels>,
     connections: AtomicUsize,
 }
 
@@ -48,16 +50,12 @@ struct Listening {
 }
 
 impl Port {
-    pub(super) fn new(android: Arc<Android>) -> io::Result<Self> {
+    pub(super) fn new(android: Arc<Android>, tunnels: Arc<Tunnels>) -> io::Result<Self> {
         let spec = &android.spec;
-        let profile = match spec.adb {
-            AdbGeneration::Old => Profile::old(android.product(), &spec.model),
-            AdbGeneration::Modern => Profile::modern(android.product(), &spec.model),
-            AdbGeneration::Windowed => Profile::modern(android.product(), &spec.model).with(Feature::DELAYED_ACK),
-        };
+        let profile = profile(spec, android.product());
         let address = Mutex::new(spec.listen);
         let authorisation = authorisation(&spec.auth)?;
-        let shared = Arc::new(Shared { android, profile, authorisation, connections: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared { android, profile, authorisation, tunnels, connections: AtomicUsize::new(0) });
         Ok(Self {
             shared,
             address,
@@ -139,7 +137,16 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn authorisation(auth: &Auth) -> io::Result<Authorisation> {
+/// What a phone tells of itself in CNXN.
+pub(super) fn profile(spec: &PhoneSpec, product: String) -> Profile {
+    match spec.adb {
+        AdbGeneration::Old => Profile::old(product, &spec.model),
+        AdbGeneration::Modern => Profile::modern(product, &spec.model),
+        AdbGeneration::Windowed => Profile::modern(product, &spec.model).with(Feature::DELAYED_ACK),
+    }
+}
+
+pub(super) fn authorisation(auth: &Auth) -> io::Result<Authorisation> {
     let keys = match auth {
         Auth::Off => return Ok(Authorisation::Off),
         Auth::Known(files) => {
@@ -204,12 +211,14 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let refuses = faults.borrow().refuses_auth;
     let authorisation =
         if refuses { Authorisation::Keys(KeyStore::new([], UnknownKey::Ignore)) } else { shared.authorisation.clone() };
-    let (line, garbled) = Line::new(stream);
-    let handset = Handset::new(Arc::new(Behind(Arc::clone(&shared.android))), shared.profile.clone(), authorisation);
+    let (line, handle) = Line::new(stream);
+    let behind = Behind { android: Arc::clone(&shared.android), tunnels: Arc::clone(&shared.tunnels) };
+    let handset = Handset::new(Arc::new(behind), shared.profile.clone(), authorisation);
     let mut session = pin!(handset.serve(line));
     loop {
         let now = faults.borrow_and_update().clone();
-        garbled.store(now.garbage, Ordering::Relaxed);
+        handle.spoil(now.spoils);
+        handle.end_after(now.unplugs_after_bytes);
         if now.refuses_auth != refuses {
             // As when its owner revokes all authorisations: the host has to ask anew.
             return;
@@ -220,6 +229,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                 if let Err(error) = ended {
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(phone = shared.android.spec.name, error, "an ADB connection broke off");
+                }
+                if handle.is_worn_out() {
+                    shared.android.pulled.notify_one();
                 }
                 return;
             }

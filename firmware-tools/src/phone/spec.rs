@@ -43,6 +43,9 @@ pub struct PhoneSpec {
     /// The network that it uses.
     #[serde(default)]
     pub network: Network,
+    /// Whether it is a build for developers: `adb root` works.
+    #[serde(default)]
+    pub debuggable: bool,
     /// Seconds that it is away when it restarts.
     #[serde(default = "default_away")]
     pub reboot_away_s: f64,
@@ -68,6 +71,7 @@ impl PhoneSpec {
             auth: Auth::default(),
             adb: AdbGeneration::default(),
             network: Network::default(),
+            debuggable: false,
             reboot_away_s: default_away(),
             boot_s: default_boot(),
         }

@@ -11,7 +11,7 @@ use tokio_util::codec::Decoder as _;
 use super::*;
 
 /// The host's end of a connection.
-struct Host {
+pub(super) struct Host {
     stream: TcpStream,
     codec: Codec,
     bytes: bytes::BytesMut,
@@ -19,7 +19,7 @@ struct Host {
 }
 
 impl Host {
-    async fn connect(phone: &VirtualPhone) -> io::Result<Self> {
+    pub(super) async fn connect(phone: &VirtualPhone) -> io::Result<Self> {
         let stream = TcpStream::connect(phone.address()).await?;
         let codec = Codec::new(1 << 20, Sums::Unchecked);
         let mut host = Self { stream, codec, bytes: bytes::BytesMut::new(), last_id: 0 };
@@ -28,18 +28,18 @@ impl Host {
     }
 
     /// Connected and past CNXN.
-    async fn online(phone: &VirtualPhone) -> Self {
+    pub(super) async fn online(phone: &VirtualPhone) -> Self {
         let mut host = Self::connect(phone).await.unwrap();
         assert_eq!(host.hear().await.unwrap().command, Command::CNXN);
         host
     }
 
-    async fn say(&mut self, message: Message) -> io::Result<()> {
+    pub(super) async fn say(&mut self, message: Message) -> io::Result<()> {
         let header: [u8; HEADER_BYTES] = message.header(Sums::Checked);
         self.stream.write_all_buf(&mut Buf::chain(&header[..], message.payload)).await
     }
 
-    async fn hear(&mut self) -> Result<Message, String> {
+    pub(super) async fn hear(&mut self) -> Result<Message, String> {
         loop {
             match self.codec.decode(&mut self.bytes) {
                 Ok(Some(message)) => return Ok(message),
@@ -54,8 +54,13 @@ impl Host {
         }
     }
 
+    /// From now on a wrong sum is an error.
+    pub(super) fn check_sums(&mut self) {
+        self.codec = Codec::new(1 << 20, Sums::Checked);
+    }
+
     /// What a service answers to `input`.
-    async fn ask(&mut self, service: &str, input: Bytes) -> Result<String, String> {
+    pub(super) async fn ask(&mut self, service: &str, input: Bytes) -> Result<String, String> {
         self.last_id += 1;
         let id = self.last_id;
         let open = Message::new(Command::OPEN, id, 0, service.as_bytes().to_vec());
@@ -82,17 +87,17 @@ impl Host {
         }
     }
 
-    async fn shell(&mut self, line: &str) -> String {
+    pub(super) async fn shell(&mut self, line: &str) -> String {
         self.ask(&format!("shell:{line}"), Bytes::new()).await.unwrap()
     }
 
-    async fn install(&mut self, name: &str) -> String {
+    pub(super) async fn install(&mut self, name: &str) -> String {
         let content = apk(name);
         self.ask(&format!("exec:cmd package 'install' '-S' '{}'", content.len()), content).await.unwrap()
     }
 }
 
-fn apk(name: &str) -> Bytes {
+pub(super) fn apk(name: &str) -> Bytes {
     Bytes::from(std::fs::read(path(name)).unwrap())
 }
 
@@ -100,7 +105,7 @@ fn path(name: &str) -> std::path::PathBuf {
     format!("{}/apks/{name}", env!("CARGO_MANIFEST_DIR")).into()
 }
 
-fn spec() -> PhoneSpec {
+pub(super) fn spec() -> PhoneSpec {
     PhoneSpec {
         imei: Some("353626072090389".to_owned()),
         reboot_away_s: 0.01,
@@ -266,4 +271,134 @@ async fn an_old_phone_has_no_cmd() {
     let mut host = Host::online(&phone).await;
     assert_eq!(host.shell("cmd package list packages").await, "/system/bin/sh: cmd: not found\n");
     assert_eq!(host.shell("pm list packages").await, "");
+}
+
+#[tokio::test]
+async fn an_app_of_several_apks_is_installed_by_a_session() {
+    let phone = VirtualPhone::start(spec()).unwrap();
+    let mut host = Host::online(&phone).await;
+    let created = host.shell("cmd package install-create -r -S 16558").await;
+    let session = created.split(['[', ']']).nth(1).unwrap().to_owned();
+    assert_eq!(created, format!("Success: created install session [{session}]\n"));
+    for name in ["agent-2.apk", "agent-2-split-en.apk"] {
+        let content = apk(name);
+        let service = format!("exec:cmd package install-write -S {} {session} {name} -", content.len());
+        let written = host.ask(&service, content.clone()).await.unwrap();
+        assert_eq!(written, format!("Success: streamed {} bytes\n", content.len()));
+    }
+    assert_eq!(host.shell(&format!("cmd package install-commit {session}")).await, "Success\n");
+    let paths = host.shell("pm path org.example.agent").await;
+    assert!(paths.lines().count() == 2 && paths.ends_with("/split_config.en.apk\n"), "{paths}");
+    let late = host.shell(&format!("cmd package install-commit {session}")).await;
+    assert!(late.contains("java.lang.SecurityException: Caller has no access to session"), "{late}");
+
+    let created = host.shell("pm install-create").await;
+    let session = created.split(['[', ']']).nth(1).unwrap();
+    assert_eq!(host.shell(&format!("pm install-abandon {session}")).await, "Success\n");
+    assert!(host.shell("pm install-write -S 5 9 base -").await.contains("SecurityException"));
+}
+
+#[tokio::test]
+async fn what_is_set_granted_and_started_is_seen() {
+    let phone = VirtualPhone::start(PhoneSpec { packages: vec![path("agent-1.apk")], ..spec() }).unwrap();
+    let mut host = Host::online(&phone).await;
+    assert_eq!(host.shell("settings put global x 7; settings get global x").await, "7\n");
+    assert_eq!(host.shell("settings delete global x; settings get global x").await, "Deleted 1 rows\nnull\n");
+    assert_eq!(host.shell("setprop debug.x 1; getprop debug.x").await, "1\n");
+    assert!(host.shell("setprop ro.x 1").await.starts_with("Failed to set property"));
+    assert_eq!(host.shell("pm grant org.example.agent android.permission.CAMERA").await, "");
+    let dump = host.shell("dumpsys package org.example.agent").await;
+    assert!(dump.contains("android.permission.CAMERA: granted=true"), "{dump}");
+    assert!(host.shell("pm grant nobody x").await.contains("Unknown package: nobody"));
+    assert_eq!(
+        host.shell("am start -n org.example.agent/.Main").await,
+        "Starting: Intent { cmp=org.example.agent/.Main }\n"
+    );
+    assert!(host.shell("am start -n nobody/.Main").await.contains("does not exist"));
+    assert_eq!(host.shell("mkdir /sdcard/a; ls /sdcard; rm -rf /sdcard/a; ls /sdcard").await, "a\n");
+    assert!(host.shell("df /data").await.contains(" /data\n"));
+    assert_eq!(host.shell("false; exit 3; echo never").await, "");
+}
+
+#[tokio::test]
+async fn the_log_goes_on_and_the_screen_is_a_picture() {
+    let phone = VirtualPhone::start(spec()).unwrap();
+    let mut host = Host::online(&phone).await;
+    let dumped = host.shell("logcat -d").await;
+    assert!(
+        dumped.starts_with("--------- beginning of main\n01-01 00:00:00.000  1000  1042 I ActivityManager: "),
+        "{dumped}"
+    );
+    host.say(Message::new(Command::OPEN, 77, 0, "shell:logcat")).await.unwrap();
+    let mut lines = 0;
+    let mut local = 0;
+    while lines < 3 {
+        let message = host.hear().await.unwrap();
+        if message.command == Command::OKAY {
+            local = message.arg0;
+        }
+        if message.command == Command::WRTE {
+            lines += message.payload.iter().filter(|&&byte| byte == b'\n').count();
+            host.say(Message::new(Command::OKAY, 77, message.arg0, "")).await.unwrap();
+        }
+    }
+    host.say(Message::new(Command::CLSE, 77, local, "")).await.unwrap();
+    while host.hear().await.unwrap().command != Command::CLSE {}
+
+    host.say(Message::new(Command::OPEN, 78, 0, "exec:screencap -p")).await.unwrap();
+    host.hear().await.unwrap();
+    let picture = host.hear().await.unwrap().payload;
+    assert!(picture.starts_with(b"\x89PNG\r\n\x1a\n"));
+}
+
+#[tokio::test]
+async fn a_tunnel_comes_out_at_the_host_and_stands_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let tunnels = Arc::new(Tunnels::written_to(folder.path().join("tunnels")));
+    let phone = VirtualPhone::start_among(spec(), tunnels).unwrap();
+    let mut host = Host::online(&phone).await;
+    assert_eq!(host.ask("reverse:forward:tcp:8765;tcp:7100", Bytes::new()).await.unwrap(), "OKAY00048765");
+    assert_eq!(host.ask("reverse:list-forward", Bytes::new()).await.unwrap(), "0019host-1 tcp:8765 tcp:7100\n");
+    let tunnel = phone.state().tunnels["tcp:8765"].clone();
+    assert_eq!((tunnel.local.port(), tunnel.remote.as_str()), (8765, "tcp:7100"));
+    let text = std::fs::read_to_string(folder.path().join("tunnels")).unwrap();
+    assert_eq!(text, format!("A1 {} tcp:7100\n", tunnel.local));
+
+    let mut app = TcpStream::connect(tunnel.local).await.unwrap();
+    let open = loop {
+        let message = host.hear().await.unwrap();
+        if message.command == Command::OPEN {
+            break message;
+        }
+    };
+    assert_eq!(open.payload, "tcp:7100\0");
+    host.say(Message::new(Command::OKAY, 500, open.arg0, "")).await.unwrap();
+    host.say(Message::new(Command::WRTE, 500, open.arg0, "to the app")).await.unwrap();
+    app.write_all(b"to the host").await.unwrap();
+    let mut heard = [0; 10];
+    app.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"to the app");
+    let data = loop {
+        let message = host.hear().await.unwrap();
+        if message.command == Command::WRTE {
+            break message.payload;
+        }
+    };
+    assert_eq!(data, "to the host");
+
+    phone.unplug().await;
+    assert!(phone.state().tunnels.is_empty(), "a tunnel lives as long as its connection");
+    assert_eq!(std::fs::read_to_string(folder.path().join("tunnels")).unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_build_for_developers_gives_root() {
+    let phone = VirtualPhone::start(PhoneSpec { debuggable: true, ..spec() }).unwrap();
+    let mut host = Host::online(&phone).await;
+    assert_eq!(host.ask("root:", Bytes::new()).await.unwrap(), "restarting adbd as root\n");
+    assert!(host.hear().await.is_err(), "adbd starts again");
+    let mut host = Host::online(&phone).await;
+    assert!(host.shell("id").await.starts_with("uid=0(root)"));
+    assert_eq!(host.ask("root:", Bytes::new()).await.unwrap(), "adbd is already running as root\n");
+    assert_eq!(host.ask("unroot:", Bytes::new()).await.unwrap(), "restarting adbd as non root\n");
 }

@@ -28,6 +28,8 @@ pub(super) enum Redirection {
     DropStderr,
     /// `2>&1`
     StderrToStdout,
+    /// `>&2`
+    StdoutToStderr,
 }
 
 /// Whether a command runs, given how the one before it ended.
@@ -119,6 +121,7 @@ fn redirection(
         (None | Some("1"), '>', "/dev/null") => Ok(Redirection::DropStdout),
         (Some("2"), '>', "/dev/null") => Ok(Redirection::DropStderr),
         (Some("2"), '>', "&1") => Ok(Redirection::StderrToStdout),
+        (None | Some("1"), '>', "&2") => Ok(Redirection::StdoutToStderr),
         _ => Err(BadLine::Unsupported(sign)),
     }
 }
@@ -188,6 +191,7 @@ mod tests {
                 ("foo bar".to_owned(), vec![Redirection::StderrToStdout]),
             ]
         );
+        assert_eq!(split("echo a >&2").unwrap()[0].redirections, [Redirection::StdoutToStderr]);
         assert_eq!(split("echo a > /sdcard/b"), Err(BadLine::Unsupported('>')));
         assert_eq!(split("echo 3>/dev/null"), Err(BadLine::Unsupported('>')));
     }

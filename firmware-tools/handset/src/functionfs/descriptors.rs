@@ -1,0 +1,117 @@
+//! What a function tells the kernel of itself, and what the kernel tells it: linux/usb/functionfs.h, USB 2.0 chapter 9.
+
+use bytes::BufMut as _;
+
+/// Bytes of an event at ep0: a setup packet, a type, padding.
+pub(super) const EVENT_BYTES: usize = 12;
+
+const DESCRIPTORS_MAGIC_V2: u32 = 3;
+const STRINGS_MAGIC: u32 = 2;
+const HAS_FULL_HIGH_SUPER: u32 = 1 | 2 | 4;
+const ENGLISH: u16 = 0x0409;
+
+/// ADB: vendor specific, Android's subclass, its protocol 1; the first string; two endpoints.
+const INTERFACE: [u8; 9] = [9, 4, 0, 0, 2, 0xff, 0x42, 0x01, 1];
+const FROM_HOST: u8 = 0x01;
+const TO_HOST: u8 = 0x82;
+/// A bulk endpoint of SuperSpeed: one packet a burst.
+const COMPANION: [u8; 6] = [6, 0x30, 0, 0, 0, 0];
+
+/// The descriptors for full, high and super speed.
+pub(super) fn descriptors() -> Vec<u8> {
+    let mut body = Vec::new();
+    for (packet_bytes, companion) in [(64_u16, &[][..]), (512, &[]), (1024, &COMPANION)] {
+        body.put_slice(&INTERFACE);
+        for address in [FROM_HOST, TO_HOST] {
+            body.put_slice(&[7, 5, address, 2]);
+            body.put_u16_le(packet_bytes);
+            body.put_u8(0);
+            body.put_slice(companion);
+        }
+    }
+    let counts = [3_u32, 3, 5];
+    let head_bytes = 12 + 4 * counts.len();
+    let mut all = Vec::new();
+    for field in [DESCRIPTORS_MAGIC_V2, (head_bytes + body.len()) as u32, HAS_FULL_HIGH_SUPER] {
+        all.put_u32_le(field);
+    }
+    counts.iter().for_each(|&count| all.put_u32_le(count));
+    all.put_slice(&body);
+    all
+}
+
+/// The one string: the interface's name.
+pub(super) fn strings() -> Vec<u8> {
+    const NAME: &[u8] = b"ADB Interface\0";
+    let mut all = Vec::new();
+    for field in [STRINGS_MAGIC, (16 + 2 + NAME.len()) as u32, 1, 1] {
+        all.put_u32_le(field);
+    }
+    all.put_u16_le(ENGLISH);
+    all.put_slice(NAME);
+    all
+}
+
+/// A request of the host to the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Setup {
+    /// It wants data.
+    ToHost,
+    /// It sends so many bytes.
+    FromHost { bytes: u16 },
+}
+
+/// The request in an event, if it is one.
+pub(super) fn setup(event: &[u8; EVENT_BYTES]) -> Option<Setup> {
+    const SETUP: u8 = 4;
+    const TO_HOST_BIT: u8 = 0x80;
+    let [request_type, .., low, high, kind, _, _, _] = *event;
+    match (kind, request_type & TO_HOST_BIT) {
+        (SETUP, 0) => Some(Setup::FromHost { bytes: u16::from_le_bytes([low, high]) }),
+        (SETUP, _) => Some(Setup::ToHost),
+        _ => None,
+    }
+}
+
+/// What an event is called.
+pub(super) fn event_name(event: &[u8; EVENT_BYTES]) -> &'static str {
+    const NAMES: [&str; 7] = ["bind", "unbind", "enable", "disable", "setup", "suspend", "resume"];
+    NAMES.get(usize::from(event[8])).copied().unwrap_or("unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptors_have_these_bytes() {
+        let all = descriptors();
+        assert_eq!(all.len(), 24 + 23 + 23 + 35);
+        assert_eq!(&all[..12], [3, 0, 0, 0, 105, 0, 0, 0, 7, 0, 0, 0]);
+        assert_eq!(&all[12..24], [3, 0, 0, 0, 3, 0, 0, 0, 5, 0, 0, 0]);
+        let full = [9, 4, 0, 0, 2, 0xff, 0x42, 1, 1, 7, 5, 0x01, 2, 64, 0, 0, 7, 5, 0x82, 2, 64, 0, 0];
+        assert_eq!(&all[24..47], full);
+        assert_eq!(
+            &all[70..],
+            [
+                9, 4, 0, 0, 2, 0xff, 0x42, 1, 1, 7, 5, 0x01, 2, 0, 4, 0, 6, 0x30, 0, 0, 0, 0, 7, 5, 0x82, 2, 0, 4, 0,
+                6, 0x30, 0, 0, 0, 0
+            ]
+        );
+    }
+
+    #[test]
+    fn the_strings_have_these_bytes() {
+        let expected = b"\x02\0\0\0\x20\0\0\0\x01\0\0\0\x01\0\0\0\x09\x04ADB Interface\0";
+        assert_eq!(strings(), expected);
+    }
+
+    #[test]
+    fn a_request_is_told_from_other_events() {
+        assert_eq!(setup(&[0x81, 6, 0, 0, 0, 0, 7, 1, 4, 0, 0, 0]), Some(Setup::ToHost));
+        assert_eq!(setup(&[0x01, 6, 0, 0, 0, 0, 7, 1, 4, 0, 0, 0]), Some(Setup::FromHost { bytes: 263 }));
+        assert_eq!(setup(&[0; 12]), None);
+        assert_eq!(event_name(&[0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]), "enable");
+        assert_eq!(event_name(&[0, 0, 0, 0, 0, 0, 0, 0, 200, 0, 0, 0]), "unknown");
+    }
+}

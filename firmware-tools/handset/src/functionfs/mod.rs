@@ -1,0 +1,222 @@
+//! A handset on a real USB bus, by the kernel's FunctionFS: as adbd serves it on a phone.
+//!
+//! ```text
+//!   ep0 ◀── descriptors, strings            a thread for each endpoint:
+//!   ep0 ──▶ ENABLE, DISABLE, SETUP          events, reader, writer
+//!   ep1 ──▶ transfers ──▶ Framer ──▶ Source ──▶ session
+//!   ep2 ◀── transfers ◀── header, payload ◀── Sink
+//! ```
+//!
+//! The folder is a mounted instance of FunctionFS whose function stands in a configuration of a gadget; the gadget can be bound to
+//! a device controller once [`FunctionFs::open`] has returned.
+//!
+//! Invariant: a session never sees a byte, and a host never gets one, of the session before.
+
+mod descriptors;
+mod framer;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::device::Device;
+use crate::link::{Sink, Source};
+use crate::session::Handset;
+use crate::wire::{Message, Sums, Terms, WireError};
+use framer::{Framed, Framer};
+
+pub(crate) use framer::exercise;
+
+/// Bytes of one transfer at most: what one read or write hands to the kernel.
+const TRANSFER_BYTES_MAX: usize = 256 * 1024;
+
+/// Messages that wait between a thread and the session.
+const WAITING_MESSAGES_MAX: usize = 4;
+
+/// What the reader's thread has to tell.
+enum Incoming {
+    Message(Message),
+    /// What came is no ADB, or the bus failed.
+    Failed(WireError),
+    /// The host is gone: unplugged, or the bus was reset.
+    Gone,
+}
+
+/// An ADB function that a host can find.
+pub struct FunctionFs {
+    incoming: mpsc::Receiver<Incoming>,
+    outgoing: mpsc::Sender<(u64, Message, Sums)>,
+    shared: Arc<Shared>,
+}
+
+/// What the threads and the session share.
+struct Shared {
+    terms: Mutex<Terms>,
+    /// The session whose messages may go out.
+    session: AtomicU64,
+    /// The last session that could not be written to.
+    lost: AtomicU64,
+}
+
+impl Shared {
+    fn terms(&self) -> Terms {
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FunctionFs {
+    /// Describes the function in `folder` and begins to serve its endpoints.
+    ///
+    /// # Errors
+    /// There is no FunctionFS, or somebody serves it already.
+    pub fn open(folder: &Path, terms: Terms) -> io::Result<Self> {
+        let endpoint = |name: &str| OpenOptions::new().read(true).write(true).open(folder.join(name));
+        let mut control = endpoint("ep0")?;
+        control.write_all(&descriptors::descriptors())?;
+        control.write_all(&descriptors::strings())?;
+        // They are there once the descriptors are.
+        let (from_host, to_host) = (endpoint("ep1")?, endpoint("ep2")?);
+        let (tell, incoming) = mpsc::channel(WAITING_MESSAGES_MAX);
+        let (outgoing, to_send) = mpsc::channel(WAITING_MESSAGES_MAX);
+        let shared = Arc::new(Shared { terms: Mutex::new(terms), session: AtomicU64::new(0), lost: AtomicU64::new(0) });
+        let thread = |name: &str| std::thread::Builder::new().name(format!("functionfs-{name}"));
+        let (for_reader, for_writer) = (Arc::clone(&shared), Arc::clone(&shared));
+        thread("events").spawn(move || answer_events(control))?;
+        thread("reader").spawn(move || read_all(&from_host, &tell, &for_reader))?;
+        thread("writer").spawn(move || write_all(&to_host, to_send, &for_writer))?;
+        Ok(Self { incoming, outgoing, shared })
+    }
+
+    /// Serves one host after the other, until the function is taken away.
+    pub async fn serve<D: Device>(&mut self, handset: &Handset<D>) {
+        loop {
+            let session = self.shared.session.fetch_add(1, Ordering::SeqCst) + 1;
+            *self.shared.terms.lock().unwrap_or_else(PoisonError::into_inner) = handset.terms();
+            let mut over = false;
+            let source = UsbSource { incoming: &mut self.incoming, shared: &self.shared, over: &mut over };
+            let sink = UsbSink { outgoing: self.outgoing.clone(), session, shared: Arc::clone(&self.shared) };
+            if let Err(error) = handset.serve_messages(source, sink).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "an ADB connection over USB broke off");
+            }
+            if over {
+                return;
+            }
+        }
+    }
+}
+
+/// Messages that come over USB.
+struct UsbSource<'a> {
+    incoming: &'a mut mpsc::Receiver<Incoming>,
+    shared: &'a Shared,
+    /// Set when no host can ever come again.
+    over: &'a mut bool,
+}
+
+impl Source for UsbSource<'_> {
+    async fn next(&mut self) -> Option<Result<Message, WireError>> {
+        match self.incoming.recv().await {
+            Some(Incoming::Message(message)) => Some(Ok(message)),
+            Some(Incoming::Failed(error)) => Some(Err(error)),
+            Some(Incoming::Gone) => None,
+            None => {
+                *self.over = true;
+                None
+            }
+        }
+    }
+
+    fn agree(&mut self, terms: Terms) {
+        *self.shared.terms.lock().unwrap_or_else(PoisonError::into_inner) = terms;
+    }
+}
+
+/// Messages that go over USB.
+struct UsbSink {
+    outgoing: mpsc::Sender<(u64, Message, Sums)>,
+    session: u64,
+    shared: Arc<Shared>,
+}
+
+impl Sink for UsbSink {
+    async fn send(&mut self, message: Message, sums: Sums) -> io::Result<()> {
+        if self.shared.lost.load(Ordering::SeqCst) == self.session {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        self.outgoing.send((self.session, message, sums)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Reads messages until the function is taken away.
+fn read_all(endpoint: &File, tell: &mpsc::Sender<Incoming>, shared: &Shared) {
+    let mut framer = Framer::default();
+    loop {
+        let told = match (&*endpoint).read(framer.room(TRANSFER_BYTES_MAX)) {
+            Ok(bytes) => match framer.filled(bytes, shared.terms()) {
+                Ok(Framed::Message(message)) => Incoming::Message(message),
+                Ok(Framed::More) => continue,
+                Err(error) => Incoming::Failed(error),
+            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if is_over(&error) => return,
+            Err(error) => {
+                tracing::debug!(%error, "the host is gone");
+                framer = Framer::default();
+                Incoming::Gone
+            }
+        };
+        if tell.blocking_send(told).is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes the messages of the session that is on, until there is no phone any more.
+fn write_all(endpoint: &File, mut messages: mpsc::Receiver<(u64, Message, Sums)>, shared: &Shared) {
+    while let Some((session, message, sums)) = messages.blocking_recv() {
+        if session != shared.session.load(Ordering::SeqCst) || session == shared.lost.load(Ordering::SeqCst) {
+            continue;
+        }
+        let header = message.header(sums);
+        let transfers = std::iter::once(&header[..]).chain(message.payload.chunks(TRANSFER_BYTES_MAX));
+        for transfer in transfers {
+            if let Err(error) = (&*endpoint).write_all(transfer) {
+                tracing::debug!(%error, "the host takes nothing any more");
+                shared.lost.store(session, Ordering::SeqCst);
+                break;
+            }
+        }
+    }
+}
+
+/// Whether no host can come any more: the instance is not mounted, or its gadget is gone (ENODEV).
+fn is_over(error: &io::Error) -> bool {
+    const ENODEV: i32 = 19;
+    error.raw_os_error() == Some(ENODEV)
+}
+
+/// Takes what the kernel tells at ep0, and answers requests to the interface, of which ADB has none, as adbd does: by nothing.
+fn answer_events(mut control: File) {
+    let mut event = [0; descriptors::EVENT_BYTES];
+    loop {
+        match control.read(&mut event) {
+            Ok(descriptors::EVENT_BYTES) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(_) | Err(_) => return,
+        }
+        tracing::debug!(event = descriptors::event_name(&event), "the bus");
+        let answered = match descriptors::setup(&event) {
+            None => continue,
+            Some(descriptors::Setup::ToHost) => control.write(&[]),
+            Some(descriptors::Setup::FromHost { bytes }) => control.read(&mut vec![0; usize::from(bytes)]),
+        };
+        if let Err(error) = answered {
+            tracing::debug!(%error, "a request to the interface could not be answered");
+        }
+    }
+}

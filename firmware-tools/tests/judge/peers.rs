@@ -1,0 +1,69 @@
+//! Google's adbd and a virtual phone, side by side on a loopback interface that nobody else has.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use firmware_tools::phone::{AdbGeneration, PhoneSpec, VirtualPhone};
+use nix::sched::{CloneFlags, unshare};
+
+/// An adbd, killed when dropped, with all that it started.
+struct Adbd(Child);
+
+impl Drop for Adbd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs `judge` with both addresses, on a thread in a network namespace of its own.
+pub(crate) fn with_both<T: Send>(judge: impl AsyncFnOnce(SocketAddr, SocketAddr) -> T + Send) -> T {
+    // Fetching needs the machine's own network.
+    let adbd = fetched();
+    std::thread::scope(|scope| {
+        let judged = scope.spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace can be made: run as root");
+            let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip is installed");
+            assert!(up.success(), "the loopback interface is up");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5555));
+                let _adbd = start(&adbd, address);
+                let phone =
+                    VirtualPhone::start(PhoneSpec { adb: AdbGeneration::Windowed, ..PhoneSpec::new("P1", "S1") });
+                let phone = phone.unwrap();
+                tokio::time::timeout(Duration::from_secs(20), listening(address)).await.expect("adbd listens");
+                judge(address, phone.address()).await
+            })
+        });
+        match judged.join() {
+            Ok(judged) => judged,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The command that starts Google's adbd.
+fn fetched() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("fetch-adbd.sh");
+    let output = Command::new(&script).output().expect("the script can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().into()
+}
+
+fn start(adbd: &Path, address: SocketAddr) -> Adbd {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge/adbd.sh");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child"]).arg(script).arg(adbd);
+    command.env("ADBD_PORT", address.port().to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Adbd(command.spawn().expect("unshare is installed"))
+}
+
+async fn listening(address: SocketAddr) {
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
