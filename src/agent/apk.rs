@@ -13,7 +13,7 @@ use super::fit::Requirements;
 use super::manifest::{self, Manifest};
 use super::signature::{self, SignatureError};
 use super::signing_block::{BlockError, SDK_MAX};
-use super::{CheckedApk, StoredApk};
+use super::{Build, CheckedApk, StoredApk};
 use crate::rack::ids::{PackageName, VersionCode};
 
 /// What an APK must be.
@@ -178,6 +178,13 @@ fn judge(path: &Path, apk: &File, expected: &Expectation) -> Result<CheckedApk, 
         return Err(ApkRefusal::OtherKey { file: file(), seen: seen.to_owned() });
     }
     agree(path, &manifest, expected)?;
+    if manifest.build == Build::Debuggable {
+        let package = &manifest.package;
+        tracing::warn!(
+            "{package} in {} is a debuggable build: who has ADB on a phone can act as the app",
+            path.display()
+        );
+    }
     Ok(CheckedApk {
         path: file(),
         package: manifest.package,

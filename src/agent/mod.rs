@@ -28,6 +28,8 @@ pub mod fit;
 mod fit_tests;
 pub mod lineage;
 pub mod manifest;
+#[cfg(test)]
+mod manifest_tests;
 mod reader;
 #[cfg(feature = "daemon")]
 pub mod signature;

@@ -311,7 +311,7 @@ impl Actor {
             package: fetch.package,
             signers: self.signers.clone(),
             version_code: Some(fetch.version_code),
-            version_name: None,
+            version_name: Some(fetch.version_name).filter(|name| !name.is_empty()),
             installed: None,
         };
         let (fetcher, rollout) = (self.fetcher.clone(), fetch.rollout);

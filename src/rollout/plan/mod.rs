@@ -109,6 +109,8 @@ pub struct Fetch {
     pub package: PackageName,
     /// The version that it must be.
     pub version_code: VersionCode,
+    /// The name that it must give to its version; empty where none was announced.
+    pub version_name: String,
     /// SHA-256 of the file that was checked before, in lower-case hex: it may still be here.
     pub sha256: Option<String>,
 }

@@ -152,6 +152,7 @@ impl Rollouts {
                     source: rollout.record.source.clone(),
                     package: rollout.record.package.clone(),
                     version_code: rollout.record.version_code,
+                    version_name: rollout.record.version_name.clone(),
                     sha256: rollout.record.sha256.clone(),
                 }));
             }
