@@ -4,6 +4,7 @@ mod central;
 mod ctl;
 mod demo;
 mod demo_check;
+mod handset;
 mod rack;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ enum Command {
     Rack(rack::Args),
     Ctl(ctl::Args),
     Central(central::Args),
+    Handset(handset::Args),
     Demo(demo::Args),
     DemoCheck(demo_check::Args),
 }
@@ -41,6 +43,7 @@ impl Cli {
                 Command::Rack(args) => args.run().await,
                 Command::Ctl(args) => args.run().await,
                 Command::Central(args) => args.run().await,
+                Command::Handset(args) => args.run().await,
                 Command::Demo(args) => args.run().await,
                 Command::DemoCheck(args) => args.run().await,
             }

@@ -29,6 +29,7 @@ mod spec;
 mod tests;
 mod tools;
 mod tunnels;
+mod usb;
 mod words;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ pub use android::Tap;
 pub use faults::{BadFault, Fault};
 pub use spec::{AdbGeneration, Auth, Network, PhoneSpec};
 pub use tunnels::{Tunnel, Tunnels};
+pub use usb::{Gadget, serve as serve_on_usb};
 
 /// A phone on a TCP port of this host. It is gone when this is dropped.
 pub struct VirtualPhone {

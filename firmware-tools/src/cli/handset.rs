@@ -1,0 +1,59 @@
+//! `rackbench handset`: one virtual phone on a USB bus until Ctrl-C.
+
+use std::path::PathBuf;
+
+use miette::{IntoDiagnostic as _, Result};
+
+use super::{interrupted, log_to_stderr};
+use crate::phone::{AdbGeneration, Fault, Gadget, PhoneSpec, serve_on_usb};
+
+/// Put one virtual phone on a USB bus, by the kernel's FunctionFS
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The mounted FunctionFS of its function
+    #[arg(long, value_name = "DIR")]
+    functionfs: PathBuf,
+    /// ro.serialno
+    #[arg(long)]
+    serial: String,
+    /// Its IMEI; it has no modem without
+    #[arg(long)]
+    imei: Option<String>,
+    /// ro.product.model
+    #[arg(long, default_value = "Pixel 6a")]
+    model: String,
+    /// ro.build.version.sdk
+    #[arg(long, default_value_t = 34)]
+    sdk: u32,
+    /// APKs that are installed on it
+    #[arg(long = "package", value_name = "APK")]
+    packages: Vec<PathBuf>,
+    /// What is wrong with it from the start, such as slow-disk:512; not what spoils a line
+    #[arg(long = "fault")]
+    faults: Vec<Fault>,
+    /// Its gadget's folder in configfs: with it the phone plugs itself in, and leaves the bus to restart
+    #[arg(long, requires = "udc", value_name = "DIR")]
+    gadget: Option<PathBuf>,
+    /// The device controller for its gadget, such as dummy_udc.0
+    #[arg(long, requires = "gadget")]
+    udc: Option<String>,
+}
+
+impl Args {
+    pub(super) async fn run(self) -> Result<()> {
+        log_to_stderr("info");
+        let spec = PhoneSpec {
+            imei: self.imei,
+            model: self.model,
+            sdk: self.sdk,
+            packages: self.packages,
+            adb: AdbGeneration::Windowed,
+            ..PhoneSpec::new(self.serial.clone(), self.serial)
+        };
+        let gadget = self.gadget.zip(self.udc).map(|(folder, controller)| Gadget { folder, controller });
+        tokio::select! {
+            served = serve_on_usb(spec, &self.functionfs, gadget, &self.faults) => served.into_diagnostic(),
+            asked = interrupted() => asked,
+        }
+    }
+}
