@@ -278,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_and_a_stream_give_the_same_batches_each_of_them_full() {
         let bytes: Vec<u8> = (0..700_000_u32).map(|n| (n / 3) as u8).collect();
-        for (layout, expected) in [(Layout::Plain, 700_006), (Layout::Data, 700_006 + 12 * HEAD_LEN)] {
+        for (layout, expected) in [(Layout::Plain, 700_006), (Layout::Data, 700_006 + 14 * HEAD_LEN)] {
             let again = if matches!(layout, Layout::Plain) { Layout::Plain } else { Layout::Data };
             let (from_file, total) = all(file(&bytes).into(), layout, 200_000, b"prefix").await;
             assert_eq!((total, from_file.concat().len()), (bytes.len(), expected));
