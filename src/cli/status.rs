@@ -36,8 +36,10 @@ fn screen(rack: &Snapshot, paper: &Paper) -> String {
     line("host", &rack.host.as_ref().map_or_else(|| "not measured yet".to_owned(), host));
     line("mqtt", &mqtt(rack, paper));
     for alert in &rack.alerts {
-        let place = alert.slot.as_ref().map_or_else(|| alert.phone.to_string(), ToString::to_string);
-        let told = format!("{place}, {}: {}; {}", paper.ago_or_dash(Some(alert.at)), alert.what, alert.help);
+        let place =
+            alert.slot.as_ref().map(ToString::to_string).or_else(|| alert.phone.as_ref().map(ToString::to_string));
+        let place = place.map(|place| format!("{place}, ")).unwrap_or_default();
+        let told = format!("{place}{}: {}; {}", paper.ago_or_dash(Some(alert.at)), alert.what, alert.help);
         line("alert", &paper.paint(Tone::Bad, &told));
     }
     for hub in &rack.hubs {

@@ -135,6 +135,8 @@ fn tell(change: &Change) {
             LineState::Closed | LineState::Registered => info!("line of {phone}: {}: {why}", state.as_str()),
         },
         Change::Alert { phone, what } => warn!("alert: line of {phone}: {what}"),
+        Change::Incident { number, what } => warn!("incident {number} of {what}; they wait for each other"),
+        Change::IncidentOver { number, what } => info!("incident {number} is over: {what}"),
         Change::Rollout { rollout, state, why } => match state {
             RolloutState::Paused | RolloutState::Aborted => warn!("rollout {rollout}: {}: {why}", state.as_str()),
             _ => info!("rollout {rollout}: {}: {why}", state.as_str()),

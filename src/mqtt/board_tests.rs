@@ -214,7 +214,7 @@ fn rack() -> Snapshot {
         alerts: vec![AlertView {
             code: "line.forced_offline".to_owned(),
             at: UnixMillis(1_763_999_990_000),
-            phone: PhoneId::new("R58M1234"),
+            phone: Some(PhoneId::new("R58M1234")),
             slot: Some(SlotName::new("A1")),
             what: "the central server gave the credential to another".to_owned(),
             help: "ask there who took it".to_owned(),

@@ -132,7 +132,7 @@ struct Alerts<'a> {
 struct Alert<'a> {
     at: UnixMillis,
     code: &'a str,
-    phone: &'a PhoneId,
+    phone: Option<&'a PhoneId>,
     slot: Option<&'a SlotName>,
     what: String,
 }
@@ -142,7 +142,7 @@ fn alerts(alerts: &[AlertView]) -> Alerts<'_> {
     let newest = alerts.first().map(|alert| Alert {
         at: alert.at,
         code: &alert.code,
-        phone: &alert.phone,
+        phone: alert.phone.as_ref(),
         slot: alert.slot.as_ref(),
         what: shortened(&alert.what),
     });

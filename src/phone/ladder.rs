@@ -79,6 +79,12 @@ impl Step {
         }
     }
 
+    /// Whether it does more to the phone than opening it.
+    #[must_use]
+    pub const fn is_harsh(self) -> bool {
+        matches!(self, Self::ResetUsb | Self::Reboot | Self::CyclePower)
+    }
+
     /// The rung that this step belongs to.
     #[must_use]
     pub const fn rung(self) -> Rung {
@@ -111,6 +117,11 @@ impl Ladder {
     /// The phone was ready again: forgiven once it has stood for a while.
     pub fn succeeded(&mut self) {
         self.stood_since_failure = true;
+    }
+
+    /// The last failure was not the phone's own: its try is given back.
+    pub fn spare_last(&mut self) {
+        self.tries = self.tries.saturating_sub(1);
     }
 
     /// The step after a failure at `now`, and when to take it; `None` at the end of the ladder.

@@ -107,6 +107,20 @@ pub enum Happening {
         /// Why.
         why: String,
     },
+    /// It failed together with others that hang on the same hub or controller, and waits for them.
+    Incident {
+        /// The incident's number.
+        number: u64,
+        /// What they all hang on.
+        ancestor: String,
+    },
+    /// The incident is over.
+    IncidentOver {
+        /// The incident's number.
+        number: u64,
+        /// How it ended.
+        why: String,
+    },
     /// It sits in another place.
     Moved {
         /// The slot or endpoint before.
@@ -125,7 +139,9 @@ impl Happening {
             | Self::Silent { why }
             | Self::RungRefused { why }
             | Self::InstallFailed { why, .. }
+            | Self::IncidentOver { why, .. }
             | Self::Line { why, .. } => vec![why],
+            Self::Incident { ancestor, .. } => vec![ancestor],
             Self::Opened { model } => model.iter_mut().collect(),
             Self::Installed { version } => vec![version],
             Self::Moved { from, to } => vec![from, to],
@@ -162,6 +178,10 @@ impl fmt::Display for Happening {
             Self::Installed { version } => write!(f, "version {version} is installed"),
             Self::InstallFailed { why, .. } => write!(f, "the install failed: {why}"),
             Self::Line { state, why } => write!(f, "line {}: {why}", state.as_str()),
+            Self::Incident { number, ancestor } => {
+                write!(f, "incident {number} of {ancestor}: it waits for the phones that failed with it")
+            }
+            Self::IncidentOver { number, why } => write!(f, "incident {number} is over: {why}"),
             Self::Moved { from, to } => write!(f, "moved from {from} to {to}"),
         }
     }

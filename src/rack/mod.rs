@@ -20,9 +20,11 @@ pub mod event;
 mod hubs;
 mod identity;
 pub mod ids;
+mod incident;
 mod line;
 mod place;
 pub mod request;
+mod restraint;
 pub mod settings;
 pub mod snapshot;
 mod story;
@@ -40,6 +42,7 @@ pub use view::Standing;
 use self::event::{LineCommand, LineEvent, RolloutCommand, RolloutEvent};
 use self::hubs::Hubs;
 use self::ids::{Endpoint, PhoneId, Serial};
+use self::incident::Incidents;
 use self::line::{Reaction, Turns};
 use self::place::{Phone, Place};
 use self::snapshot::{ControllerView, HostHealth, LineState, MqttView, PhoneState, RolloutView};
@@ -61,6 +64,7 @@ pub struct Rack {
     /// Serials that two phones were seen with at once.
     shared: BTreeSet<Serial>,
     hubs: Hubs,
+    incidents: Incidents,
     host: Option<HostHealth>,
     controllers: Vec<ControllerView>,
     mqtt: MqttView,
@@ -134,6 +138,20 @@ pub enum Change {
         /// What happened.
         what: String,
     },
+    /// Several phones failed together: what they hang on is in trouble, and they wait for each other.
+    Incident {
+        /// Its number.
+        number: u64,
+        /// What happened.
+        what: String,
+    },
+    /// An incident is over.
+    IncidentOver {
+        /// Its number.
+        number: u64,
+        /// What hung on which ancestor, and how it ended.
+        what: String,
+    },
     /// A rollout is in a new state, or was not known before.
     Rollout {
         /// Which.
@@ -178,6 +196,7 @@ impl Rack {
             phones: BTreeMap::new(),
             shared: BTreeSet::new(),
             hubs,
+            incidents: Incidents::default(),
             host: None,
             controllers: Vec::new(),
             mqtt: MqttView::default(),
@@ -231,6 +250,7 @@ impl Rack {
     /// Does what is due at `now`.
     pub fn advance(&mut self, now: Moment) -> Outcome {
         let mut out = Outcome::default();
+        self.advance_incidents(now, &mut out);
         let due: Vec<Endpoint> = self
             .places
             .iter()
@@ -261,7 +281,7 @@ impl Rack {
     pub fn deadline(&self) -> Option<Deadline> {
         let places = self.places.values().map(Place::deadline);
         let lines = self.phones.values().map(|phone| self.line_deadline(phone));
-        places.chain(lines).fold(None, Deadline::earlier)
+        places.chain(lines).chain([self.incidents.deadline()]).fold(None, Deadline::earlier)
     }
 
     fn phone_reports(&mut self, now: Moment, endpoint: &Endpoint, event: phone::Event, out: &mut Outcome) {
@@ -408,8 +428,9 @@ impl Rack {
         act: impl FnOnce(&mut Life) -> Vec<Wish>,
     ) {
         let Some(place) = self.places.get_mut(endpoint) else { return };
-        let before = place.life.state();
+        let (before, was_connected) = (place.life.state(), place.life.is_connected());
         let wishes = act(&mut place.life);
+        let failed = was_connected && place.life.has_failed();
         self.record_step(now, endpoint, before, &wishes);
         for wish in wishes {
             match wish {
@@ -421,6 +442,11 @@ impl Rack {
         if let Some(place) = self.places.get(endpoint).filter(|place| place.life.state() != before) {
             let (to, why) = (place.life.state(), place.life.why().to_owned());
             out.changes.push(Change::Phone { name: place.name(), from: before, to, why });
+        }
+        if failed {
+            self.note_failure(now, endpoint, out);
+        } else {
+            self.note_answer(now, endpoint, out);
         }
         self.settle(now, endpoint, out);
     }

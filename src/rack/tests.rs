@@ -1,4 +1,5 @@
 mod identity;
+mod incidents;
 mod lines;
 mod recovery;
 mod story;
@@ -225,7 +226,7 @@ fn a_phone_that_the_server_took_off_line_is_an_alert_until_it_has_been_back_for_
     bench.event(Event::Line { phone: id.clone(), event: LineEvent::ForcedOffline { why: why.clone() } });
     let alerts = bench.rack.snapshot(bench.now).alerts;
     let told: Vec<_> = alerts.iter().map(|alert| (alert.code.as_str(), &alert.phone, &alert.what)).collect();
-    assert_eq!(told, [("line.forced_offline", &id, &why)]);
+    assert_eq!(told, [("line.forced_offline", &Some(id.clone()), &why)]);
 
     for (minutes, stands) in [(30, 1), (29, 1), (2, 0)] {
         bench.now = bench.now + Duration::from_secs(minutes * 60);

@@ -69,6 +69,7 @@ impl Rack {
             rollouts: self.rollouts.clone(),
             mqtt: self.mqtt.clone(),
             alerts: self.alerts(),
+            incidents: self.incident_views(),
             switched_off: self.settings.switched_off.clone(),
             troubles: self
                 .troubles
@@ -91,7 +92,7 @@ impl Rack {
         self.hubs.check(hub, port)
     }
 
-    fn wall(&self, moment: Moment) -> UnixMillis {
+    pub(super) fn wall(&self, moment: Moment) -> UnixMillis {
         self.epoch.plus(moment.since_start())
     }
 
@@ -151,7 +152,7 @@ impl Rack {
         }
     }
 
-    /// What the central server did to lines, the newest first.
+    /// What the central server did to lines, and which phones failed together, the newest first.
     fn alerts(&self) -> Vec<AlertView> {
         let view = |phone: &Phone| {
             let alert = phone.line.alert.as_ref()?;
@@ -159,13 +160,13 @@ impl Rack {
             Some(AlertView {
                 code: "line.forced_offline".to_owned(),
                 at: self.wall(alert.at),
-                phone: phone.id.clone(),
+                phone: Some(phone.id.clone()),
                 slot,
                 what: alert.why.clone(),
                 help: FORCED_OFFLINE_HELP.to_owned(),
             })
         };
-        let mut alerts: Vec<AlertView> = self.phones.values().filter_map(view).collect();
+        let mut alerts: Vec<AlertView> = self.phones.values().filter_map(view).chain(self.incident_alerts()).collect();
         alerts.sort_by_key(|alert| std::cmp::Reverse(alert.at));
         alerts
     }

@@ -6,7 +6,8 @@ use crate::clock::UnixMillis;
 use crate::rack::Snapshot;
 use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::{
-    AlertView, DaemonView, HostHealth, HubView, MqttView, PhoneView, RolloutView, SwitchedOff, TroubleView,
+    AlertView, DaemonView, HostHealth, HubView, IncidentView, MqttView, PhoneView, RolloutView, SwitchedOff,
+    TroubleView,
 };
 
 /// The differences. Phones come one by one, for there are many; the rest is whole wherever it differs.
@@ -40,6 +41,9 @@ pub struct Change {
     /// Every alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts: Option<Vec<AlertView>>,
+    /// Phones that failed together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incidents: Option<Vec<IncidentView>>,
     /// What is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_off: Option<Vec<SwitchedOff>>,
@@ -66,6 +70,7 @@ impl Change {
             rollouts: differing(&old.rollouts, &new.rollouts),
             mqtt: differing(&old.mqtt, &new.mqtt),
             alerts: differing(&old.alerts, &new.alerts),
+            incidents: differing(&old.incidents, &new.incidents),
             switched_off: differing(&old.switched_off, &new.switched_off),
             troubles: differing(&old.troubles, &new.troubles),
         }
@@ -92,6 +97,7 @@ impl Change {
         replace(&mut to.rollouts, self.rollouts);
         replace(&mut to.mqtt, self.mqtt);
         replace(&mut to.alerts, self.alerts);
+        replace(&mut to.incidents, self.incidents);
         replace(&mut to.switched_off, self.switched_off);
         replace(&mut to.troubles, self.troubles);
     }

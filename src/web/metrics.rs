@@ -70,7 +70,7 @@ fn page(rack: &Snapshot) -> String {
     for trouble in &rack.troubles {
         page.add(TROUBLE, &[("part", &trouble.part)], 1.0);
     }
-    let mut alerts = BTreeMap::from([("line.forced_offline", 0)]);
+    let mut alerts = BTreeMap::from([("line.forced_offline", 0), ("incident", 0)]);
     for alert in &rack.alerts {
         *alerts.entry(alert.code.as_str()).or_default() += 1;
     }

@@ -45,11 +45,12 @@ pub(crate) fn rack(now: UnixMillis) -> Snapshot {
         alerts: vec![AlertView {
             code: "line.forced_offline".to_owned(),
             at: ago(610),
-            phone: PhoneId::new("R5CW1962X"),
+            phone: Some(PhoneId::new("R5CW1962X")),
             slot: Some(SlotName::new("A2")),
             what: "another holder of the same credential registered: \"taken over\"".to_owned(),
             help: "look for another rack or app that registers with this phone's credential".to_owned(),
         }],
+        incidents: Vec::new(),
         switched_off: vec![SwitchedOff {
             what: "recovery beyond opening a phone again".to_owned(),
             how: "[recovery] max_rung = \"reboot\"".to_owned(),

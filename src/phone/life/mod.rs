@@ -84,6 +84,19 @@ pub enum Wish {
     CyclePower,
 }
 
+impl Restraint {
+    /// Whether nothing is in the way.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What a step that it puts off waits for.
+    const fn why(&self) -> &'static str {
+        if self.incident.is_some() { "the phones that failed together with it" } else { "its lease to end" }
+    }
+}
+
 /// The life of the handset at one endpoint.
 #[derive(Clone, Debug)]
 pub struct Life {
@@ -98,6 +111,16 @@ pub struct Life {
     refresh: Refresh,
     jitter: u64,
     bus: Bus,
+    restraint: Restraint,
+}
+
+/// What keeps recovery, and the configured install, from a phone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restraint {
+    /// Somebody holds the phone until then: it is opened again, nothing harsher is done, and nothing is installed.
+    pub held: Option<Moment>,
+    /// It failed together with others until then at the latest: it is opened again now and then, and nothing of it is charged.
+    pub incident: Option<Moment>,
 }
 
 /// Whether the handset can be reached at all.
@@ -180,6 +203,7 @@ impl Life {
             refresh: Refresh::Off,
             jitter: policy.jitter_seed,
             bus: Bus::There,
+            restraint: Restraint::default(),
         }
     }
 
@@ -231,6 +255,13 @@ impl Life {
         self.bus == Bus::Away
     }
 
+    /// Whether it has failed by itself: the operator's restart, and what its own mode says, is no failure.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        let failed = matches!(self.state, State::Claiming { .. } | State::Recovering { .. });
+        failed || matches!(self.state, State::Absent | State::NotEnumerated)
+    }
+
     /// Whether commands can be sent over an ADB connection.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -270,7 +301,10 @@ impl Life {
                 Some(Deadline { at: *at, why: "the next try at installing the agent" })
             }
             State::Provisioning { until, .. } => Some(Deadline { at: *until, why: "an install to finish" }),
-            State::Recovering { at, next } => Some(Deadline { at: *at, why: next.why() }),
+            State::Recovering { at, next } => {
+                let put_off = next.is_harsh() && !self.restraint.is_none();
+                Some(Deadline { at: *at, why: if put_off { self.restraint.why() } else { next.why() } })
+            }
             State::Quarantined { retry_at } => Some(Deadline { at: *retry_at, why: "the next try after quarantine" }),
         };
         let probe = match self.probe {
@@ -315,6 +349,13 @@ impl Life {
     /// # Errors
     /// Why it cannot, as a failure that may pass by itself.
     pub fn install(&mut self, now: Moment, order: InstallOrder) -> Result<Vec<Wish>, InstallFailure> {
+        if self.restraint.held.is_some() {
+            return Err(InstallFailure {
+                class: InstallFailureClass::Transient,
+                reason: None,
+                why: "somebody holds the phone".to_owned(),
+            });
+        }
         if !matches!(self.state, State::Ready) {
             let why = format!("the phone is {}: {}", self.state().as_str(), self.why);
             return Err(InstallFailure { class: InstallFailureClass::Transient, reason: None, why });

@@ -1,10 +1,17 @@
 //! How a handset comes, leaves and is brought back: the bus, an operator's restart, and the rungs of the ladder.
 
-use super::{Bus, CLAIM_MAX, Life, QUARANTINE_RETRY, RESTART_MAX, State, Wish};
+use std::time::Duration;
+
+use super::{Bus, CLAIM_MAX, Life, QUARANTINE_RETRY, RESTART_MAX, Restraint, State, Wish};
 use crate::clock::Moment;
 use crate::config::Rung;
 use crate::phone::Command;
 use crate::phone::ladder::{Ladder, Step};
+
+/// Between two tries at opening a phone that failed together with others: its hub is in trouble, and needs no hammering.
+const INCIDENT_LOOK: Duration = Duration::from_secs(10);
+/// Between the end of what put a step off and the step.
+const RESUME: Duration = Duration::from_secs(1);
 
 impl Life {
     /// A handset can be reached at the endpoint.
@@ -94,8 +101,13 @@ impl Life {
     pub(super) fn fail(&mut self, now: Moment, why: &str) -> Vec<Wish> {
         self.disconnect();
         let mut wishes = vec![Wish::Actor(Command::Close)];
+        if self.restraint.incident.is_some() {
+            self.enter(now, State::Recovering { next: Step::Reopen, at: now + INCIDENT_LOOK }, why);
+            return wishes;
+        }
         match self.ladder.next(now) {
             Some((step, at)) => {
+                let at = self.allowed_at(step, at);
                 self.enter(now, State::Recovering { next: step, at }, why);
                 if at <= now {
                     wishes.extend(self.climb(now, step));
@@ -106,8 +118,37 @@ impl Life {
         wishes
     }
 
+    /// When a step that is due at `at` may be taken.
+    fn allowed_at(&self, step: Step, at: Moment) -> Moment {
+        let waits_for = self.restraint.held.max(self.restraint.incident).filter(|_| step.is_harsh());
+        waits_for.map_or(at, |until| until.max(at))
+    }
+
+    /// What keeps recovery from the phone from now on; what kept it before comes back.
+    pub fn restrain(&mut self, now: Moment, restraint: Restraint) -> Restraint {
+        let before = std::mem::replace(&mut self.restraint, restraint);
+        if before.incident.is_none() && restraint.incident.is_some() {
+            // What failed was the hub, not the phone.
+            self.ladder.spare_last();
+        }
+        if let State::Recovering { next, at } = self.state
+            && !matches!(next, Step::Settle { .. })
+            && restraint != before
+        {
+            // What was put off may be due now; what is put off now was due at its own time.
+            let sooner = if before.is_none() { at } else { at.min(now + RESUME) };
+            self.state = State::Recovering { next, at: self.allowed_at(next, sooner) };
+        }
+        before
+    }
+
     pub(super) fn climb(&mut self, now: Moment, step: Step) -> Vec<Wish> {
         let why = self.why.clone();
+        let allowed = self.allowed_at(step, now);
+        if allowed > now {
+            self.state = State::Recovering { next: step, at: allowed };
+            return Vec::new();
+        }
         match step {
             Step::Reopen => {
                 let claiming = State::Claiming { until: now + CLAIM_MAX, after: None };

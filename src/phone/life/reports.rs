@@ -74,13 +74,9 @@ impl Life {
                 "ADB works; Android is still starting".clone_into(&mut self.why);
                 Vec::new()
             }
-            State::Online { .. } if !has_agent && self.policy.agent == AgentPolicy::InstallWhereMissing => {
-                self.provision(now, 0)
-            }
+            State::Online { .. } if !has_agent && self.installs_agent() => self.provision(now, 0),
             State::Online { .. } => self.ready(now, "everything that was configured for it is done"),
-            State::Ready if booted && !has_agent && self.policy.agent == AgentPolicy::InstallWhereMissing => {
-                self.provision(now, 0)
-            }
+            State::Ready if booted && !has_agent && self.installs_agent() => self.provision(now, 0),
             _ => Vec::new(),
         }
     }
@@ -95,6 +91,11 @@ impl Life {
         if !profile.booted && profile.agent.is_none() {
             profile.agent.clone_from(&before.agent);
         }
+    }
+
+    /// A phone that somebody holds gets nothing installed; a reading after the lease sees to it.
+    fn installs_agent(&self) -> bool {
+        self.policy.agent == AgentPolicy::InstallWhereMissing && self.restraint.held.is_none()
     }
 
     fn is_busy_installing(&self) -> bool {

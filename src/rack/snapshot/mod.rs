@@ -1,6 +1,7 @@
 //! What everyone outside the model sees of the rack: one value, made anew after each change, and the shape of the JSON API.
 
 mod rollout;
+mod trouble;
 mod usb;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use super::story::Traces;
 use crate::clock::UnixMillis;
 
 pub use rollout::{RolloutPhoneState, RolloutPhoneView, RolloutState, RolloutView, WaveView};
+pub use trouble::{IncidentPhone, IncidentView};
 pub use usb::{ControllerView, Speed, UsbView};
 
 /// The whole rack at one moment.
@@ -37,6 +39,9 @@ pub struct Snapshot {
     /// What a person should see to, the newest first.
     #[serde(default)]
     pub alerts: Vec<AlertView>,
+    /// Phones that failed together and wait for each other, the newest first.
+    #[serde(default)]
+    pub incidents: Vec<IncidentView>,
     /// What the owner has not switched on, and how to.
     pub switched_off: Vec<SwitchedOff>,
     /// Parts of the daemon itself that do not get on.
@@ -80,8 +85,8 @@ pub struct AlertView {
     pub code: String,
     /// When it happened.
     pub at: UnixMillis,
-    /// Which phone it is about.
-    pub phone: PhoneId,
+    /// Which phone it is about, if it is about one.
+    pub phone: Option<PhoneId>,
     /// The slot in which that phone sits, or sat last.
     pub slot: Option<SlotName>,
     /// What happened, as a sentence.

@@ -115,7 +115,7 @@ function paintHeader() {
 function paintAlerts() {
   $("alerts").hidden = rack.alerts.length === 0;
   $("alerts").replaceChildren(...rack.alerts.map((alert) => el("div", { class: "alert card", "data-tone": "bad" },
-    el("p", null, word("quarantined", `${alert.slot ?? alert.phone}: ${alert.what}`), " ", age(alert.at, " ago")),
+    el("p", null, word("quarantined", [alert.slot ?? alert.phone, alert.what].filter(Boolean).join(": ")), " ", age(alert.at, " ago")),
     el("p", { class: "help" }, alert.help))));
 }
 
@@ -311,7 +311,7 @@ function apply(change) {
     const known = new Map(rack.phones.map((phone) => [phone.id, phone]));
     rack.phones = change.order.map((id) => known.get(id)).filter(Boolean);
   }
-  for (const part of ["daemon", "host", "hubs", "rollouts", "mqtt", "alerts", "switched_off", "troubles"]) {
+  for (const part of ["daemon", "host", "hubs", "rollouts", "mqtt", "alerts", "incidents", "switched_off", "troubles"]) {
     if (change[part] !== undefined) rack[part] = change[part];
   }
 }

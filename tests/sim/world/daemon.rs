@@ -5,7 +5,8 @@ use std::time::Duration;
 use farmhand::clock::{Deadline, Moment, UnixMillis};
 use farmhand::phone;
 use farmhand::rack::event::Command;
-use farmhand::rack::ids::PackageName;
+use farmhand::rack::ids::{Endpoint, PackageName};
+use farmhand::rack::snapshot::PortMode;
 use farmhand::rack::{Change, Event, Outcome, Rack};
 use farmhand::rollout::plan::Rollouts;
 
@@ -146,19 +147,33 @@ impl World {
     fn carry_out(&mut self, outcome: Outcome) {
         for change in &outcome.changes {
             self.stage.tell(format_args!("{change:?}"));
-            if let Change::PortSwitched { port, mode, why, .. } = change
-                && let Err(rule) = self.watch.budget.switched(self.stage.now, *port, *mode, why)
-            {
-                self.stage.broke(rule);
+            self.watch.incidents.told(self.stage.now, change);
+            if let Change::PortSwitched { port, mode, why, .. } = change {
+                if let Err(rule) = self.watch.budget.switched(self.stage.now, *port, *mode, why) {
+                    self.stage.broke(rule);
+                }
+                if why.starts_with("recovery") && *mode != PortMode::Sync {
+                    self.check_harsh(&endpoint(usize::from(port.0) - 1), "its port's power cut");
+                }
             }
         }
         for command in outcome.commands {
             self.stage.tell(format_args!("{command:?}"));
+            if let Command::Phone { endpoint, command: phone::Command::ResetUsb | phone::Command::Reboot } = &command {
+                self.check_harsh(endpoint, "reset or restarted");
+            }
             self.dispatch(command);
         }
         if let Some(daemon) = &mut self.daemon {
             daemon.rack_deadline = daemon.rack.deadline();
             daemon.touched = true;
+        }
+    }
+
+    fn check_harsh(&mut self, at: &Endpoint, what: &str) {
+        let Some(daemon) = &self.daemon else { return };
+        if let Err(rule) = self.watch.incidents.harsh(self.stage.now, &daemon.rack, at, what) {
+            self.stage.broke(rule);
         }
     }
 

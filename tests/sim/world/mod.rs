@@ -252,15 +252,26 @@ impl World {
     }
 }
 
+/// Two hubs on one controller with four and three places; the others on ports of a second controller.
 fn endpoint(place: usize) -> Endpoint {
-    let port = u8::try_from(place + 1).unwrap_or(u8::MAX);
-    Endpoint::Usb(PortPath::new(1, &[port]).expect("a port of bus 1"))
+    let port = |port: usize| u8::try_from(port + 1).unwrap_or(u8::MAX);
+    let path = match place {
+        0..4 => PortPath::new(1, &[1, port(place)]),
+        4..7 => PortPath::new(1, &[2, port(place - 4)]),
+        _ => PortPath::new(2, &[port(place - 7)]),
+    };
+    Endpoint::Usb(path.expect("a sane path"))
 }
 
 fn place_of(endpoint: &Endpoint) -> Option<usize> {
     let Endpoint::Usb(path) = endpoint else { return None };
-    let [port] = path.ports() else { return None };
-    usize::from(*port).checked_sub(1).filter(|place| *place < PLACES)
+    let (before, port) = match (path.bus(), path.ports()) {
+        (1, [1, port]) => (0, port),
+        (1, [2, port]) => (4, port),
+        (2, [port]) => (7, port),
+        _ => return None,
+    };
+    Some(before + usize::from(*port) - 1).filter(|place| *place < PLACES)
 }
 
 fn serial(text: &str) -> Serial {

@@ -1,6 +1,7 @@
 //! The rules that hold after every step, each in a file of its own.
 
 pub(super) mod budget;
+pub(super) mod incident;
 pub(super) mod line;
 pub(super) mod place;
 pub(super) mod promised;
@@ -10,6 +11,7 @@ pub(super) mod well;
 use farmhand::rack::ids::PhoneId;
 
 use self::budget::Budget;
+use self::incident::Incidents;
 use super::World;
 use super::centre::Heard;
 use super::handset::Handset;
@@ -19,12 +21,14 @@ use super::stage::Stage;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     pub(super) budget: Budget,
+    pub(super) incidents: Incidents,
 }
 
 impl Watch {
     /// A new daemon has a new budget, as it has forgotten what it switched.
     pub(super) fn daemon_started(&mut self) {
         self.budget = Budget::default();
+        self.incidents = Incidents::default();
     }
 
     /// What the centre heard from a line.
@@ -44,6 +48,7 @@ pub(super) fn after_step(world: &mut World) {
         broken = broken
             .and_then(|()| place::each_phone_once(&daemon.rack))
             .and_then(|()| reasons::phones(&daemon.rack))
+            .and_then(|()| world.watch.incidents.look(now, &daemon.rack, &world.hub))
             .and_then(|()| line::only_for_who_is_there(&daemon.rack, &daemon.lines));
     }
     if let Err(rule) = broken {
