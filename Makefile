@@ -13,7 +13,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RACKBENCH := $(TARGET)/debug/rackbench
 FARMHAND := $(TARGET)/debug/farmhand
 
-.PHONY: help build setup demo demo-check test lint usbtest sim bench fuzz deb check-deb install peers
+.PHONY: help build setup demo demo-check test lint usbtest check-usb sim bench fuzz deb check-deb install peers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -43,8 +43,10 @@ lint: ## formatting, clippy, and the pure library by itself
 peers: demo-check ## Python's protobuf, by protoc's descriptors, on every frame that the demo's centre saw
 	tests/peers/run.sh
 
-usbtest: build ## two of Google's adbd on an emulated USB bus, found and lost by the real daemon
+usbtest: ## 32 of Google's adbd, and QEMU's hub trees, on a real USB stack in emulation: CHECK and RESULT lines
 	firmware-tools/usbtest/run.sh
+
+check-usb: usbtest ## the same: fails when a check is missing
 
 sim: ## the whole rack in simulation: make sim SEEDS=10000, or SEED=42 to replay one
 	$(CARGO) test --release --test sim -- --nocapture

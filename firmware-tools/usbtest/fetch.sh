@@ -1,8 +1,8 @@
 # What the testbed needs and this machine may lack, unpacked into .cache/usbtest: sourced by run.sh. Nothing is installed, no
 # root is needed; a second run finds everything there.
 #
-# Sets: kernel (the image), modules (its module tree), busybox (a static one), qemu (a command that starts the emulator), adbd
-# (the folder in which Google's adbd was unpacked).
+# Sets: kernel (the image), modules (its module tree), busybox (a static one), qemu (a command that starts the emulator), uhubctl
+# (a program, whose libraries may lie beside it in .cache), adbd (the folder in which Google's adbd was unpacked).
 
 debs=$cache/debs
 
@@ -56,6 +56,13 @@ fetch_qemu() {
     local usr=$cache/qemu/usr
     qemu=(env LD_LIBRARY_PATH="$usr/lib/x86_64-linux-gnu:$cache/qemu/lib/x86_64-linux-gnu"
         "$usr/bin/qemu-system-x86_64" -L "$usr/share/qemu" -L "$usr/share/seabios")
+}
+
+fetch_uhubctl() {
+    uhubctl=$(PATH=$PATH:/usr/sbin:/sbin command -v uhubctl) && return
+    # shellcheck disable=SC2046  # a list of packages
+    unpack uhubctl $(missing_packages uhubctl)
+    uhubctl=$(find "$cache/uhubctl" -name uhubctl -path '*bin/*' -type f -print -quit)
 }
 
 fetch_adbd() {

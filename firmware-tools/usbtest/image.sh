@@ -1,7 +1,7 @@
 # Makes the guest's root file system: sourced by run.sh after fetch.sh. Sets: initrd.
 
 # In the order in which they are loaded; what a kernel has built in is not among its modules.
-guest_modules="configfs usb-common usbcore udc-core libcomposite usb_f_fs dummy_hcd"
+guest_modules="configfs usb-common usbcore xhci-hcd xhci-pci udc-core libcomposite usb_f_fs dummy_hcd"
 
 # Copies a program and the libraries that it needs, without what only a debugger reads.
 add_program() {
@@ -39,6 +39,7 @@ add_adbd() {
 add_key() {
     [ -e "$cache/adbkey" ] || openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$cache/adbkey"
     install -m 600 "$cache/adbkey" "$root/state/adbkey"
+    install -m 600 "$cache/adbkey" "$root/state/home/.android/adbkey"
 }
 
 # Whatever HTTPS client starts in the guest finds the machine's authorities.
@@ -53,12 +54,12 @@ make_image() {
     root=$work/root
     initrd=$work/initrd.gz
     rm -rf "$root"
-    mkdir -p "$root"/{bin,dev,proc,sys,tmp,root,etc,run,phone.d,modules,adbd/lib,state}
+    mkdir -p "$root"/{bin,dev,proc,sys,tmp,outer,root,etc,run,phone.d,modules,adbd/lib,state/home/.android}
     cp "$busybox" "$root/bin/busybox"
     add_modules
     add_adbd
     cp "$here"/guest/android/* "$root/bin/"
-    cp "$here/guest/init" "$here/guest/story" "$here/guest/phone" "$root/"
+    cp "$here/guest/init" "$here/guest/phone" "$root/"
     cp "$here/guest/farmhand.toml" "$root/etc/"
     add_key
     add_authorities

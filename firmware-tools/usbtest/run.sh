@@ -1,23 +1,31 @@
 #!/bin/bash
-# The USB testbed: farmhand's daemon against two of Google's adbd on a real USB stack, on a machine that needs no USB.
+# The USB testbed: farmhand's daemon on a real USB stack, on a machine that needs no USB.
 #
-# Boots Debian's stock kernel under emulation with two virtual device controllers (dummy_hcd); behind each sits an adbd, through
-# FunctionFS as on a phone. The story is in guest/story. Prints a line `STEP <name> ok|FAIL <seconds>` for each step below and
-# ends with 0 only if all are ok; a step that the guest did not print is a FAIL. The guest's console is kept in
-# target/usbtest/console.log.
+# Boots Debian's stock kernel under emulation, once for each part:
+#   rack  32 virtual device controllers (dummy_hcd); behind each sits Google's adbd, through FunctionFS as on a phone
+#   tree  QEMU's controllers and hubs: three levels, port power (beside uhubctl), handsets that offer files only, a full controller
+# What happens in the guest is in src/. Prints `CHECK usb.<name> ok|FAIL <seconds of its part> <what was seen>` for each check below
+# and `RESULT <name> <value> <unit>` for each figure; ends with 0 only if all checks are ok: one that the guest did not print is a
+# FAIL. The guest's console is kept in target/usbtest/<part>.log.
 #
-# Needs a network for the first run, or .cache/usbtest and .cache/adbd of an earlier one.
+# Usage: run.sh [rack|tree]...    Needs a network for the first run, or .cache/usbtest and .cache/adbd of an earlier one.
 set -euo pipefail
 
-steps="usb.plugged usb.unplugged"
-# The longest that the guest may take, in seconds: 10 to 30 in emulation, more on a busy machine.
-guest_seconds_max=80
+declare -A checks=(
+    [rack]="enumeration 32_phones topology twins descriptor_serial hotplug unplug_ready unplug_online unplug_claiming
+        killed_in_push late_permission"
+    [tree]="port_paths files_only not_enumerated port_power slots_learn"
+)
+# The longest that a part may take, in seconds: about half of it in emulation on an idle machine of two cores.
+declare -A part_seconds_max=([rack]=360 [tree]=200)
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(rack tree)
 
 here=$(cd "$(dirname "$0")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 cache=$repo/.cache/usbtest
 work=$repo/target/usbtest
-console=$work/console.log
+target=${CARGO_TARGET_DIR:-$repo/target}/debug
 mkdir -p "$cache" "$work"
 . "$here/fetch.sh"
 . "$here/image.sh"
@@ -29,21 +37,63 @@ done
 fetch_kernel
 fetch_busybox
 fetch_qemu
+fetch_uhubctl
 fetch_adbd
-(cd "$repo" && cargo build -q --bin farmhand)
-# Busybox has no date with milliseconds, by which the story measures.
-make_image "$repo/target/debug/farmhand" "$(command -v date)"
+(cd "$repo" && cargo build -q --bin farmhand --example usb_push && cargo build -q -p usbtest)
+make_image "$target/farmhand" "$target/usbtest" "$target/examples/usb_push" "$uhubctl"
 
-# KVM is not tried: on machines where it exists but hangs in the BIOS nothing would be seen.
-timeout "$guest_seconds_max" "${qemu[@]}" -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -no-user-config -no-reboot \
-    -display none -serial stdio -kernel "$kernel" -initrd "$initrd" -append "console=ttyS0 quiet loglevel=0 panic=1" \
-    < /dev/null 2>&1 | tr -d '\r' > "$console" || echo "usbtest: the guest did not end within $guest_seconds_max s" >&2
+# The devices of each part.
+devices() {
+    case $1 in
+        rack) ;;
+        tree)
+            mkdir -p "$work/files"
+            local mtp="usb-mtp,rootdir=$work/files"
+            echo "-device qemu-xhci,id=tree -device usb-hub,bus=tree.0,port=1,ports=8,port-power=on"
+            echo "-device usb-hub,bus=tree.0,port=1.2,ports=8,port-power=on -device $mtp,bus=tree.0,port=1.1,serial=T1"
+            echo "-device $mtp,bus=tree.0,port=1.2.1,serial=T21 -device $mtp,bus=tree.0,port=1.2.2,serial=T22"
+            echo "-device $mtp,bus=tree.0,port=1.2.3,serial=T23"
+            # It takes 64 devices: eight hubs and 57 others are one more.
+            echo "-device qemu-xhci,id=full,p2=8"
+            local hub port
+            for hub in 1 2 3 4 5 6 7 8; do
+                echo "-device usb-hub,bus=full.0,port=$hub,ports=8"
+                for port in 1 2 3 4 5 6 7 8; do
+                    [ $hub -lt 8 ] || [ $port = 1 ] || break
+                    echo "-device usb-mouse,bus=full.0,port=$hub.$port"
+                done
+            done
+            ;;
+    esac
+}
+
+# What the kernel of each part is told besides. A hub that sleeps forgets which of its ports are off.
+settings() {
+    [ "$1" != tree ] || echo usbcore.autosuspend=-1
+}
+
+# Boots one part; its console goes to $work/<part>.log.
+boot() {
+    local part=$1 most=${part_seconds_max[$1]}
+    # KVM is not tried: on machines where it exists but hangs in the BIOS nothing would be seen.
+    # shellcheck disable=SC2046  # a list of options
+    timeout "$most" "${qemu[@]}" -accel tcg,thread=multi -cpu max -smp 2 -m 3072 -nodefaults -no-user-config -no-reboot \
+        -display none -serial stdio $(devices "$part") -kernel "$kernel" -initrd "$initrd" \
+        -append "console=ttyS0 quiet loglevel=0 panic=1 usbtest=$part $(settings "$part")" < /dev/null 2>&1 | tr -d '\r' > "$work/$part.log" ||
+        echo "usbtest: part $part did not end within $most s" >&2
+}
 
 failed=0
-for step in $steps; do
-    line=$(grep -E "^STEP $step (ok|FAIL) " "$console" | tail -n 1) || line="STEP $step FAIL 0"
-    echo "$line"
-    case $line in *" ok "*) ;; *) failed=1 ;; esac
+for part in "${parts[@]}"; do
+    start=$SECONDS
+    boot "$part"
+    took=$((SECONDS - start))
+    for name in ${checks[$part]}; do
+        line=$(grep -aE "^CHECK usb.$name (ok|FAIL)( |$)" "$work/$part.log" | tail -n 1) || line="CHECK usb.$name FAIL it did not come to it"
+        echo "$line" | sed -E "s/^(CHECK [^ ]+ [^ ]+)/\1 $took/" | cut -c 1-300
+        case $line in "CHECK usb.$name ok"*) ;; *) failed=1 ;; esac
+    done
+    grep -aE '^RESULT ' "$work/$part.log" || true
 done
-[ $failed = 0 ] || echo "usbtest: the guest's console is in $console" >&2
+[ $failed = 0 ] || echo "usbtest: the guests' consoles are $work/<part>.log" >&2
 exit $failed

@@ -54,6 +54,10 @@ pub(super) enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Apk(#[from] crate::agent::apk::ApkRefusal),
+    /// The owner's file.
+    #[error("{} cannot be written: {reason}", file.display())]
+    #[diagnostic(code("cli.unwritable"), help("without --append the sections are printed"))]
+    Unwritable { file: PathBuf, reason: std::io::Error },
     /// This process could not start what it needs.
     #[error("the program cannot start: {0}")]
     #[diagnostic(code("cli.runtime"))]
@@ -75,6 +79,7 @@ impl Failure {
             Self::Config(_)
             | Self::Apk(_)
             | Self::NotUnderstood { .. }
+            | Self::Unwritable { .. }
             | Self::Runtime(_)
             | Self::LogLevels { .. }
             | Self::Daemon(_) => 1,

@@ -22,6 +22,7 @@ mod phone;
 mod phones;
 mod rollout;
 mod run;
+mod slots;
 mod status;
 
 use std::io::Write;
@@ -74,6 +75,8 @@ enum Command {
     Phones(phones::Phones),
     /// One phone
     Phone(phone::Phone),
+    /// Every place on USB; names for their ports
+    Slots(slots::Slots),
     /// Every power hub with its ports
     Hubs(hubs::Hubs),
     /// One power hub: show it, switch a port
@@ -128,6 +131,7 @@ fn dispatch(cli: Cli) -> Result<String, Failure> {
             Command::Status(status) => status.carry_out(&client, &paper).await,
             Command::Phones(phones) => phones.carry_out(&client, &paper).await,
             Command::Phone(phone) => phone.carry_out(&client, &paper).await,
+            Command::Slots(slots) => slots.carry_out(&client, &paper).await,
             Command::Hubs(hubs) => hubs.carry_out(&client, &paper).await,
             Command::Hub(hub) => hub.carry_out(&client, &paper).await,
             Command::Rollout(rollout) => rollout.carry_out(&client, &paper).await,

@@ -12,6 +12,8 @@ fn every_help_text_is_as_agreed() {
         &["phone"],
         &["phone", "A1", "show"],
         &["phone", "A1", "trace"],
+        &["slots"],
+        &["slots", "learn"],
         &["hubs"],
         &["hub"],
         &["hub", "H1", "port"],

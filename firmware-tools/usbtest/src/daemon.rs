@@ -1,0 +1,142 @@
+//! The daemon under test: started, killed, asked over its socket, and counted in /proc.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::check::{Failure, until};
+
+/// The log of all daemons of the story, one behind the other.
+const LOG: &str = "/tmp/farmhand.log";
+
+/// In emulation on a busy machine a debug build takes seconds to be up.
+const UP_MAX: Duration = Duration::from_secs(60);
+
+/// The longest that one answer of the API may take.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// Who the daemon runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    Root,
+    /// As the package runs it: it may open what a group of its own may open.
+    Nobody,
+}
+
+/// A running daemon; it is killed when this is dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    state: PathBuf,
+}
+
+/// One phone as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Phone {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    pub(crate) why: String,
+    /// Where it is, without `usb:`.
+    pub(crate) path: String,
+}
+
+impl Daemon {
+    /// Starts it on a state directory and waits until it answers.
+    pub(crate) fn start(state: &str, config: &str, user: User) -> Result<Self, Failure> {
+        let log = File::options().create(true).append(true).open(LOG)?;
+        let mut command = Command::new("farmhand");
+        command.args(["--state", state, "run", "--config", config]).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if user == User::Nobody {
+            command.uid(1000).gid(1000);
+        }
+        let daemon = Self { child: command.spawn()?, state: state.into() };
+        until("the daemon answers", UP_MAX, || daemon.phones())?;
+        Ok(daemon)
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// The answer to a GET.
+    pub(crate) fn read(&self, path: &str) -> Result<Value, Failure> {
+        let mut socket = UnixStream::connect(self.state.join("farmhand.sock"))?;
+        socket.set_read_timeout(Some(ANSWER_MAX))?;
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer)?;
+        let answer = String::from_utf8(answer)?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?;
+        Ok(serde_json::from_str(body)?)
+    }
+
+    /// Every phone and place that it shows.
+    pub(crate) fn phones(&self) -> Result<Vec<Phone>, Failure> {
+        let answer = self.read("/api/phones")?;
+        let phones = answer.as_array().ok_or("the phones are no list")?;
+        let text = |phone: &Value, key: &str| phone[key].as_str().unwrap_or_default().to_owned();
+        let phone = |phone: &Value| Phone {
+            id: text(phone, "id"),
+            state: text(phone, "state"),
+            why: text(phone, "why"),
+            path: text(phone, "endpoint").trim_start_matches("usb:").to_owned(),
+        };
+        Ok(phones.iter().map(phone).collect())
+    }
+
+    /// Waits until the phone or place `id` is in one of `states`, and says how long that took.
+    pub(crate) fn wait_for(&self, id: &str, states: &[&str], most: Duration) -> Result<(Phone, Duration), Failure> {
+        until(&format!("{id} is {}", states.join(" or ")), most, || {
+            let phones = self.phones()?;
+            let phone = phones.into_iter().find(|phone| phone.id == id).ok_or("it is not shown")?;
+            if states.contains(&phone.state.as_str()) { Ok(phone) } else { Err(format!("{phone:?}").into()) }
+        })
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> Result<usize, Failure> {
+        Ok(fs::read_dir(format!("/proc/{}/task", self.child.id()))?.count())
+    }
+
+    /// How often its threads have gone to sleep, which is how often they were woken.
+    pub(crate) fn wakeups(&self) -> Result<u64, Failure> {
+        let mut wakeups = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
+            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            wakeups += count.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or_default();
+        }
+        Ok(wakeups)
+    }
+
+    /// The names of its threads, for whoever wonders about their number.
+    pub(crate) fn thread_names(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        tasks
+            .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
+            .map(|name| name.trim().to_owned())
+            .collect()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have been killed by the story.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What all daemons of the story have logged.
+pub(crate) fn log() -> String {
+    fs::read_to_string(LOG).unwrap_or_default()
+}

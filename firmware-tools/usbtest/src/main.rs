@@ -1,0 +1,29 @@
+//! The guest's story: phones are plugged and unplugged, the daemon is started and killed, and what must be seen of it is looked for
+//! through the daemon's own API.
+//!
+//! `usbtest rack` is the part on dummy_hcd with Google's adbd, `usbtest tree` the one on QEMU's hubs; the guest's init starts the
+//! one that the kernel's command line names. Each case prints `CHECK usb.<name> ok|FAIL <what was seen>`, each figure
+//! `RESULT <name> <value> <unit>`.
+#![allow(clippy::print_stdout, reason = "what it prints to the guest's console is what it is for")]
+
+mod check;
+mod daemon;
+mod phone;
+mod rack;
+mod tree;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let part = std::env::args().nth(1).unwrap_or_default();
+    let told = match part.as_str() {
+        "rack" => rack::run(),
+        "tree" => tree::run(),
+        other => Err(format!("there is no part `{other}`: rack or tree").into()),
+    };
+    if let Err(why) = told {
+        println!("usbtest: part {part} broke off: {why}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
