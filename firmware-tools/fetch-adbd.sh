@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fetches Google's own adbd (Debian's build of it) into .cache/adbd under the repository's root and prints the path of a command that
-# starts it: the judge of farmhand's ADB. Nothing is installed on the machine. Run again, it only prints the path.
+# Fetches Google's own adbd and adb 34 (Debian's builds of them) into .cache/adbd under the repository's root and prints the path of a
+# command that starts adbd: the judge of farmhand's ADB. Beside it, start-adb is Google's adb. Nothing is installed on the machine. Run
+# again, it only prints the path.
 #
 # The command listens on TCP at ADBD_PORT, on all interfaces: start it in a network namespace of its own. It runs as whoever starts
 # it, and its shell is that machine's shell.
@@ -18,7 +19,7 @@ esac
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
-if [ -x "$start" ]; then
+if [ -x "$start" ] && [ -x "$cache/start-adb" ]; then
     echo "$start"
     exit 0
 fi
@@ -41,8 +42,8 @@ apt() {
         -o Dir::State::lists="$work/lists" -o Dir::Cache="$work" -o APT::Sandbox::User=root "$@" >&2
 }
 apt update
-(cd "$work/debs" && apt download adbd android-libbase android-libboringssl android-libcutils android-liblog android-libziparchive \
-    libbrotli1 libc6 libcap2 libgcc-s1 liblz4-1 libprotobuf32t64 libstdc++6 libsystemd0 libxxhash0 libzstd1 zlib1g)
+(cd "$work/debs" && apt download adb adbd android-libbase android-libboringssl android-libcutils android-liblog android-libziparchive \
+    libbrotli1 libc6 libcap2 libgcc-s1 liblz4-1 libprotobuf32t64 libstdc++6 libsystemd0 libudev1 libusb-1.0-0 libxxhash0 libzstd1 zlib1g)
 for deb in "$work"/debs/*.deb; do
     dpkg -x "$deb" "$work/root"
 done
@@ -53,10 +54,15 @@ adbd=$(find "$cache/root/usr/lib/android-sdk/platform-tools" -name adbd -type f 
 ld=$(find "$cache/root" -name "$loader" | head -n 1)
 [ -n "$adbd" ] && [ -n "$ld" ] || { echo "fetch-adbd: adbd or its loader is not where Debian's package had it" >&2; exit 1; }
 libraries=$cache/root/usr/lib/$triplet
-cat > "$start.new" <<START
+# How to start one of its programs.
+starter() { # program, the command to be made
+    cat > "$2.new" <<START
 #!/bin/sh
-exec "$ld" --library-path "$libraries:$libraries/android:$cache/root/lib/$triplet" "$adbd" "\$@"
+exec "$ld" --library-path "$libraries:$libraries/android:$cache/root/lib/$triplet" "$1" "\$@"
 START
-chmod +x "$start.new"
-mv "$start.new" "$start"
+    chmod +x "$2.new"
+    mv "$2.new" "$2"
+}
+starter "$(dirname "$adbd")/adb" "$cache/start-adb"
+starter "$adbd" "$start"
 echo "$start"

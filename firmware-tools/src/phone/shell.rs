@@ -44,7 +44,11 @@ pub(super) async fn run(android: &Android, line: &str, console: &mut Console<'_>
         if !runs {
             continue;
         }
-        let words: Vec<_> = step.words.iter().map(String::as_str).collect();
+        let mut words: Vec<_> = step.words.iter().map(String::as_str).collect();
+        // Each command is a process of its own here anyway.
+        if words.first() == Some(&"exec") {
+            words.remove(0);
+        }
         if let ["exit", code @ ..] = words.as_slice() {
             all.code = code.first().map_or(all.code, |code| code.parse().unwrap_or(2));
             return all;
@@ -96,7 +100,8 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
     android.state().shells += 1;
     match words {
         ["cmd", ..] if android.spec.sdk < FIRST_SDK_WITH_CMD => not_found(android, "cmd"),
-        [] | ["true"] => Output::default(),
+        // What is exported is for programs that read their environment, of which there are none.
+        [] | ["true"] | ["export", ..] => Output::default(),
         ["false"] => Output { code: 1, ..Output::default() },
         ["echo", words @ ..] => Output::success(words.join(" ") + "\n"),
         ["getprop", rest @ ..] => tools::getprop(android, rest),
