@@ -33,7 +33,7 @@ pub(super) enum Word {
     Command(RolloutCommand),
     Request(Request),
     Start { version: u64, phones: Vec<PhoneId> },
-    Fetched { fetch: Fetch, result: Result<CheckedApk, String> },
+    Fetched { fetch: Fetch, result: Box<Result<CheckedApk, String>> },
 }
 
 impl RolloutShell {
@@ -52,7 +52,7 @@ impl RolloutShell {
         match word {
             Word::Command(command) => self.core.command(now, command),
             Word::Request(request) => self.core.request(now, ask, &request),
-            Word::Fetched { fetch, result } => self.core.fetched(now, fetch.rollout, result),
+            Word::Fetched { fetch, result } => self.core.fetched(now, fetch.rollout, *result),
             Word::Start { version, phones } => {
                 if self.core.may_start(None, &phones).is_ok() {
                     self.core.start(now, ask, apk(version), "/home/owner/agent.apk".into(), &phones);
@@ -172,6 +172,6 @@ impl World {
         } else {
             Err("the server answers 404".to_owned())
         };
-        self.rollout_word(Word::Fetched { fetch, result });
+        self.rollout_word(Word::Fetched { fetch, result: Box::new(result) });
     }
 }
