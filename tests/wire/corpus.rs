@@ -46,10 +46,14 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
+/// The targets of the virtual phone's ADB, which `firmware-tools/handset/tests/exercise.rs` replays: it depends on nothing of ours.
+const OF_THE_HANDSET: &str = "handset_";
+
 #[test]
 fn every_target_is_replayed() {
     let targets = entries(&fuzz("fuzz_targets"));
-    let targets: BTreeSet<_> = targets.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
+    let targets = targets.iter().filter_map(|path| path.file_stem()?.to_str());
+    let targets: BTreeSet<_> = targets.filter(|target| !target.starts_with(OF_THE_HANDSET)).collect();
     assert_eq!(targets, TARGETS.iter().map(|(target, _)| *target).collect());
 }
 
