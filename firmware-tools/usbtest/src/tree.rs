@@ -9,7 +9,7 @@
 //! Plugging and unplugging is done by port power, which these hubs really switch: the judge is uhubctl.
 
 use std::fs;
-use std::io::Write;
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -23,7 +23,9 @@ const CONFIG: &str = "/etc/farmhand.toml";
 const SHOWN_MAX: Duration = Duration::from_secs(40);
 /// The enumeration of 64 devices one by one.
 const FULL_MAX: Duration = Duration::from_secs(100);
-/// The longest that learning three slots may take.
+/// The ports that are learnt, in this order.
+const PORTS: [u8; 2] = [3, 2];
+/// The longest that learning them may take.
 const LEARN_MAX: Duration = Duration::from_secs(90);
 
 pub(crate) fn run() -> Result<(), Failure> {
@@ -112,39 +114,43 @@ fn port_power(daemon: &Daemon, hub: &str) -> Result<String, Failure> {
     Ok(format!("{} was absent without power and is back", phone.id))
 }
 
-/// Three slots are named by plugging one handset at a time, and the file is written only where that was asked for.
+/// Plugs or unplugs by the kernel's own switch: what uhubctl switches off, the kernel may switch on again at the hub's next event.
+fn disable(hub: &str, port: u8, word: &str) -> Result<(), Failure> {
+    Ok(fs::write(format!("/sys/bus/usb/devices/{hub}:1.0/{hub}-port{port}/disable"), word)?)
+}
+
+/// Slots are named by plugging, while other handsets are there all the time.
 fn slots_learn(daemon: &Daemon, hub: &str) -> Result<String, Failure> {
-    for port in 1..=3 {
-        switch(hub, port, "off")?;
-        shown(daemon, &format!("{hub}.{port}"), "absent")?;
+    let mut said = String::new();
+    for (port, number) in PORTS.into_iter().zip(1..) {
+        said += &learn(daemon, hub, port, &format!("A{number}"))?;
     }
+    Ok(said)
+}
+
+/// Learns one slot: its handset is away when learning begins, and then plugged in.
+fn learn(daemon: &Daemon, hub: &str, port: u8, name: &str) -> Result<String, Failure> {
+    let path = format!("{hub}.{port}");
+    disable(hub, port, "1")?;
+    shown(daemon, &path, "absent")?;
     let mut learn = Command::new("farmhand")
-        .args(["--state", "/state", "slots", "learn", "A1", "A2", "A3"])
-        .stdin(Stdio::piped())
+        .args(["--state", "/state", "slots", "learn", name])
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    // Its first look must come before the first plug.
+    // It asks once it has seen who is there already.
     let mut asked = learn.stderr.take().ok_or("no standard error")?;
-    let mut first = [0; 1];
-    std::io::Read::read_exact(&mut asked, &mut first)?;
+    asked.read_exact(&mut [0; 1])?;
     std::thread::spawn(move || std::io::copy(&mut asked, &mut std::io::sink()));
-    for (port, number) in (1..=3).rev().zip(1..) {
-        switch(hub, port, "on")?;
-        shown(daemon, &format!("{hub}.{port}"), "other_mode")?;
-        std::thread::sleep(Duration::from_secs(2));
-        println!("slot A{number} was plugged at port {port}");
-    }
-    let (status, _) = until("all slots are learnt", LEARN_MAX, || Ok(learn.try_wait()?.ok_or("it still asks")?))?;
+    disable(hub, port, "0")?;
+    let (status, _) = until("the slot is learnt", LEARN_MAX, || Ok(learn.try_wait()?.ok_or("it still asks")?))?;
     let mut out = String::new();
-    std::io::Read::read_to_string(&mut learn.stdout.take().ok_or("no standard output")?, &mut out)?;
-    let mut expected = Vec::new();
-    for (port, number) in (1..=3).rev().zip(1..) {
-        write!(expected, "[[slot]]\nname = \"A{number}\"\npath = \"{hub}.{port}\"\n\n")?;
+    learn.stdout.take().ok_or("no standard output")?.read_to_string(&mut out)?;
+    let expected = format!("[[slot]]\nname = \"{name}\"\npath = \"{path}\"");
+    if status.success() && out.trim() == expected {
+        Ok(out)
+    } else {
+        Err(format!("{status}: {out}; expected {expected}").into())
     }
-    let expected = String::from_utf8(expected)?;
-    if status.success() && out.trim() == expected.trim() {
-        return Ok(out);
-    }
-    Err(format!("{status}: {out}; expected {expected}").into())
 }
