@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("host", &["rack", "clock"]),
     ("mqtt", &["rack", "config", "clock", "reason"]),
-    ("phone", &["adb", "clock", "config", "rack", "usb"]),
+    ("phone", &["adb", "clock", "config", "rack", "spelling", "usb"]),
     ("power", &["clock", "config", "rack"]),
     ("rack", &["clock", "config", "phone"]),
     ("reason", &[]),

@@ -36,8 +36,9 @@ use crate::adb::auth::{KeyError, KeyRing};
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
 use crate::config::{Announce, Config, Usb};
-use crate::phone::WantedAgent;
 use crate::phone::actor::ActorContext;
+use crate::phone::hatch::{Hatch, OnlinePhones};
+use crate::phone::{self, WantedAgent};
 use crate::rack::ids::HubName;
 use crate::rack::snapshot::SwitchedOff;
 use crate::rack::{Rack, Settings, Snapshot};
@@ -111,6 +112,7 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
     let store = Store::open(&state)?;
     let keys = Arc::new(load_keys(state.path()).await?);
     let unix = web::bind_unix(&state.path().join("farmhand.sock")).await?;
+    let hatch = web::bind_unix(&state.path().join(phone::hatch::wire::SOCKET)).await?;
     let page = match &config.web {
         Some(web) => Some(web::bind_tcp(web.listen).await?),
         None => None,
@@ -139,13 +141,16 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
         install_timeout: config.rollout.install_timeout,
         bus,
         events: events.clone(),
+        online: OnlinePhones::default(),
     };
+    let phones = Hatch { snapshots: snapshot.clone(), online: context.online.clone() };
     let (dispatch, asked) = start_actors(&config, &state, store, context, &sources).await?;
     host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone());
     start_sinks(&config, &snapshot, &sources);
     let announcement = page.as_ref().and_then(|page| announce_page(&config, page));
 
     tasks.spawn(web::serve_unix(unix, desk.clone(), cancel.clone()));
+    tasks.spawn(phones.serve(hatch, cancel.clone()));
     if let Some(page) = page {
         if let Ok(address) = page.local_addr() {
             info!("the page is at http://{address}/");

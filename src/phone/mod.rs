@@ -5,6 +5,8 @@
 
 #[cfg(feature = "daemon")]
 pub mod actor;
+#[cfg(feature = "daemon")]
+pub mod hatch;
 pub mod ladder;
 pub mod life;
 pub mod profile;

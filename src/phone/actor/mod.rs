@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::hatch::{OnlinePhones, Seat};
 use super::{Command, Event, OpenFault, WantedAgent};
 use crate::adb::auth::KeyRing;
 use crate::adb::banner::PeerKind;
@@ -53,6 +54,8 @@ pub struct ActorContext {
     pub bus: Option<crate::usb::Bus>,
     /// The model's queue. Life-cycle events wait for room in it.
     pub events: mpsc::Sender<rack::Event>,
+    /// Where phones that are online are found by who has something to do on them.
+    pub online: OnlinePhones,
 }
 
 /// Starts the actor of the phone at `endpoint`.
@@ -63,7 +66,7 @@ pub fn spawn(
     cancel: CancellationToken,
 ) {
     let look = if matches!(endpoint, Endpoint::Tcp(_)) { Look::Dial { from: Instant::now() } } else { Look::ToldByBus };
-    let actor = Actor { context, endpoint, adb: None, look, work: JoinSet::new() };
+    let actor = Actor { context, endpoint, adb: None, seat: None, look, work: JoinSet::new() };
     tokio::spawn(async move {
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -76,6 +79,8 @@ struct Actor {
     context: Arc<ActorContext>,
     endpoint: Endpoint,
     adb: Option<Adb>,
+    /// As long as there is a connection.
+    seat: Option<Seat>,
     look: Look,
     work: JoinSet<Outcome>,
 }
@@ -204,6 +209,7 @@ impl Actor {
                 }
                 let event =
                     Event::Opened { model: banner.model.clone(), features: banner.features.iter().cloned().collect() };
+                self.seat = Some(self.context.online.sit(self.endpoint.clone(), adb.clone()));
                 self.adb = Some(adb);
                 Some(event)
             }
@@ -221,6 +227,7 @@ impl Actor {
     /// Ends the connection and all work over it.
     fn disconnect(&mut self) {
         self.work = JoinSet::new();
+        self.seat = None;
         if let Some(adb) = self.adb.take() {
             adb.close();
         }

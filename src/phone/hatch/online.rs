@@ -1,0 +1,63 @@
+//! Which phones are online: their actors say so, the hatch asks.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::adb::driver::Adb;
+use crate::rack::ids::Endpoint;
+
+/// The connections of all phones that are online. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct OnlinePhones {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seats: Mutex<BTreeMap<Endpoint, (u64, Adb)>>,
+    last: AtomicU64,
+}
+
+impl OnlinePhones {
+    /// Says that a phone is online, until the seat is dropped.
+    #[must_use]
+    pub fn sit(&self, endpoint: Endpoint, adb: Adb) -> Seat {
+        let number = self.shared.last.fetch_add(1, Ordering::Relaxed);
+        self.shared.seats().insert(endpoint.clone(), (number, adb));
+        Seat { shared: Arc::clone(&self.shared), endpoint, number }
+    }
+
+    /// The connection of the phone at an endpoint, if it is online.
+    #[must_use]
+    pub fn at(&self, endpoint: &Endpoint) -> Option<Adb> {
+        self.shared.seats().get(endpoint).map(|(_, adb)| adb.clone())
+    }
+}
+
+impl Shared {
+    fn seats(&self) -> MutexGuard<'_, BTreeMap<Endpoint, (u64, Adb)>> {
+        // Nothing in here panics half-way through a change.
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A phone's place among those that are online: its connection ends with it, whoever still has work on it. An actor that took another
+/// one's place is not unseated by its end.
+#[derive(Debug)]
+pub struct Seat {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    number: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.shared.seats();
+        if seats.get(&self.endpoint).is_some_and(|(number, _)| *number == self.number)
+            && let Some((_, adb)) = seats.remove(&self.endpoint)
+        {
+            adb.close();
+        }
+    }
+}
