@@ -58,6 +58,14 @@ pub(super) enum Failure {
     #[error("{} cannot be written: {reason}", file.display())]
     #[diagnostic(code("cli.unwritable"), help("without --append the sections are printed"))]
     Unwritable { file: PathBuf, reason: std::io::Error },
+    /// A file of this host.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(code("cli.file"))]
+    File { path: PathBuf, reason: String },
+    /// The command line asks for what does not go together.
+    #[error("{what}")]
+    #[diagnostic(code("cli.usage"), help("{help}"))]
+    Usage { what: String, help: &'static str },
     /// This process could not start what it needs.
     #[error("the program cannot start: {0}")]
     #[diagnostic(code("cli.runtime"))]
@@ -80,9 +88,11 @@ impl Failure {
             | Self::Apk(_)
             | Self::NotUnderstood { .. }
             | Self::Unwritable { .. }
+            | Self::File { .. }
             | Self::Runtime(_)
             | Self::LogLevels { .. }
             | Self::Daemon(_) => 1,
+            Self::Usage { .. } => 2,
             Self::NoDaemon { .. } | Self::Denied { .. } | Self::BrokenOff { .. } | Self::Slow { .. } => 3,
             Self::Refused(_) => 4,
         }

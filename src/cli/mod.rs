@@ -105,7 +105,8 @@ struct Daemonless {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli) {
-        Ok(text) => print(&text),
+        Ok(Ending::Text(text)) => print(&text),
+        Ok(Ending::Status(status)) => ExitCode::from(status),
         Err(failure) => {
             let code = failure.exit_code();
             let _ = writeln!(std::io::stderr(), "{:?}", miette::Report::new(failure));
@@ -114,28 +115,42 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Carries the command out; `Ok` is what is to be printed.
-fn dispatch(cli: Cli) -> Result<String, Failure> {
-    let paper = Paper::of_stdout();
-    match cli.command {
-        Command::Config(config) => return config.carry_out(),
-        Command::Completions(completions) => return completions.carry_out(Cli::command()),
-        Command::Man(man) => return man.carry_out(Cli::command()),
-        Command::Run(run) => return run.carry_out(&cli.state),
-        _ => {}
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+/// How a command ends that did not fail.
+enum Ending {
+    /// This is printed.
+    Text(String),
+    /// All was printed while it ran; a command on a phone has a status of its own.
+    Status(u8),
+}
+
+/// Carries the command out.
+fn dispatch(cli: Cli) -> Result<Ending, Failure> {
     let client = Client::at(&cli.state);
+    match cli.command {
+        Command::Config(config) => config.carry_out().map(Ending::Text),
+        Command::Completions(completions) => completions.carry_out(Cli::command()).map(Ending::Text),
+        Command::Man(man) => man.carry_out(Cli::command()).map(Ending::Text),
+        Command::Run(run) => run.carry_out(&cli.state).map(Ending::Text),
+        // These need neither runtime nor HTTP, and are started in loops.
+        Command::Phone(phone) if phone.is_work() => phone.work(&client),
+        command => ask(command, &client).map(Ending::Text),
+    }
+}
+
+/// Has the daemon's API answer.
+fn ask(command: Command, client: &Client) -> Result<String, Failure> {
+    let paper = Paper::of_stdout();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(async {
-        match cli.command {
-            Command::Status(status) => status.carry_out(&client, &paper).await,
-            Command::Phones(phones) => phones.carry_out(&client, &paper).await,
-            Command::Phone(phone) => phone.carry_out(&client, &paper).await,
-            Command::Slots(slots) => slots.carry_out(&client, &paper).await,
-            Command::Hubs(hubs) => hubs.carry_out(&client, &paper).await,
-            Command::Hub(hub) => hub.carry_out(&client, &paper).await,
-            Command::Rollout(rollout) => rollout.carry_out(&client, &paper).await,
-            Command::Line(line) => line.carry_out(&client, &paper).await,
+        match command {
+            Command::Status(status) => status.carry_out(client, &paper).await,
+            Command::Phones(phones) => phones.carry_out(client, &paper).await,
+            Command::Phone(phone) => phone.carry_out(client, &paper).await,
+            Command::Slots(slots) => slots.carry_out(client, &paper).await,
+            Command::Hubs(hubs) => hubs.carry_out(client, &paper).await,
+            Command::Hub(hub) => hub.carry_out(client, &paper).await,
+            Command::Rollout(rollout) => rollout.carry_out(client, &paper).await,
+            Command::Line(line) => line.carry_out(client, &paper).await,
             Command::Config(_) | Command::Completions(_) | Command::Man(_) | Command::Run(_) => Ok(String::new()),
         }
     })

@@ -1,54 +1,32 @@
-//! `farmhand phone A1 …`: one phone. What is known of it stands here; each further verb has a file of its own.
+//! `farmhand phone A1 show`: everything that is known of one phone.
 
-mod trace;
+use clap::Args;
 
-use clap::{Args, Subcommand};
-
-use super::client::{Client, segment};
-use super::failure::Failure;
-use super::paper::{Cell, Paper, Tone, json, or_dash};
-use super::phones::{tone_of, tone_of_line};
+use crate::cli::client::{Client, segment};
+use crate::cli::failure::Failure;
+use crate::cli::paper::{Cell, Paper, Tone, json, or_dash};
+use crate::cli::phones::{tone_of, tone_of_line};
 use crate::rack::snapshot::PhoneView;
 
+/// Everything that is known of it
 #[derive(Debug, Args)]
-pub(super) struct Phone {
-    /// The slot in which it sits, or its id
-    #[arg(value_name = "SLOT|ID")]
-    name: String,
-    #[command(subcommand)]
-    action: Action,
+pub(super) struct Show {
+    /// Print the API's answer as JSON
+    #[arg(long)]
+    json: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Everything that is known of it
-    Show {
-        /// Print the API's answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// What happened to it, the oldest first: the last 256 events
-    Trace(trace::Trace),
-}
-
-impl Phone {
-    pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
-        match self.action {
-            Action::Show { json } => show(&self.name, json, client, paper).await,
-            Action::Trace(trace) => trace.carry_out(&self.name, client, paper).await,
-        }
+impl Show {
+    pub(super) async fn carry_out(self, phone: &str, client: &Client, paper: &Paper) -> Result<String, Failure> {
+        let phone: PhoneView = client.read(&format!("/api/phones/{}", segment(phone))).await?;
+        Ok(if self.json { json(&phone) } else { sheet(&phone, paper) })
     }
-}
-
-async fn show(name: &str, as_json: bool, client: &Client, paper: &Paper) -> Result<String, Failure> {
-    let phone: PhoneView = client.read(&format!("/api/phones/{}", segment(name))).await?;
-    Ok(if as_json { json(&phone) } else { sheet(&phone, paper) })
 }
 
 fn sheet(phone: &PhoneView, paper: &Paper) -> String {
     let state = format!("{} for {}", phone.state.as_str(), paper.age(phone.since));
     let word = phone.line.state.as_str();
-    let line = super::line::begun(&phone.line)
+    let line = crate::cli::line::begun(&phone.line)
         .map_or_else(|| word.to_owned(), |since| format!("{word} for {}", paper.age(since)));
     let battery = phone.battery.map(|battery| {
         let mut parts = vec![format!("{} %", battery.level_percent)];
