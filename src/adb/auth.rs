@@ -27,6 +27,9 @@ const MODULUS_WORDS: u32 = 64;
 /// The file of the host's own key.
 const KEY_FILE: &str = "adbkey";
 
+/// Where further keys are, one a file, in the order of their names.
+const IMPORTED_DIR: &str = "adbkeys";
+
 /// Why there is no usable key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -53,6 +56,14 @@ pub enum KeyError {
         path: PathBuf,
         /// Its size.
         bits: u32,
+    },
+    /// A name that is no file's name, or is taken.
+    #[error("a key named {name:?} can't be kept: {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// No key could be made.
     #[error("no RSA key could be made: {0}")]
@@ -86,6 +97,55 @@ impl KeyRing {
         }
         ring.add_file(&path)?;
         Ok(ring)
+    }
+
+    /// This host's own key and all that were imported into `dir`, and that of Google's adb for this user: phones that know it let
+    /// farmhand in at once. An imported key that can't be used is left out, with a warning.
+    ///
+    /// # Errors
+    /// What is wrong with this host's own key.
+    pub fn of_host(dir: &Path) -> Result<Self, KeyError> {
+        let mut ring = Self::load_or_create(dir)?;
+        for path in imported(dir).into_iter().chain(google_key()) {
+            if let Err(error) = ring.add_file(&path) {
+                tracing::warn!("an ADB key is left out: {error}");
+            }
+        }
+        Ok(ring)
+    }
+
+    /// Keeps a copy of a key in `dir`, under the file's name unless another one is given, and gives where it is.
+    ///
+    /// # Errors
+    /// It is no key that handsets take, there is one of this name, or it can't be written.
+    pub fn import(dir: &Path, file: &Path, name: Option<&str>) -> Result<KeyInfo, KeyError> {
+        let mut ring = Self { keys: Vec::new(), owner: owner() };
+        ring.add_file(file)?;
+        let name = name.map_or_else(|| file.file_name().unwrap_or_default().to_string_lossy(), Into::into);
+        let refused = |why| KeyError::Name { name: name.clone().into_owned(), why };
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            return Err(refused("it is no plain file name"));
+        }
+        let to = dir.join(IMPORTED_DIR).join(name.as_ref());
+        if to.exists() {
+            return Err(refused("there is one of this name already"));
+        }
+        let pem = fs::read_to_string(file).map_err(at(file))?;
+        fs::create_dir_all(dir.join(IMPORTED_DIR)).map_err(at(&dir.join(IMPORTED_DIR)))?;
+        write_private(&to, &pem)?;
+        ring.keys.iter_mut().for_each(|key| key.path.clone_from(&to));
+        ring.infos().pop().ok_or_else(|| refused("it is empty"))
+    }
+
+    /// What there is to tell of each key, in the order in which they are tried.
+    #[must_use]
+    pub fn infos(&self) -> Vec<KeyInfo> {
+        let info = |key: &Key| KeyInfo {
+            path: key.path.clone(),
+            fingerprint: fingerprint(&key.private),
+            public: public_key_text(&key.private, &self.owner),
+        };
+        self.keys.iter().map(info).collect()
     }
 
     /// Adds a key that is tried too, such as the one of Google's adb at `~/.android/adbkey`.
@@ -125,6 +185,39 @@ impl KeyRing {
     }
 }
 
+/// What may be told of a key.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct KeyInfo {
+    /// Its file.
+    pub path: PathBuf,
+    /// As a handset shows it when it asks its user: MD5 over the binary form, as pairs of hexadecimal digits.
+    pub fingerprint: String,
+    /// The public half in Android's text form.
+    pub public: String,
+}
+
+/// The files of imported keys.
+fn imported(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir.join(IMPORTED_DIR)).into_iter().flatten().flatten();
+    let is_key = |path: &PathBuf| path.is_file() && path.extension().is_none_or(|extension| extension != "pub");
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(is_key).collect();
+    files.sort_unstable();
+    files
+}
+
+/// The key of Google's adb, if this user has one.
+#[must_use]
+pub fn google_key() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("HOME")?).join(".android").join(KEY_FILE);
+    path.is_file().then_some(path)
+}
+
+fn fingerprint(key: &PrivateKey) -> String {
+    use md5::Digest as _;
+    let digest = md5::Md5::digest(android_form(key));
+    digest.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+}
+
 /// Who can read the private key can be this host to every handset that allows it.
 fn warn_of_readers(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -150,15 +243,20 @@ fn parse(pem: &str) -> Result<PrivateKey, String> {
 }
 
 fn create(dir: &Path, path: &Path, owner: &str) -> Result<(), KeyError> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| KeyError::Io { path, source }
-    };
     let private = PrivateKey::new(&mut rand::rng(), KEY_BITS).map_err(KeyError::Generate)?;
     let pem = private
         .to_pkcs8_pem(LineEnding::LF)
         .map_err(|error| KeyError::NotAKey { path: path.to_owned(), why: error.to_string() })?;
     fs::create_dir_all(dir).map_err(at(dir))?;
+    write_private(path, &pem)?;
+    let public = path.with_extension("pub");
+    fs::write(&public, public_key_text(&private, owner) + "\n").map_err(at(&public))?;
+    tracing::info!(file = %path.display(), "made this host's key for ADB");
+    Ok(())
+}
+
+/// Writes a file that only its owner reads.
+fn write_private(path: &Path, pem: &str) -> Result<(), KeyError> {
     // Under another name first: a key cut short by a power cut would be refused for ever.
     let new = path.with_extension("new");
     let written =
@@ -166,11 +264,12 @@ fn create(dir: &Path, path: &Path, owner: &str) -> Result<(), KeyError> {
             file.write_all(pem.as_bytes())?;
             file.sync_all()
         });
-    written.and_then(|()| fs::rename(&new, path)).map_err(at(path))?;
-    let public = path.with_extension("pub");
-    fs::write(&public, public_key_text(&private, owner) + "\n").map_err(at(&public))?;
-    tracing::info!(file = %path.display(), "made this host's key for ADB");
-    Ok(())
+    written.and_then(|()| fs::rename(&new, path)).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyError + use<> {
+    let path = path.to_owned();
+    move |source| KeyError::Io { path, source }
 }
 
 /// `user@host`, as a handset shows it to its user.

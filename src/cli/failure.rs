@@ -66,6 +66,10 @@ pub(super) enum Failure {
     #[error("{what}")]
     #[diagnostic(code("cli.usage"), help("{help}"))]
     Usage { what: String, help: &'static str },
+    /// This host's keys for ADB.
+    #[error(transparent)]
+    #[diagnostic(code("keys.unusable"))]
+    Keys(#[from] crate::adb::auth::KeyError),
     /// This process could not start what it needs.
     #[error("the program cannot start: {0}")]
     #[diagnostic(code("cli.runtime"))]
@@ -89,6 +93,7 @@ impl Failure {
             | Self::NotUnderstood { .. }
             | Self::Unwritable { .. }
             | Self::File { .. }
+            | Self::Keys(_)
             | Self::Runtime(_)
             | Self::LogLevels { .. }
             | Self::Daemon(_) => 1,

@@ -15,6 +15,7 @@ mod config;
 mod failure;
 mod hub;
 mod hubs;
+mod keys;
 mod line;
 mod man;
 mod paper;
@@ -85,6 +86,8 @@ enum Command {
     Rollout(rollout::Rollout),
     /// The lines of phones to the central server
     Line(line::Line),
+    /// The keys with which phones let this host in
+    Keys(keys::Keys),
     /// Check a configuration file, show what it means, print an example
     Config(config::Config),
     /// Print the completions for a shell
@@ -128,6 +131,7 @@ fn dispatch(cli: Cli) -> Result<Ending, Failure> {
     let client = Client::at(&cli.state);
     match cli.command {
         Command::Config(config) => config.carry_out().map(Ending::Text),
+        Command::Keys(keys) => keys.carry_out(&cli.state, &Paper::of_stdout()).map(Ending::Text),
         Command::Completions(completions) => completions.carry_out(Cli::command()).map(Ending::Text),
         Command::Man(man) => man.carry_out(Cli::command()).map(Ending::Text),
         Command::Run(run) => run.carry_out(&cli.state).map(Ending::Text),
@@ -151,7 +155,9 @@ fn ask(command: Command, client: &Client) -> Result<String, Failure> {
             Command::Hub(hub) => hub.carry_out(client, &paper).await,
             Command::Rollout(rollout) => rollout.carry_out(client, &paper).await,
             Command::Line(line) => line.carry_out(client, &paper).await,
-            Command::Config(_) | Command::Completions(_) | Command::Man(_) | Command::Run(_) => Ok(String::new()),
+            Command::Keys(_) | Command::Config(_) | Command::Completions(_) | Command::Man(_) | Command::Run(_) => {
+                Ok(String::new())
+            }
         }
     })
 }

@@ -176,7 +176,7 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
 /// Making the first key takes seconds on a small host.
 async fn load_keys(state: &Path) -> Result<KeyRing, DaemonError> {
     let dir = state.to_owned();
-    let loaded = tokio::task::spawn_blocking(move || KeyRing::load_or_create(&dir)).await;
+    let loaded = tokio::task::spawn_blocking(move || KeyRing::of_host(&dir)).await;
     loaded.map_err(|_| DaemonError::KeysPanicked)?.map_err(DaemonError::Keys)
 }
 

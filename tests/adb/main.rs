@@ -5,4 +5,5 @@
 mod adbd;
 mod files;
 mod google;
+mod hatch;
 mod phone;

@@ -18,6 +18,8 @@ const TARGETS: &[(&str, Entry)] = &[
     ("adb_shell", adb::services::shell::fuzz_packets),
     ("adb_sync", adb::services::sync::fuzz_replies),
     ("apk_manifest", agent::manifest::fuzz_apk_manifest),
+    ("adb_sync_data", adb::services::sync::fuzz_data),
+    ("adb_sync_entries", adb::services::sync::fuzz_entries),
     ("apk_signing_block", agent::signing_block::fuzz_apk_signing_block),
     ("apk_zip", agent::zip::fuzz_apk_zip),
     ("central_envelope", exercise::envelope),

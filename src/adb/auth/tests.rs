@@ -115,3 +115,34 @@ fn a_private_key_that_others_can_read_is_said_with_what_to_do() {
     let warning = super::readers(path, 0o100_644).unwrap();
     assert!(warning.contains("0644") && warning.ends_with("chmod 600 /var/lib/farmhand/adbkey"), "{warning}");
 }
+
+#[test]
+fn an_imported_key_is_tried_behind_the_own_one_and_never_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = ring(dir.path());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = ring(elsewhere.path());
+    let file = elsewhere.path().join(KEY_FILE);
+    let kept = KeyRing::import(dir.path(), &file, Some("laptop")).unwrap();
+    assert_eq!(kept.path, dir.path().join("adbkeys/laptop"));
+    assert_eq!(fs::metadata(&kept.path).unwrap().permissions().mode() & 0o777, 0o600);
+    let loaded = KeyRing::of_host(dir.path()).unwrap();
+    assert_eq!(loaded.sign(0, &[3; 20]), own.sign(0, &[3; 20]));
+    assert_eq!(loaded.sign(1, &[3; 20]), other.sign(0, &[3; 20]));
+    assert_eq!(loaded.public_key_text(), own.public_key_text(), "the own key is offered");
+    for name in ["laptop", "", "../adbkey", ".hidden"] {
+        assert!(matches!(KeyRing::import(dir.path(), &file, Some(name)), Err(KeyError::Name { .. })), "{name:?}");
+    }
+    fs::write(&kept.path, "damaged").unwrap();
+    assert_eq!(KeyRing::of_host(dir.path()).unwrap().sign(1, &[3; 20]).is_some(), google_key().is_some());
+}
+
+#[test]
+fn a_key_is_known_by_the_fingerprint_that_the_phone_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let info = ring(dir.path()).infos().remove(0);
+    let form = dir.path().join("form");
+    fs::write(&form, BASE64_STANDARD.decode(info.public.split(' ').next().unwrap()).unwrap()).unwrap();
+    let seen = openssl(&["dgst", "-md5", "-c", form.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&seen).trim().to_uppercase().ends_with(&info.fingerprint), "{}", info.fingerprint);
+}

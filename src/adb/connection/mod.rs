@@ -464,4 +464,6 @@ enum Notify {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

@@ -128,7 +128,7 @@ impl World {
             8 => self.honest(),
             9 if self.byte() == 7 => self.core.fail(Fault::Io("unplugged".to_owned())),
             9..=11 => self.honest(),
-            12 => {
+            14 => {
                 let id = self.stream();
                 self.core.finish(id, self.now);
                 self.finishing.extend(self.open.get(&id));

@@ -44,7 +44,7 @@ impl Pull {
     pub(super) fn carry_out(self, link: &mut Link) -> Result<Ending, Failure> {
         let begun = Instant::now();
         if self.to == Path::new("-") {
-            return self.to_output(link);
+            return self.print(link);
         }
         let stat = stat(link, &self.from)?;
         let name = self.from.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
@@ -85,7 +85,7 @@ impl Pull {
         whole
     }
 
-    fn to_output(self, link: &mut Link) -> Result<Ending, Failure> {
+    fn print(self, link: &mut Link) -> Result<Ending, Failure> {
         link.ask(Work::Pull { path: self.from, compression: self.compression.into() }, &[])?;
         let mut out = io::stdout().lock();
         loop {

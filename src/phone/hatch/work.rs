@@ -55,7 +55,7 @@ pub(super) async fn carry_out(
         }
         Work::Screenshot => match until_hung_up(adb.screenshot(), reader).await? {
             Ok(picture) => output(&picture, writer).await.map(|()| Ok(Answer::Bytes { len: picture.len() as u64 })),
-            Err(error) => Ok(Err(service_refusal("screenshot", &error))),
+            Err(error) => Ok(Err(service_refusal("phone.screenshot", &error))),
         },
         Work::List { path } => match until_hung_up(adb.list(&path), reader).await? {
             Ok(entries) => {
@@ -64,20 +64,20 @@ pub(super) async fn carry_out(
                 }
                 Ok(Ok(Answer::Done))
             }
-            Err(error) => Ok(Err(sync_refusal("list", &path, &error))),
+            Err(error) => Ok(Err(sync_refusal("phone.list", &path, &error))),
         },
         Work::Stat { path } => {
             let stat = until_hung_up(adb.stat(&path), reader).await?;
-            Ok(stat.map(|stat| Answer::Stat { stat }).map_err(|error| sync_refusal("stat", &path, &error)))
+            Ok(stat.map(|stat| Answer::Stat { stat }).map_err(|error| sync_refusal("phone.stat", &path, &error)))
         }
         Work::Reboot { target } => {
             let rebooted = until_hung_up(adb.reboot(target), reader).await?;
-            Ok(rebooted.map(|()| Answer::Done).map_err(|error| service_refusal("reboot", &error)))
+            Ok(rebooted.map(|()| Answer::Done).map_err(|error| service_refusal("phone.reboot", &error)))
         }
         Work::Identify => {
             let shown = until_hung_up(adb.identify(), reader).await?;
             let answer = shown.map(|shown| Answer::Shown { screen: shown.screen, vibration: shown.vibration });
-            Ok(answer.map_err(|error| service_refusal("identify", &error)))
+            Ok(answer.map_err(|error| service_refusal("phone.identify", &error)))
         }
     }
 }
@@ -134,9 +134,10 @@ async fn shell(
     reader: &mut FrameReader,
     writer: &mut FrameWriter,
 ) -> Result<Ended, LineError> {
-    let (mut says, input) = match until_hung_up(adb.open_shell(command, mode), reader).await? {
+    // Its input may have come already, and is not to be read before it can be given.
+    let (mut says, input) = match reader.unless_gone(adb.open_shell(command, mode)).await? {
         Ok(opened) => opened,
-        Err(error) => return Ok(Err(service_refusal("shell", &error.into()))),
+        Err(error) => return Ok(Err(service_refusal("phone.shell", &error.into()))),
     };
     let feed = async {
         loop {
@@ -160,7 +161,7 @@ async fn shell(
                 Ok(ShellEvent::Stdout(bytes)) => writer.send(&Down::Output(bytes)).await?,
                 Ok(ShellEvent::Stderr(bytes)) => writer.send(&Down::Errors(bytes)).await?,
                 Ok(ShellEvent::Exit(status)) => return Ok(Ok(Answer::Exit { status })),
-                Err(error) => return Ok(Err(service_refusal("shell", &error))),
+                Err(error) => return Ok(Err(service_refusal("phone.shell", &error))),
             }
         }
     };
@@ -193,7 +194,7 @@ async fn push(
             }
         }
     };
-    Ok(pushed.map(|len| Answer::Bytes { len }).map_err(|error| sync_refusal("push", &to.path, &error)))
+    Ok(pushed.map(|len| Answer::Bytes { len }).map_err(|error| sync_refusal("phone.push", &to.path, &error)))
 }
 
 /// Carries input into a queue, and waits behind its end for the command to hang up.
@@ -259,7 +260,7 @@ async fn push_many(adb: &Adb, reader: &mut FrameReader, writer: &mut FrameWriter
         error = tell_progress(seen, writer) => return Err(error),
     };
     let count = |count: usize| Answer::Files { count: count as u64 };
-    Ok(pushed.map(count).map_err(|(path, error)| sync_refusal("push", &path, &error)))
+    Ok(pushed.map(count).map_err(|(path, error)| sync_refusal("phone.push", &path, &error)))
 }
 
 async fn pull(
@@ -295,7 +296,7 @@ async fn pull(
             pulled.map(|()| total)
         }
     };
-    Ok(pulled.map(|len| Answer::Bytes { len }).map_err(|error| sync_refusal("pull", path, &error)))
+    Ok(pulled.map(|len| Answer::Bytes { len }).map_err(|error| sync_refusal("phone.pull", path, &error)))
 }
 
 async fn install(
@@ -346,17 +347,17 @@ fn refusal(code: &str, what: String, help: Option<&str>) -> Refusal {
     Refusal { code: code.to_owned(), what, help: help.map(str::to_owned) }
 }
 
-fn service_refusal(work: &str, error: &ServiceError) -> Refusal {
-    refusal(&format!("phone.{work}"), error.to_string(), help_for(&error.to_string()))
+fn service_refusal(code: &str, error: &ServiceError) -> Refusal {
+    refusal(code, error.to_string(), help_for(&error.to_string()))
 }
 
-fn sync_refusal(work: &str, path: &str, error: &SyncError) -> Refusal {
+fn sync_refusal(code: &str, path: &str, error: &SyncError) -> Refusal {
     let what = match error {
         SyncError::Failed(why) => format!("{path}: the phone says: {why}"),
         error => format!("{path}: {error}"),
     };
     let help = help_for(&what);
-    refusal(&format!("phone.{work}"), what, help)
+    refusal(code, what, help)
 }
 
 /// What can be done about the usual complaints.

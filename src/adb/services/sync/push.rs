@@ -79,7 +79,7 @@ impl Adb {
             }
         };
         let batches = Batches::new(source, layout, self.payload_max(), request.emit());
-        let len = match send_file(&dialogue, batches, to.mtime_s, options.progress.as_ref()).await {
+        let len = match send_file(&mut dialogue, batches, to.mtime_s, options.progress.as_ref()).await {
             Ok(len) => len,
             // The handset ended the stream: its reason may be there.
             Err(SyncError::Stream(error)) => {
@@ -207,7 +207,7 @@ impl Gathered<'_> {
 
 /// Sends request and file, reading one batch ahead.
 async fn send_file(
-    dialogue: &Dialogue,
+    dialogue: &mut Dialogue,
     mut batches: Batches<'_>,
     mtime_s: u32,
     progress: Option<&watch::Sender<u64>>,
@@ -223,22 +223,18 @@ async fn send_file(
             progress.send_replace(total);
         }
         // A handset whose storage is full says so at once, and reads on to the end.
-        early_end(&dialogue.stream)?;
+        early_end(dialogue).await?;
     }
     dialogue.stream.write(Request::Done { mtime_s }.emit()).await?;
     Ok(total)
 }
 
-/// What the handset says before the file's end is its end.
-fn early_end(stream: &Stream) -> Result<(), SyncError> {
-    let Some(chunk) = stream.read().now_or_never() else { return Ok(()) };
-    let chunk = chunk?.ok_or(SyncError::NoReply)?;
-    let mut decoder = ReplyDecoder::default();
-    decoder.push(&chunk);
-    Err(match decoder.next_reply() {
-        Ok(Some(Reply::Fail(message))) => SyncError::Failed(message),
-        Ok(Some(other)) => SyncError::Unexpected(other),
-        Ok(None) => SyncError::NoReply,
-        Err(error) => error.into(),
+/// What the handset says before the file's end is its end; it may come in pieces.
+async fn early_end(dialogue: &mut Dialogue) -> Result<(), SyncError> {
+    let Some(chunk) = dialogue.stream.read().now_or_never() else { return Ok(()) };
+    dialogue.decoder.push(&chunk?.ok_or(SyncError::NoReply)?);
+    Err(match dialogue.reply("the reason of a failed transfer").await? {
+        Reply::Fail(message) => SyncError::Failed(message),
+        other => SyncError::Unexpected(other),
     })
 }

@@ -1,0 +1,268 @@
+//! The same work by several programs, in turns.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::report::{Goal, median, report};
+
+const ROUNDS: usize = 7;
+const SHELLS: usize = 200;
+/// Shells of one program in a row, before the next one's turn.
+const SHELLS_PER_TURN: usize = 20;
+const SMALL_FILES: usize = 1000;
+const SMALL_FILE_LEN: usize = 4 << 10;
+
+/// How much is carried.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) file_len: usize,
+}
+
+impl Sizes {
+    pub(crate) const TCP: Self = Self { file_len: 256 << 20 };
+    pub(crate) const USB: Self = Self { file_len: 64 << 20 };
+}
+
+/// A program that does the work, with the server that it needs.
+pub(crate) struct Contender {
+    name: String,
+    command: Vec<String>,
+    push: Vec<&'static str>,
+    server: u32,
+}
+
+/// The way in which Google's adb sends files.
+const UNCOMPRESSED: &[&str] = &["push", "-Z"];
+
+impl Contender {
+    pub(crate) fn farmhand(program: &Path, state: &Path, phone: &str, daemon: u32) -> Self {
+        let words = [&program.display().to_string(), "--state", &state.display().to_string(), "phone", phone];
+        Self {
+            name: "farmhand".to_owned(),
+            command: words.map(str::to_owned).into(),
+            push: vec!["push"],
+            server: daemon,
+        }
+    }
+
+    pub(crate) fn adb(name: &str, program: &Path, port: u16, serial: &str, server: u32) -> Self {
+        let words = [&program.display().to_string(), "-P", &port.to_string(), "-s", serial];
+        Self { name: name.to_owned(), command: words.map(str::to_owned).into(), push: vec!["push"], server }
+    }
+
+    /// The same, told not to compress.
+    pub(crate) fn uncompressed(&self) -> Self {
+        Self {
+            name: format!("{} -Z", self.name),
+            command: self.command.clone(),
+            push: UNCOMPRESSED.into(),
+            server: self.server,
+        }
+    }
+
+    fn pull(&self) -> Vec<&'static str> {
+        self.push.iter().map(|word| if *word == "push" { "pull" } else { word }).collect()
+    }
+
+    /// Runs it; gives seconds by the wall clock and by the processor.
+    fn run(&self, arguments: &[&str]) -> io::Result<Run> {
+        let cpu = || Ok::<_, io::Error>(children_s()? + process_s(self.server)?);
+        let (before, begun) = (cpu()?, Instant::now());
+        let (program, first) = self.command.split_first().expect("a program");
+        let output = Command::new(program).args(first).args(arguments).stdin(Stdio::null()).output()?;
+        let took = begun.elapsed();
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(io::Error::other(format!("{} {arguments:?}: {}: {said}", self.name, output.status)));
+        }
+        Ok(Run { took, cpu_s: cpu()? - before })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Run {
+    took: Duration,
+    cpu_s: f64,
+}
+
+/// All programs on one stage; the first one is farmhand.
+pub(crate) struct Race {
+    /// How its figures are called.
+    pub(crate) bus: String,
+    pub(crate) contenders: Vec<Contender>,
+    /// A folder that this process and the phone see.
+    pub(crate) dir: PathBuf,
+    pub(crate) sizes: Sizes,
+}
+
+impl Race {
+    pub(crate) fn run(&self) -> io::Result<()> {
+        let file = self.dir.join("file");
+        fs::write(&file, noise(self.sizes.file_len)?)?;
+        let sum = sha256(&file)?;
+        let mut cpu = vec![0.0; self.contenders.len()];
+
+        let pushed = self.dir.join("pushed");
+        let (from, to) = (file.display().to_string(), pushed.display().to_string());
+        let pushes = self.rounds(ROUNDS, |contender| {
+            let run = contender.run(&[&contender.push[..], &[&from, &to]].concat())?;
+            same(&sum, &pushed, &contender.name)?;
+            fs::remove_file(&pushed)?;
+            Ok(run)
+        })?;
+        self.ratio(&format!("adb.push_{}_vs_adb", self.bus), &pushes, if self.bus == "usb" { 1.0 } else { 0.8 })?;
+
+        let pulled = self.dir.join("pulled");
+        let to = pulled.display().to_string();
+        let pulls = self.rounds(ROUNDS, |contender| {
+            let run = contender.run(&[&contender.pull()[..], &[&from, &to]].concat())?;
+            same(&sum, &pulled, &contender.name)?;
+            fs::remove_file(&pulled)?;
+            Ok(run)
+        })?;
+        self.ratio(&format!("adb.pull_{}_vs_adb", self.bus), &pulls, 0.8)?;
+
+        for (cpu, runs) in cpu.iter_mut().zip(pushes.iter().zip(&pulls)) {
+            let bytes = (runs.0.len() + runs.1.len()) * self.sizes.file_len;
+            *cpu = runs.0.iter().chain(runs.1).map(|run| run.cpu_s).sum::<f64>() / (bytes as f64 / 1e9);
+        }
+        self.tell("processor, s a GB", &cpu);
+        report(&self.figure("cpu_s_per_gb_vs_adb"), cpu[0] / best(&cpu[1..]), "ratio", Goal::AtMost(0.4))?;
+        self.small_files()?;
+        self.shells()?;
+        self.busy_shells()
+    }
+
+    fn figure(&self, name: &str) -> String {
+        if self.bus == "tcp" { format!("adb.{name}") } else { format!("adb.{name}_{}", self.bus) }
+    }
+
+    fn small_files(&self) -> io::Result<()> {
+        let folder = self.dir.join("small");
+        fs::create_dir(&folder)?;
+        for (n, content) in noise(SMALL_FILES * SMALL_FILE_LEN)?.chunks(SMALL_FILE_LEN).enumerate() {
+            fs::write(folder.join(format!("{n}.bin")), content)?;
+        }
+        let there = self.dir.join("there");
+        let (from, to) = (folder.display().to_string(), there.display().to_string());
+        let runs = self.rounds(ROUNDS, |contender| {
+            let run = contender.run(&[&contender.push[..], &[&from, &to]].concat())?;
+            for n in [0, SMALL_FILES / 2, SMALL_FILES - 1] {
+                let name = format!("{n}.bin");
+                same(&sha256(&folder.join(&name))?, &there.join(&name), &contender.name)?;
+            }
+            assert_eq!(fs::read_dir(&there)?.count(), SMALL_FILES, "{}", contender.name);
+            fs::remove_dir_all(&there)?;
+            Ok(run)
+        })?;
+        self.ratio(&self.figure("push_1000_files_vs_adb"), &runs, 0.9)
+    }
+
+    fn shells(&self) -> io::Result<()> {
+        let mut runs = vec![Vec::new(); self.contenders.len()];
+        for _ in 0..SHELLS / SHELLS_PER_TURN {
+            for (runs, contender) in runs.iter_mut().zip(&self.contenders) {
+                for _ in 0..SHELLS_PER_TURN {
+                    runs.push(contender.run(&["shell", "true"])?);
+                }
+            }
+        }
+        self.ratio(&self.figure("shell_vs_adb"), &runs, 0.7)
+    }
+
+    /// How long a question takes while a file goes to the same phone.
+    fn busy_shells(&self) -> io::Result<()> {
+        let (from, to) = (self.dir.join("file").display().to_string(), self.dir.join("busy").display().to_string());
+        let mut worst = Vec::new();
+        for contender in &self.contenders {
+            let done = AtomicBool::new(false);
+            let took = std::thread::scope(|scope| {
+                let pushing = scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        contender.run(&[&contender.push[..], &[&from, &to]].concat())?;
+                    }
+                    Ok::<_, io::Error>(())
+                });
+                let asked: io::Result<Vec<f64>> = (0..SHELLS)
+                    .map(|_| Ok(contender.run(&["shell", "getprop", "ro.product.model"])?.took.as_secs_f64() * 1e3))
+                    .collect();
+                done.store(true, Ordering::Relaxed);
+                pushing.join().expect("the pushing thread").and(asked)
+            });
+            let mut took = took?;
+            took.sort_unstable_by(f64::total_cmp);
+            worst.push(took[SHELLS * 99 / 100 - 1]);
+        }
+        self.tell("getprop during a push, 99 of 100 within ms", &worst);
+        report(&self.figure("getprop_p99_during_push_ms"), worst[0], "ms", Goal::AtMost(50.0))
+    }
+
+    /// Each program once a round, whose turn is first changes.
+    fn rounds(&self, count: usize, mut once: impl FnMut(&Contender) -> io::Result<Run>) -> io::Result<Vec<Vec<Run>>> {
+        let mut runs = vec![Vec::new(); self.contenders.len()];
+        for round in 0..count {
+            for turn in 0..self.contenders.len() {
+                let index = (round + turn) % self.contenders.len();
+                runs[index].push(once(&self.contenders[index])?);
+            }
+        }
+        Ok(runs)
+    }
+
+    fn ratio(&self, figure: &str, runs: &[Vec<Run>], goal: f64) -> io::Result<()> {
+        let times: Vec<f64> =
+            runs.iter().map(|runs| median(runs.iter().map(|run| run.took.as_secs_f64() * 1e3).collect())).collect();
+        self.tell(&format!("{figure}: median, ms"), &times);
+        report(figure, times[0] / best(&times[1..]), "ratio", Goal::AtMost(goal))
+    }
+
+    #[allow(clippy::print_stdout, reason = "printing is what a bench is for")]
+    fn tell(&self, what: &str, values: &[f64]) {
+        let values =
+            self.contenders.iter().zip(values).map(|(contender, value)| format!("{} {value:.2}", contender.name));
+        println!("# {what}: {}", values.collect::<Vec<_>>().join(", "));
+    }
+}
+
+fn best(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// Bytes that nothing makes smaller.
+fn noise(len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn sha256(path: &Path) -> io::Result<[u8; 32]> {
+    Ok(Sha256::digest(fs::read(path)?).into())
+}
+
+fn same(sum: &[u8; 32], path: &Path, who: &str) -> io::Result<()> {
+    if sha256(path)? == *sum { Ok(()) } else { Err(io::Error::other(format!("{who}: {} differs", path.display()))) }
+}
+
+/// Processor seconds of all children that have ended.
+fn children_s() -> io::Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(microseconds as f64 / 1e6)
+}
+
+/// Processor seconds of a running process, all threads that ever were.
+fn process_s(pid: u32) -> io::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Behind the name in parentheses, which may hold anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: f64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    Ok(ticks / 100.0)
+}

@@ -1,0 +1,221 @@
+//! The command line, the hatch and Google's adbd: `farmhand phone A1 …` as a person types it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+
+use farmhand::clock::{Moment, UnixMillis};
+use farmhand::phone::hatch::{Hatch, OnlinePhones, Seat, wire};
+use farmhand::rack::Rack;
+use farmhand::rack::ids::{Endpoint, PhoneId, SlotName};
+use farmhand::rack::snapshot::PhoneView;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixListener;
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::adbd::{Adbd, with_adbd};
+use crate::google::noise;
+
+/// A state directory with a hatch, behind which A1 is online and A2 is not.
+struct Desk {
+    dir: TempDir,
+    seat: Option<Seat>,
+    cancel: CancellationToken,
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Desk {
+    async fn with(adbd: &Adbd) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let endpoint: Endpoint = "tcp:127.0.0.1:5555".parse().unwrap();
+        let settings = (&farmhand::config::observing()).into();
+        let mut snapshot = Rack::new(settings, UnixMillis(0), Moment::START).snapshot(Moment::START);
+        for (slot, endpoint) in [("A1", Some(&endpoint)), ("A2", None)] {
+            let mut phone = PhoneView::unknown(PhoneId::new(format!("serial-{slot}")));
+            phone.slot = Some(SlotName::new(slot));
+            phone.endpoint = endpoint.cloned();
+            phone.why = "unplugged".to_owned();
+            snapshot.phones.push(phone);
+        }
+        let (sender, snapshots) = watch::channel(Arc::new(snapshot));
+        let online = OnlinePhones::default();
+        let seat = Some(online.sit(endpoint, adbd.connect().await));
+        let cancel = CancellationToken::new();
+        let listener = UnixListener::bind(dir.path().join(wire::SOCKET)).unwrap();
+        let (hatch, ended) = (Hatch { snapshots, online }, cancel.clone());
+        tokio::spawn(async move {
+            hatch.serve(listener, ended).await;
+            drop(sender);
+        });
+        Self { dir, seat, cancel }
+    }
+
+    fn command(&self, phone: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farmhand"));
+        command.arg("--state").arg(self.dir.path()).args(["phone", phone]).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// What a command says, and its exit code.
+    async fn run(&self, words: &[&str]) -> (String, String, i32) {
+        said(&self.command("A1", words).output().await.unwrap())
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+}
+
+fn said(output: &Output) -> (String, String, i32) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr), output.status.code().unwrap_or(-1))
+}
+
+#[test]
+fn a_command_has_its_output_its_errors_its_input_and_its_status() {
+    with_adbd(async |adbd| {
+        let desk = Desk::with(&adbd).await;
+        let (out, err, code) = desk.run(&["shell", "echo out; echo err >&2; exit 42"]).await;
+        assert_eq!((out.as_str(), err.as_str(), code), ("out\n", "err\n", 42));
+        assert_eq!(desk.run(&["shell", "ls", "-d", "/etc"]).await.0, "/etc\n", "a word with a hyphen is the phone's");
+
+        let mut cat = desk.command("A1", &["shell", "wc -c"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = cat.stdin.take().unwrap();
+        input.write_all(&noise(3 << 20)).await.unwrap();
+        drop(input);
+        assert_eq!(said(&cat.wait_with_output().await.unwrap()).0.trim(), (3 << 20).to_string());
+    });
+}
+
+#[test]
+fn ctrl_c_ends_the_command_on_the_phone() {
+    with_adbd(async |adbd| {
+        let desk = Desk::with(&adbd).await;
+        let marker = desk.path("ended");
+        let script =
+            format!("trap 'echo > {marker}; exit' HUP PIPE TERM; echo ready; while :; do echo x; sleep 0.02; done");
+        let mut child = desk.command("A1", &["shell", &script]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
+        let id = nix::unistd::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
+        child.wait().await.unwrap();
+        while !Path::new(&marker).exists() {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn files_and_folders_go_and_come_back() {
+    with_adbd(async |adbd| {
+        let desk = Desk::with(&adbd).await;
+        let (small, large) = (noise(4321), noise((3 << 20) + 17));
+        desk.file("here/small", &small);
+        desk.file("here/sub/empty", b"");
+        desk.file("here/sub/large", &large);
+        let (out, err, code) = desk.run(&["push", &desk.path("here"), &desk.path("there")]).await;
+        assert_eq!(code, 0, "{err}");
+        assert!(out.starts_with("pushed 3 files, 3.2 MB in "), "{out}");
+        let same = |folder: &str| {
+            assert!(fs::read(desk.path(&format!("{folder}/small"))).unwrap() == small);
+            assert!(fs::read(desk.path(&format!("{folder}/sub/large"))).unwrap() == large);
+            assert_eq!(fs::read(desk.path(&format!("{folder}/sub/empty"))).unwrap(), b"");
+        };
+        same("there");
+        // Into a folder that is there it goes under its name, in both directions.
+        assert_eq!(desk.run(&["push", &desk.path("here"), &desk.path("there")]).await.2, 0);
+        same("there/here");
+        fs::create_dir(desk.path("back")).unwrap();
+        let (out, err, code) = desk.run(&["pull", &desk.path("there/here"), &desk.path("back")]).await;
+        assert_eq!(code, 0, "{err}");
+        assert!(out.starts_with("pulled 3 files"), "{out}");
+        same("back/here");
+        let left: Vec<_> = fs::read_dir(desk.path("back/here")).unwrap().collect();
+        assert_eq!(left.len(), 2, "nothing half is left: {left:?}");
+
+        let output = desk.command("A1", &["pull", &desk.path("there/sub/large"), "-"]).output().await.unwrap();
+        assert!(output.stdout == large, "to standard output");
+        let mut push = desk.command("A1", &["push", "-", &desk.path("piped")]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = push.stdin.take().unwrap();
+        input.write_all(&large).await.unwrap();
+        drop(input);
+        assert!(push.wait().await.unwrap().success());
+        assert!(fs::read(desk.path("piped")).unwrap() == large, "from standard input");
+    });
+}
+
+#[test]
+fn what_can_not_be_is_told_with_a_code_and_leaves_nothing_half() {
+    with_adbd(async |adbd| {
+        let desk = Desk::with(&adbd).await;
+        let (_, err, code) = desk.run(&["pull", "/nothing/here", &desk.path("got")]).await;
+        assert_eq!(code, 4);
+        assert!(err.contains("phone.pull") && err.contains("No such file"), "{err}");
+        assert_eq!(fs::read_dir(desk.dir.path()).unwrap().count(), 1, "only the socket is there");
+
+        let file = desk.file("file", b"x");
+        let (_, err, code) = desk.run(&["push", &file, &format!("{file}/below")]).await;
+        assert_eq!(code, 4);
+        assert!(err.contains("phone.push") && err.contains("irectory"), "{err}");
+        let (_, err, code) = desk.run(&["push", "/no/such/file", "/tmp/x"]).await;
+        assert_eq!(code, 1);
+        assert!(err.contains("cli.file"), "{err}");
+
+        let offline = said(&desk.command("A2", &["shell", "true"]).output().await.unwrap());
+        assert_eq!(offline.2, 4);
+        assert!(offline.1.contains("phone.offline") && offline.1.contains("unplugged"), "{}", offline.1);
+        let unknown = said(&desk.command("A11", &["shell", "true"]).output().await.unwrap());
+        assert!(unknown.1.contains("did you mean `A1`?"), "{}", unknown.1);
+        let (_, err, code) = desk.run(&["screenshot"]).await;
+        assert_eq!(code, 4);
+        assert!(err.contains("phone.screenshot") && err.contains("not found"), "{err}");
+        let (_, err, code) = desk.run(&["install", &file]).await;
+        assert_eq!(code, 4);
+        assert!(err.contains("install."), "{err}");
+    });
+}
+
+#[test]
+fn a_phone_that_leaves_ends_what_is_done_on_it_with_the_reason() {
+    with_adbd(async |mut adbd| {
+        let desk = Desk::with(&adbd).await;
+        let mut child = desk.command("A1", &["shell", "echo ready; sleep 1000"]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
+        adbd.kill();
+        let (_, err, code) = said(&child.wait_with_output().await.unwrap());
+        assert_eq!(code, 4);
+        assert!(err.contains("phone.shell") && err.contains("connection ended"), "{err}");
+    });
+}
+
+#[test]
+fn a_seat_that_is_left_ends_the_connection_whoever_works_on_it() {
+    with_adbd(async |adbd| {
+        let mut desk = Desk::with(&adbd).await;
+        let mut child = desk.command("A1", &["shell", "echo ready; sleep 1000"]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
+        desk.seat = None;
+        assert_eq!(child.wait().await.unwrap().code(), Some(4));
+        assert!(desk.run(&["shell", "true"]).await.1.contains("phone.offline"));
+    });
+}
