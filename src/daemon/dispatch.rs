@@ -2,12 +2,12 @@
 //!
 //! A full mailbox means a stuck actor: it is cancelled. A new one takes the place of a phone's actor at once, and the model's deadlines see
 //! to the rest; that of a line is told to the model, which opens the line again after a pause. What the rollouts cannot take now waits in
-//! the [`Backlog`].
+//! the [`Backlog`]; of the power cycles' ledgers only the newest waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -16,6 +16,7 @@ use crate::central::line::{self, LineSettings};
 use crate::phone;
 use crate::phone::actor::{self, ActorContext};
 use crate::power::hub::PortOrder;
+use crate::power::keeper::Numbered;
 use crate::rack::event::{LineCommand, LineEvent};
 use crate::rack::ids::{Endpoint, HubName, PhoneId};
 use crate::rack::{Command, Event};
@@ -30,6 +31,7 @@ pub(super) struct Dispatch {
     pub(super) phones: Phones,
     pub(super) lines: Option<Lines>,
     pub(super) hubs: BTreeMap<HubName, mpsc::Sender<PortOrder>>,
+    pub(super) power: watch::Sender<Numbered>,
     pub(super) rollouts: Backlog,
 }
 
@@ -45,6 +47,7 @@ impl Dispatch {
                     warn!("hub {hub}: the order for port {port} was dropped: its driver takes no more");
                 }
             }
+            Command::PromisePower { number, ledger } => drop(self.power.send_replace((number, ledger))),
             Command::Rollout(command) => return self.rollouts.send(command),
         }
         None

@@ -41,7 +41,7 @@ use crate::phone::hatch::{Hatch, OnlinePhones};
 use crate::phone::{self, WantedAgent};
 use crate::rack::ids::HubName;
 use crate::rack::snapshot::SwitchedOff;
-use crate::rack::{Rack, Settings, Snapshot};
+use crate::rack::{PowerLedger, Rack, Settings, Snapshot};
 use crate::store::{StateDir, StateDirError, Store, StoreError};
 use crate::usb::{Bus, BusError};
 use crate::web::{self, BindError, Desk};
@@ -125,7 +125,7 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
         settings.agent = crate::phone::life::AgentPolicy::Observe;
         settings.switched_off.push(refused);
     }
-    let rack = Rack::new(settings, clock.epoch(), clock.now());
+    let rack = Rack::restore(settings, store.load_power().await?, clock.epoch(), clock.now());
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (requests, asks) = mpsc::channel(REQUESTS_MAX);
     let (snapshots, snapshot) = watch::channel(Arc::new(rack.snapshot(clock.now())));
@@ -248,6 +248,10 @@ async fn start_actors(
         hubs.insert(hub.name.clone(), orders);
     }
 
+    let (ledgers, newest) = watch::channel((0, PowerLedger::default()));
+    let answers = sources.relay(8, crate::rack::Event::Power);
+    sources.tasks.spawn(power::keeper::keep(store.clone(), newest, answers, cancel.clone()));
+
     let (rollouts, commands) = mpsc::channel(ROLLOUT_MAX);
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);
     let promises = store.load_rollouts().await?;
@@ -256,7 +260,7 @@ async fn start_actors(
         rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
     let (settings, agent) = (config.rollout.clone(), config.agent.clone());
     rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
-    Ok((Dispatch { phones, lines, hubs, rollouts: Backlog::new(rollouts) }, Asked::new(asks)))
+    Ok((Dispatch { phones, lines, hubs, power: ledgers, rollouts: Backlog::new(rollouts) }, Asked::new(asks)))
 }
 
 fn start_sinks(config: &Config, snapshots: &watch::Receiver<Arc<Snapshot>>, sources: &Sources) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
+use super::power::PowerLedger;
 use super::request::{Ask, Done, Refusal};
 use super::snapshot::{ControllerView, HostHealth, LineState, MqttView, PortMode, RolloutView, UsbView};
 use crate::clock::UnixMillis;
@@ -72,6 +73,8 @@ pub enum Event {
         /// What.
         event: HubEvent,
     },
+    /// The keeper of the power cycles reports.
+    Power(PowerPromise),
     /// The host was measured.
     Host(HostHealth),
     /// The connection to the MQTT broker changed.
@@ -251,6 +254,21 @@ pub enum HubEvent {
     },
 }
 
+/// What becomes of [`Command::PromisePower`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PowerPromise {
+    /// The ledger with this number is on the disk, or a later one is.
+    Kept {
+        /// The number.
+        number: u64,
+    },
+    /// The store takes no promise for now; the newest ledger is tried again.
+    Failing {
+        /// What was seen, as a sentence.
+        why: String,
+    },
+}
+
 /// One whole set of readings of a hub.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HubReading {
@@ -379,6 +397,14 @@ pub enum Command {
         port: HubPort,
         /// The mode.
         mode: PortMode,
+    },
+    /// To the keeper of the power cycles: this must be on the disk, in place of every earlier ledger. Answered with
+    /// [`Event::Power`].
+    PromisePower {
+        /// Rises by one with each ledger of this daemon.
+        number: u64,
+        /// The whole truth.
+        ledger: PowerLedger,
     },
     /// To the rollout actor.
     Rollout(RolloutCommand),

@@ -1,28 +1,20 @@
-//! The power hubs as the model knows them, and the rack's budget for switching ports.
-//!
-//! Invariant: recovery never switches more than [`CYCLES_MAX`] ports off within [`CYCLES_WINDOW`] (`tests/sim`): a fault of the
-//! hub or of farmhand must not take the rack's phones away one by one.
+//! The power hubs as the model knows them; what recovery does with their ports is in [`power`](super::power).
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use super::event::{Command, HubEvent, HubReading};
 use super::ids::{HubName, HubPort};
+use super::power::{PowerCycles, PowerLedger};
 use super::request::Refusal;
 use super::snapshot::{HubState, PortMode, PowerPort};
 use super::{Change, Outcome, Settings};
-use crate::clock::Moment;
-
-/// The most ports that recovery switches off within [`CYCLES_WINDOW`].
-pub const CYCLES_MAX: usize = 4;
-/// The window of [`CYCLES_MAX`].
-pub const CYCLES_WINDOW: Duration = Duration::from_secs(10 * 60);
+use crate::clock::{Moment, UnixMillis};
 
 /// All hubs.
 #[derive(Debug)]
 pub(super) struct Hubs {
     pub(super) by_name: BTreeMap<HubName, Hub>,
-    cycles: VecDeque<Moment>,
+    pub(super) cycles: PowerCycles,
 }
 
 /// One hub.
@@ -36,7 +28,8 @@ pub(super) struct Hub {
 }
 
 impl Hubs {
-    pub(super) fn new(settings: &Settings) -> Self {
+    /// The hubs of the configuration, and what an earlier daemon has promised of their ports; `wall` is the wall time of `now`.
+    pub(super) fn new(settings: &Settings, promised: PowerLedger, wall: UnixMillis, now: Moment) -> Self {
         let hub = |device: &String| Hub {
             device: device.clone(),
             state: HubState::Stale,
@@ -44,8 +37,15 @@ impl Hubs {
             reading: None,
             last_reading: None,
         };
-        let by_name = settings.hubs.iter().map(|(name, device)| (name.clone(), hub(device))).collect();
-        Self { by_name, cycles: VecDeque::new() }
+        let by_name: BTreeMap<HubName, Hub> =
+            settings.hubs.iter().map(|(name, device)| (name.clone(), hub(device))).collect();
+        let cycles = PowerCycles::restore(promised, |name| by_name.contains_key(name), wall, now);
+        Self { by_name, cycles }
+    }
+
+    /// Whether the hub answers.
+    pub(super) fn is_live(&self, name: &HubName) -> bool {
+        self.by_name.get(name).is_some_and(|hub| hub.state == HubState::Live)
     }
 
     pub(super) fn report(&mut self, now: Moment, name: &HubName, event: HubEvent, out: &mut Outcome) {
@@ -68,7 +68,7 @@ impl Hubs {
         }
     }
 
-    /// Orders a mode, without asking the budget: the operator's word counts.
+    /// Orders a mode, without asking the budget.
     pub(super) fn set_port(&mut self, hub: HubName, port: HubPort, mode: PortMode, why: &str, out: &mut Outcome) {
         if !self.by_name.contains_key(&hub) {
             return;
@@ -77,20 +77,15 @@ impl Hubs {
         out.commands.push(Command::SetPort { hub, port, mode });
     }
 
-    /// Switches a port off for recovery, if the rack's budget allows.
-    pub(super) fn cycle(&mut self, now: Moment, power: PowerPort, out: &mut Outcome) -> Result<(), String> {
-        while self.cycles.front().is_some_and(|at| now.since(*at) >= CYCLES_WINDOW) {
-            self.cycles.pop_front();
+    /// Whether recovery may cycle the power of this port, as far as its hub is concerned: what is off is the operator's affair.
+    pub(super) fn may_cycle(&self, PowerPort { hub: name, port }: &PowerPort) -> Result<(), String> {
+        let Some(hub) = self.by_name.get(name).filter(|hub| hub.state == HubState::Live) else {
+            return Err(format!("hub {name} does not answer"));
+        };
+        let mut ports = hub.reading.iter().flat_map(|reading| &reading.ports);
+        if ports.any(|seen| seen.port == *port && seen.mode == PortMode::Off) {
+            return Err(format!("port {port} of hub {name} is off already, and not by recovery"));
         }
-        if self.cycles.len() >= CYCLES_MAX {
-            let minutes = CYCLES_WINDOW.as_secs() / 60;
-            return Err(format!("the rack's budget of {CYCLES_MAX} power cycles in {minutes} min is spent"));
-        }
-        if self.by_name.get(&power.hub).is_none_or(|hub| hub.state == HubState::Stale) {
-            return Err(format!("hub {} does not answer", power.hub));
-        }
-        self.cycles.push_back(now);
-        self.set_port(power.hub, power.port, PortMode::Off, "recovery: power cycle", out);
         Ok(())
     }
 

@@ -23,6 +23,7 @@ pub mod ids;
 mod incident;
 mod line;
 mod place;
+pub mod power;
 pub mod request;
 mod restraint;
 pub mod settings;
@@ -33,7 +34,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use event::{Command, Event};
-pub use hubs::{CYCLES_MAX, CYCLES_WINDOW};
+pub use power::{CYCLES_MAX, CYCLES_WINDOW, PowerLedger};
 pub use settings::Settings;
 pub use snapshot::Snapshot;
 pub use story::Traces;
@@ -187,7 +188,13 @@ impl Rack {
     /// A rack in which nothing was seen yet. Moments are counted from `started` in wall time.
     #[must_use]
     pub fn new(settings: Settings, started: UnixMillis, now: Moment) -> Self {
-        let hubs = Hubs::new(&settings);
+        Self::restore(settings, PowerLedger::default(), started, now)
+    }
+
+    /// The rack after a daemon that has `promised` this of the power of its ports. Moments are counted from `started` in wall time.
+    #[must_use]
+    pub fn restore(settings: Settings, promised: PowerLedger, started: UnixMillis, now: Moment) -> Self {
+        let hubs = Hubs::new(&settings, promised, started.plus(now.since_start()), now);
         let mut rack = Self {
             settings,
             epoch: started,
@@ -225,24 +232,20 @@ impl Rack {
             Event::Gone { endpoint, why } => self.gone(now, &endpoint, &why, &mut out),
             Event::Phone { endpoint, event } => self.phone_reports(now, &endpoint, event, &mut out),
             Event::Line { phone, event } => self.line_reports(now, &phone, event, &mut out),
-            Event::Hub { hub, event } => {
-                self.see_power_back(&hub, &event);
-                self.hubs.report(now, &hub, event, &mut out);
-            }
+            Event::Hub { hub, event } => self.hub_reports(now, &hub, event, &mut out),
+            Event::Power(promise) => self.power_promised(now, promise, &mut out),
             Event::Host(host) => self.host = Some(host),
             Event::Mqtt(view) => self.mqtt = view,
             Event::Rollout(event) => self.rollout_reports(now, event, &mut out),
-            Event::SetPort { hub, port, mode } => {
-                self.end_power_cycle(&hub, port);
-                self.hubs.set_port(hub, port, mode, "the operator", &mut out);
-            }
+            Event::SetPort { hub, port, mode } => self.operator_sets_port(now, hub, port, mode, &mut out),
             Event::Restart { phone } => {
                 if let Some(endpoint) = self.phones.get(&phone).and_then(|known| known.place.clone()) {
                     self.on_place(now, &endpoint, &mut out, |life| life.restart(now));
                 }
             }
-            Event::ClockSet(epoch) => self.epoch = epoch,
+            Event::ClockSet(epoch) => self.clock_set(epoch),
         }
+        self.keep_power_ledger(now, &mut out);
         self.record_changes(now, &out);
         out
     }
@@ -263,6 +266,7 @@ impl Rack {
         self.advance_power_cycles(now, &mut out);
         self.close_stale_lines(now, &mut out);
         self.reopen_lines(now, &mut out);
+        self.keep_power_ledger(now, &mut out);
         self.record_changes(now, &out);
         if !out.commands.is_empty() || !out.changes.is_empty() {
             self.revision += 1;
@@ -281,7 +285,8 @@ impl Rack {
     pub fn deadline(&self) -> Option<Deadline> {
         let places = self.places.values().map(Place::deadline);
         let lines = self.phones.values().map(|phone| self.line_deadline(phone));
-        places.chain(lines).chain([self.incidents.deadline()]).fold(None, Deadline::earlier)
+        let of_all = [self.incidents.deadline(), self.hubs.cycles.deadline()];
+        places.chain(lines).chain(of_all).fold(None, Deadline::earlier)
     }
 
     fn phone_reports(&mut self, now: Moment, endpoint: &Endpoint, event: phone::Event, out: &mut Outcome) {

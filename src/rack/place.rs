@@ -1,22 +1,16 @@
-//! Places and phones: which identity sits where, and what follows from it for lines, rollouts and power.
+//! Places and phones: which identity sits where, and what follows from it for lines and rollouts.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::event::{Command, HubEvent, RolloutCommand};
-use super::ids::{Endpoint, HubName, HubPort, PhoneId, Serial, SlotName, VersionCode};
+use super::event::{Command, RolloutCommand};
+use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
 use super::line::{Line, NEW_ACTOR, credential_of, device_info};
-use super::snapshot::{LineState, PhoneState, PortMode, UsbView};
+use super::snapshot::{LineState, PhoneState, UsbView};
 use super::{Change, Outcome, Rack};
 use crate::clock::{Deadline, Moment};
 use crate::phone::Profile;
 use crate::phone::life::Life;
 use crate::phone::trace::Trace;
-
-/// How long a port stays off when its power is cycled: long enough for a phone to see VBUS go.
-const POWER_OFF: Duration = Duration::from_secs(5);
-/// Between two orders to switch such a port on, while its hub has not said that it is: no phone stays dark for our doing.
-const POWER_AGAIN: Duration = Duration::from_secs(30);
 
 /// An endpoint, with the life of whatever handset is there.
 #[derive(Debug)]
@@ -30,37 +24,13 @@ pub(super) struct Place {
     pub(super) usb: Option<UsbView>,
     /// The phone that is here, or was here last.
     pub(super) phone: Option<PhoneId>,
-    pub(super) power: PowerCycle,
     /// What happened here and belongs to a phone that nobody knows yet.
     pub(super) trace: Arc<Trace>,
 }
 
-/// How far recovery is with the port that it switched off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PowerCycle {
-    None,
-    /// Off, until then.
-    Off {
-        until: Moment,
-    },
-    /// Ordered on; ordered again then, unless the hub has said that it is.
-    Returning {
-        again_at: Moment,
-    },
-}
-
 impl Place {
     pub(super) fn new(endpoint: Endpoint, slot: Option<SlotName>, life: Life) -> Self {
-        Self {
-            endpoint,
-            slot,
-            life,
-            serial: None,
-            usb: None,
-            phone: None,
-            power: PowerCycle::None,
-            trace: Arc::default(),
-        }
+        Self { endpoint, slot, life, serial: None, usb: None, phone: None, trace: Arc::default() }
     }
 
     /// What a person calls the place, whoever is there.
@@ -87,14 +57,7 @@ impl Place {
     }
 
     pub(super) fn deadline(&self) -> Option<Deadline> {
-        let power = match self.power {
-            PowerCycle::None => None,
-            PowerCycle::Off { until } => Some(Deadline { at: until, why: "its port's power to be switched on again" }),
-            PowerCycle::Returning { again_at } => {
-                Some(Deadline { at: again_at, why: "its hub to say that the port's power is on" })
-            }
-        };
-        Deadline::earlier(self.life.deadline(), power)
+        self.life.deadline()
     }
 }
 
@@ -271,77 +234,6 @@ impl Rack {
         }
         for endpoint in places {
             self.settle(now, &endpoint, out);
-        }
-    }
-
-    pub(super) fn begin_power_cycle(&mut self, now: Moment, endpoint: &Endpoint, out: &mut Outcome) {
-        let power = self
-            .places
-            .get(endpoint)
-            .and_then(|place| place.slot.as_ref())
-            .and_then(|slot| self.settings.power.get(slot))
-            .cloned();
-        let begun = match power {
-            None => Err("no hub port is configured for its slot".to_owned()),
-            Some(power) => self.hubs.cycle(now, power, out),
-        };
-        let Some(place) = self.places.get_mut(endpoint) else { return };
-        match begun {
-            Ok(()) => place.power = PowerCycle::Off { until: now + POWER_OFF },
-            Err(why) => {
-                // The next rung, or quarantine: what follows from a refusal needs no further settling here.
-                let wishes = place.life.power_cycled(now, Err(why));
-                out.commands.extend(wishes.into_iter().filter_map(|wish| match wish {
-                    crate::phone::life::Wish::Actor(command) => {
-                        Some(Command::Phone { endpoint: endpoint.clone(), command })
-                    }
-                    crate::phone::life::Wish::CyclePower => None,
-                }));
-            }
-        }
-    }
-
-    /// A port that recovery has ordered on is on once its hub says so.
-    pub(super) fn see_power_back(&mut self, hub: &HubName, event: &HubEvent) {
-        let is_on = |port: HubPort| match event {
-            HubEvent::PortSet { port: set, mode } => *set == port && *mode != PortMode::Off,
-            HubEvent::Reading(reading) => {
-                reading.ports.iter().any(|seen| seen.port == port && seen.mode != PortMode::Off)
-            }
-            HubEvent::Stale { .. } | HubEvent::PortRefused { .. } => false,
-        };
-        for place in self.places.values_mut() {
-            let power = place.slot.as_ref().and_then(|slot| self.settings.power.get(slot));
-            if matches!(place.power, PowerCycle::Returning { .. })
-                && power.is_some_and(|power| power.hub == *hub && is_on(power.port))
-            {
-                place.power = PowerCycle::None;
-            }
-        }
-    }
-
-    /// The operator has spoken about this port: recovery leaves it alone.
-    pub(super) fn end_power_cycle(&mut self, hub: &HubName, port: HubPort) {
-        for place in self.places.values_mut() {
-            let power = place.slot.as_ref().and_then(|slot| self.settings.power.get(slot));
-            if power.is_some_and(|power| power.hub == *hub && power.port == port) {
-                place.power = PowerCycle::None;
-            }
-        }
-    }
-
-    pub(super) fn advance_power_cycles(&mut self, now: Moment, out: &mut Outcome) {
-        for place in self.places.values_mut() {
-            let due = match place.power {
-                PowerCycle::None => false,
-                PowerCycle::Off { until: at } | PowerCycle::Returning { again_at: at } => at <= now,
-            };
-            if due {
-                place.power = PowerCycle::Returning { again_at: now + POWER_AGAIN };
-                if let Some(power) = place.slot.as_ref().and_then(|slot| self.settings.power.get(slot)).cloned() {
-                    self.hubs.set_port(power.hub, power.port, PortMode::Sync, "recovery: power back", out);
-                }
-            }
         }
     }
 }

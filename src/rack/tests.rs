@@ -1,6 +1,7 @@
 mod identity;
 mod incidents;
 mod lines;
+mod power;
 mod recovery;
 mod story;
 

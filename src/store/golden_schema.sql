@@ -1,4 +1,4 @@
--- user_version 1
+-- user_version 2
 CREATE TABLE rollout (
     number INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
@@ -31,4 +31,13 @@ CREATE TABLE audit (
     who TEXT NOT NULL,
     what TEXT NOT NULL,
     target TEXT NOT NULL
+) STRICT
+CREATE TABLE port_off (
+    hub TEXT NOT NULL,
+    port INTEGER NOT NULL,
+    since_unix_ms INTEGER NOT NULL,
+    PRIMARY KEY (hub, port)
+) STRICT, WITHOUT ROWID
+CREATE TABLE power_cycle (
+    began_unix_ms INTEGER NOT NULL
 ) STRICT

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
+use crate::rack::PowerLedger;
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 
@@ -16,6 +17,8 @@ pub enum Promise {
     RolloutPhone(RolloutPhoneRecord),
     /// A rollout that is over is no longer kept, nor are its phones.
     ForgetRollout(RolloutNumber),
+    /// What recovery has done to the power of ports, in place of everything that was said of it before.
+    Power(PowerLedger),
     /// Who did what; only ever added.
     Audit(AuditRecord),
 }

@@ -6,8 +6,9 @@ use rusqlite::{Connection, Row, Transaction, params};
 use super::promise::{AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRecord, RolloutRecord};
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
-use crate::rack::ids::{PackageName, PhoneId, VersionCode};
-use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, VersionCode};
+use crate::rack::power::{PortOff, PowerLedger};
+use crate::rack::snapshot::{PowerPort, RolloutPhoneState, RolloutState};
 
 /// Carries one promise out within a transaction.
 pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result<()> {
@@ -17,6 +18,7 @@ pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result
         Promise::ForgetRollout(number) => {
             db.prepare_cached("DELETE FROM rollout WHERE number = ?1")?.execute([number.0]).map(drop)
         }
+        Promise::Power(ledger) => write_power(db, ledger),
         Promise::Audit(record) => db
             .prepare_cached("INSERT INTO audit (at_unix_ms, who, what, target) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![record.at.0, record.who, record.what, record.target])
@@ -71,6 +73,31 @@ fn write_rollout_phone(db: &Transaction<'_>, record: &RolloutPhoneRecord) -> rus
         report_word(record.report),
     ])
     .map(drop)
+}
+
+/// A few rows, so that they are written anew each time.
+fn write_power(db: &Transaction<'_>, ledger: &PowerLedger) -> rusqlite::Result<()> {
+    db.execute_batch("DELETE FROM port_off; DELETE FROM power_cycle;")?;
+    let mut port =
+        db.prepare_cached("INSERT OR REPLACE INTO port_off (hub, port, since_unix_ms) VALUES (?1, ?2, ?3)")?;
+    for PortOff { power, since } in &ledger.off {
+        port.execute(params![power.hub.as_str(), power.port.0, since.0])?;
+    }
+    let mut cycle = db.prepare_cached("INSERT INTO power_cycle (began_unix_ms) VALUES (?1)")?;
+    ledger.cycles.iter().try_for_each(|began| cycle.execute([began.0]).map(drop))
+}
+
+/// What the last daemon has promised of the power of ports.
+pub(super) fn power(db: &Connection) -> rusqlite::Result<PowerLedger> {
+    let port = |row: &Row<'_>| {
+        let power = PowerPort { hub: HubName::new(row.get::<_, String>("hub")?), port: HubPort(row.get("port")?) };
+        Ok(PortOff { power, since: UnixMillis(row.get("since_unix_ms")?) })
+    };
+    let off =
+        db.prepare("SELECT * FROM port_off ORDER BY hub, port")?.query_map([], port)?.collect::<Result<_, _>>()?;
+    let mut cycles = db.prepare("SELECT began_unix_ms FROM power_cycle ORDER BY began_unix_ms")?;
+    let cycles = cycles.query_map([], |row| row.get(0).map(UnixMillis))?.collect::<Result<_, _>>()?;
+    Ok(PowerLedger { off, cycles })
 }
 
 /// All rollouts with their phones, as the records that made them, in the order of their numbers.

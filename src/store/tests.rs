@@ -8,8 +8,9 @@ use super::promise::{AuditRecord, Report, RolloutPhoneRecord, RolloutRecord};
 use super::*;
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
-use crate::rack::ids::{PackageName, PhoneId, VersionCode};
-use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, VersionCode};
+use crate::rack::power::{PortOff, PowerLedger};
+use crate::rack::snapshot::{PowerPort, RolloutPhoneState, RolloutState};
 
 fn rollout(number: u32) -> RolloutRecord {
     RolloutRecord {
@@ -86,6 +87,34 @@ async fn a_later_record_takes_the_place_of_the_earlier_and_a_forgotten_rollout_t
 }
 
 #[tokio::test]
+async fn the_last_word_about_the_power_of_ports_is_the_whole_truth_after_a_restart() {
+    let power = PowerPort { hub: HubName::new("H1"), port: HubPort(255) };
+    let off = vec![PortOff { power, since: UnixMillis(-5) }];
+    let first = PowerLedger { off, cycles: vec![UnixMillis(-5), UnixMillis(7), UnixMillis(7)] };
+    let last = PowerLedger { off: Vec::new(), ..first.clone() };
+    let dir = tempfile::tempdir().unwrap();
+    let (state, store) = open(dir.path());
+    assert_eq!(store.load_power().await.unwrap(), PowerLedger::default());
+    store.commit(vec![Promise::Power(first.clone())]).await.unwrap();
+    drop((state, store));
+    let (_state, store) = open(dir.path());
+    assert_eq!(store.load_power().await.unwrap(), first);
+    store.commit(vec![Promise::Power(last.clone())]).await.unwrap();
+    assert_eq!(store.load_power().await.unwrap(), last);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_farmhand_gets_the_tables_that_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = rusqlite::Connection::open(dir.path().join("promises.db")).unwrap();
+    db.execute_batch(include_str!("schema_1.sql")).unwrap();
+    db.pragma_update(None, "user_version", 1).unwrap();
+    drop(db);
+    let (_state, store) = open(dir.path());
+    assert_eq!(store.load_power().await.unwrap(), PowerLedger::default());
+}
+
+#[tokio::test]
 async fn a_batch_is_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let (_state, store) = open(dir.path());
@@ -153,7 +182,7 @@ fn a_file_of_a_newer_farmhand_is_refused() {
         .unwrap();
     let state = StateDir::lock(dir.path()).unwrap();
     let error = Store::open(&state).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error:?}");
 }
 
 #[test]

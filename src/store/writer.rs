@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::promise::{AuditRecord, Promise};
 use super::{StateDir, rows, schema};
+use crate::rack::PowerLedger;
 
 /// The file within the state directory.
 const FILE: &str = "promises.db";
@@ -75,6 +76,7 @@ pub enum StoreError {
 enum Job {
     Commit { batch: Vec<Promise>, done: oneshot::Sender<Result<(), StoreError>> },
     Rollouts { done: oneshot::Sender<Result<Vec<Promise>, StoreError>> },
+    Power { done: oneshot::Sender<Result<PowerLedger, StoreError>> },
     Audit { limit: u32, done: oneshot::Sender<Result<Vec<AuditRecord>, StoreError>> },
 }
 
@@ -111,6 +113,14 @@ impl Store {
     /// [`StoreError`] if the file can't be read or a row makes no sense.
     pub async fn load_rollouts(&self) -> Result<Vec<Promise>, StoreError> {
         self.ask(|done| Job::Rollouts { done }).await
+    }
+
+    /// What was promised last of the power of ports: what a rack is restored from.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file can't be read or a row makes no sense.
+    pub async fn load_power(&self) -> Result<PowerLedger, StoreError> {
+        self.ask(|done| Job::Power { done }).await
     }
 
     /// The last `limit` lines of the audit, the newest first.
@@ -165,6 +175,7 @@ async fn serve(mut db: Connection, file: PathBuf, mut inbox: mpsc::Receiver<Job>
         commit_group(&mut db, &file, group);
         match after {
             Some(Job::Rollouts { done }) => answer(done, rows::rollouts(&db).map_err(|e| classify(&file, e))),
+            Some(Job::Power { done }) => answer(done, rows::power(&db).map_err(|e| classify(&file, e))),
             Some(Job::Audit { limit, done }) => answer(done, rows::audit(&db, limit).map_err(|e| classify(&file, e))),
             Some(Job::Commit { .. }) | None => {}
         }

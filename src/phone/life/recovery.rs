@@ -184,6 +184,13 @@ impl Life {
         }
     }
 
+    /// Whether it still waits for its port's power to be cycled, and nothing keeps recovery from it.
+    #[must_use]
+    pub fn awaits_power_cycle(&self) -> bool {
+        let waits = matches!(self.state, State::Recovering { next: Step::Settle { after: Rung::CyclePower }, .. });
+        waits && self.restraint.is_none()
+    }
+
     pub(super) fn quarantine(&mut self, now: Moment, why: &str) {
         self.disconnect();
         self.enter(now, State::Quarantined { retry_at: now + QUARANTINE_RETRY }, why);

@@ -350,7 +350,7 @@ pub struct LineView {
 }
 
 /// A port of a power hub, by names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PowerPort {
     /// The hub.
     pub hub: HubName,

@@ -40,6 +40,7 @@ impl Shelf {
                     self.phones.retain(|(rollout, _), _| *rollout != number);
                 }
                 Promise::Audit(record) => self.audit.push(record),
+                Promise::Power(ledger) => panic!("no affair of a rollout: {ledger:?}"),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farmhand::clock::{Deadline, Moment, UnixMillis};
+use farmhand::clock::{Deadline, Moment};
 use farmhand::phone;
 use farmhand::rack::event::Command;
 use farmhand::rack::ids::{Endpoint, PackageName};
@@ -12,6 +12,7 @@ use farmhand::rollout::plan::Rollouts;
 
 use super::actor::{Actor, PACKAGE};
 use super::input::Input;
+use super::keeper::Keeper;
 use super::lines::{self, Lines};
 use super::rollouts::{RolloutShell, Word};
 use super::{PLACES, World, checks, endpoint, place_of};
@@ -23,6 +24,7 @@ pub(super) struct Daemon {
     pub(super) actors: Vec<Actor>,
     pub(super) lines: Lines,
     pub(super) rollouts: RolloutShell,
+    pub(super) keeper: Keeper,
     rack_deadline: Option<Deadline>,
     /// The model's queue keeps the order of what is told.
     told_until: Moment,
@@ -75,10 +77,10 @@ impl World {
         }
         self.runs += 1;
         let now = self.stage.now;
-        let wall = UnixMillis(1_700_000_000_000);
+        let wall = self.epoch;
         let agent = Some(PackageName::new(PACKAGE));
         let core = Rollouts::restore(self.temper.rollout.clone(), agent, wall, now, self.disk.promises());
-        let rack = Rack::new(self.temper.settings.clone(), wall, now);
+        let rack = Rack::restore(self.temper.settings.clone(), self.disk.power.clone(), wall, now);
         self.daemon = Some(Daemon {
             run: self.runs,
             rack_deadline: rack.deadline(),
@@ -86,6 +88,7 @@ impl World {
             actors: (0..PLACES).map(|_| Actor::default()).collect(),
             lines: Lines::new(),
             rollouts: RolloutShell::new(core),
+            keeper: Keeper::default(),
             told_until: now,
             touched: true,
         });
@@ -107,6 +110,11 @@ impl World {
             && self.stage.chance.one_in(2)
         {
             self.commit(batch);
+        }
+        if let Some((_, ledger)) = daemon.keeper.committing.take()
+            && self.stage.chance.one_in(2)
+        {
+            self.disk.power = ledger;
         }
     }
 
@@ -134,6 +142,10 @@ impl World {
 
     pub(super) fn apply(&mut self, event: Event) {
         let Some(daemon) = &mut self.daemon else { return };
+        if let Event::ClockSet(epoch) = event {
+            self.epoch = epoch;
+            self.watch.clock_is_set();
+        }
         let outcome = daemon.rack.apply(self.stage.now, event);
         self.carry_out(outcome);
     }
@@ -149,12 +161,13 @@ impl World {
             self.stage.tell(format_args!("{change:?}"));
             self.watch.incidents.told(self.stage.now, change);
             if let Change::PortSwitched { port, mode, why, .. } = change {
-                if let Err(rule) = self.watch.budget.switched(self.stage.now, *port, *mode, why) {
+                if let Err(rule) = self.watch.switched(self.stage.now, *port, *mode, why, &self.disk) {
                     self.stage.broke(rule);
                 }
-                if why.starts_with("recovery") && *mode != PortMode::Sync {
+                if why.starts_with("recovery") && *mode == PortMode::Off {
                     self.check_harsh(&endpoint(usize::from(port.0) - 1), "its port's power cut");
                 }
+                self.may_crash_in_the_dark(*mode, why);
             }
         }
         for command in outcome.commands {
@@ -187,6 +200,7 @@ impl World {
             },
             Command::Line { phone, command } => self.line_command(&phone, command),
             Command::SetPort { hub, port, mode } => self.order_port(&hub, port, mode),
+            Command::PromisePower { number, ledger } => self.promise_power(number, ledger),
             Command::Rollout(command) => {
                 self.rollout_word(Word::Command(command));
             }

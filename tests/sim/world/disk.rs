@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use farmhand::rack::PowerLedger;
 use farmhand::rack::ids::PhoneId;
 use farmhand::store::RolloutNumber;
 use farmhand::store::promise::{Promise, RolloutPhoneRecord, RolloutRecord};
@@ -10,6 +11,7 @@ use farmhand::store::promise::{Promise, RolloutPhoneRecord, RolloutRecord};
 pub(super) struct Disk {
     pub(super) rollouts: BTreeMap<RolloutNumber, RolloutRecord>,
     pub(super) phones: BTreeMap<(RolloutNumber, PhoneId), RolloutPhoneRecord>,
+    pub(super) power: PowerLedger,
 }
 
 impl Disk {
@@ -27,6 +29,7 @@ impl Disk {
                     self.rollouts.remove(&number);
                     self.phones.retain(|(rollout, _), _| *rollout != number);
                 }
+                Promise::Power(ledger) => self.power = ledger,
                 Promise::Audit(_) => {}
             }
         }

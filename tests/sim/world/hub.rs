@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farmhand::clock::Moment;
 use farmhand::rack::Event;
 use farmhand::rack::event::{HubEvent, HubReading, PortReading};
 use farmhand::rack::ids::{HubName, HubPort};
@@ -24,11 +25,13 @@ pub(super) enum Mood {
 pub(super) struct Hub {
     pub(super) mood: Mood,
     modes: [PortMode; PHONES],
+    /// Orders go over one serial line: what was said first happens first.
+    acts_until: Moment,
 }
 
 impl Hub {
     pub(super) fn new() -> Self {
-        Self { mood: Mood::Live, modes: [PortMode::Sync; PHONES] }
+        Self { mood: Mood::Live, modes: [PortMode::Sync; PHONES], acts_until: Moment::START }
     }
 
     /// Whether a handset in this place has power and data. Places without a port of the hub always have.
@@ -52,6 +55,13 @@ impl World {
             Mood::Silent => HubEvent::Stale { why: "it does not answer".to_owned() },
             Mood::Garbage => HubEvent::Stale { why: "its answers cannot be read".to_owned() },
         };
+        let answers = self.hub.mood == Mood::Live && self.daemon.is_some();
+        let modes = self.hub.modes;
+        if let Err(rule) =
+            self.watch.dark.read(answers, |of| (0..PHONES).any(|at| port(at) == of && modes[at] == PortMode::Off))
+        {
+            self.stage.broke(rule);
+        }
         self.tell_model(Event::Hub { hub: name(), event });
         self.stage.after(READ_EVERY, Input::HubReads);
         self.look_whether_well = self.is_calm();
@@ -80,8 +90,9 @@ impl World {
             return;
         }
         let run = self.run();
-        let pause = self.stage.chance.millis(20, 400);
-        self.stage.after(pause, Input::PortActs { run, port: place, mode });
+        let at = self.stage.now + self.stage.chance.millis(20, 400);
+        self.hub.acts_until = self.hub.acts_until.max(at);
+        self.stage.at(self.hub.acts_until, Input::PortActs { run, port: place, mode });
     }
 
     /// The driver carries an order out, or cannot. An order that has left takes effect even if the daemon died meanwhile.

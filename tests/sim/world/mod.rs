@@ -20,6 +20,7 @@ mod disk;
 mod handset;
 mod hub;
 mod input;
+mod keeper;
 mod lines;
 mod rollouts;
 mod stage;
@@ -30,7 +31,7 @@ mod trouble;
 
 use std::time::Duration;
 
-use farmhand::clock::Moment;
+use farmhand::clock::{Moment, UnixMillis};
 use farmhand::rack::Event;
 use farmhand::rack::ids::{Endpoint, PortPath, Serial};
 
@@ -100,6 +101,8 @@ struct World {
     daemon: Option<Daemon>,
     runs: u32,
     links: u32,
+    /// The wall time from which moments are counted.
+    epoch: UnixMillis,
     /// A look at the whole is due: once in a while is enough.
     look_whether_well: bool,
     disk: Disk,
@@ -120,6 +123,7 @@ impl World {
             daemon: None,
             runs: 0,
             links: 0,
+            epoch: UnixMillis(1_700_000_000_000),
             look_whether_well: false,
             disk: Disk::default(),
             handsets,
@@ -222,6 +226,7 @@ impl World {
                 self.line_arrival(&phone, link, arrival);
             }
             Input::Committed { run: of } if of == run => self.committed(),
+            Input::PowerCommitted { run: of } if of == run => self.power_committed(),
             Input::Fetched { run: of, fetch } if of == run => self.fetched(fetch),
             Input::InstallEnds { phone, stream, link, version } => {
                 self.handsets[phone].install_ends(&mut self.stage, stream, link, version);
@@ -243,6 +248,7 @@ impl World {
             | Input::Event { .. }
             | Input::FromCentre { .. }
             | Input::Committed { .. }
+            | Input::PowerCommitted { .. }
             | Input::Fetched { .. } => {}
         }
     }

@@ -1,4 +1,4 @@
-//! No port is switched off by recovery over the rack's budget, and each is switched on again.
+//! No port is switched off by recovery over the rack's budget, whatever crashes meanwhile.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) struct Budget {
 impl Budget {
     /// The model switched a port; `why` says on whose account.
     pub(crate) fn switched(&mut self, now: Moment, port: HubPort, mode: PortMode, why: &str) -> Result<(), String> {
-        if mode == PortMode::Sync || !why.starts_with("recovery") {
+        if mode != PortMode::Off || !why.starts_with("recovery") {
             return Ok(());
         }
         self.cycles.retain(|(at, _)| now.since(*at) < WINDOW);

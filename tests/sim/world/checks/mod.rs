@@ -1,6 +1,7 @@
 //! The rules that hold after every step, each in a file of its own.
 
 pub(super) mod budget;
+pub(super) mod dark;
 pub(super) mod incident;
 pub(super) mod line;
 pub(super) mod place;
@@ -8,27 +9,58 @@ pub(super) mod promised;
 pub(super) mod reasons;
 pub(super) mod well;
 
-use farmhand::rack::ids::PhoneId;
+use farmhand::clock::Moment;
+use farmhand::rack::ids::{HubPort, PhoneId};
+use farmhand::rack::snapshot::PortMode;
 
 use self::budget::Budget;
+use self::dark::Dark;
 use self::incident::Incidents;
 use super::World;
 use super::centre::Heard;
+use super::disk::Disk;
 use super::handset::Handset;
 use super::stage::Stage;
 
 /// What the checks remember from step to step.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    pub(super) budget: Budget,
+    budget: Budget,
+    pub(super) dark: Dark,
+    /// The wall clock was set, and the disk does not know it yet: what it says of times is worth nothing.
+    clock_unknown: bool,
     pub(super) incidents: Incidents,
 }
 
 impl Watch {
-    /// A new daemon has a new budget, as it has forgotten what it switched.
+    /// A new daemon knows what the one before has switched, unless the clock was set under it at the last moment.
     pub(super) fn daemon_started(&mut self) {
-        self.budget = Budget::default();
         self.incidents = Incidents::default();
+        self.dark.daemon_started();
+        if std::mem::take(&mut self.clock_unknown) {
+            self.budget = Budget::default();
+        }
+    }
+
+    pub(super) fn clock_is_set(&mut self) {
+        self.clock_unknown = true;
+    }
+
+    pub(super) fn clock_is_known(&mut self) {
+        self.clock_unknown = false;
+    }
+
+    /// The model switches a port; `why` says on whose account.
+    pub(super) fn switched(
+        &mut self,
+        now: Moment,
+        port: HubPort,
+        mode: PortMode,
+        why: &str,
+        disk: &Disk,
+    ) -> Result<(), String> {
+        self.budget.switched(now, port, mode, why)?;
+        self.dark.switched(port, mode, why, disk)
     }
 
     /// What the centre heard from a line.
