@@ -20,6 +20,7 @@ use farmhand::central::envelope::{Body, Envelope, View};
 use farmhand::central::frame::{self, Split};
 use farmhand::central::line::{LineSettings, spawn};
 use farmhand::central::proto::{DeviceAuthRspMessage, EnumMsgType};
+use farmhand::central::resolver::Resolver;
 use farmhand::central::session::Settings;
 use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent};
 use farmhand::rack::ids::PhoneId;
@@ -87,7 +88,7 @@ async fn open_line(
 ) -> mpsc::Sender<LineCommand> {
     let ((commands, commands_out), (events_in, mut events)) = (mpsc::channel(8), mpsc::channel(8));
     let settings = LineSettings {
-        server: address.to_owned(),
+        server: Resolver::new(address),
         max_frame: frame::MAX_FRAME_DEFAULT,
         session: Settings::new(Duration::from_secs(3600)),
     };

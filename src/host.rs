@@ -3,12 +3,13 @@
 //! A source of the model: [`spawn`] measures each [`SAMPLE_EVERY`] and sends what it read. What the host can't measure is
 //! absent, never zero.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sysinfo::{Components, CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, RefreshKind, System};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -24,41 +25,51 @@ const SECOND_SAMPLE_AFTER: Duration = Duration::from_secs(1);
 /// Sensors that are not connected report figures beyond these.
 const CREDIBLE_CELSIUS: std::ops::RangeInclusive<f32> = -40.0..=150.0;
 
-/// Starts measuring; the first reading comes at once, the processor's share with the second, 1 s later. Must be called
-/// within a tokio runtime. A reading that finds `readings` full is dropped: the next one is newer anyway.
-pub fn spawn(state_dir: PathBuf, readings: mpsc::Sender<HostHealth>, cancel: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        if let Err(why) = measure(&state_dir, &readings, &cancel).await {
-            warn!("the host's health is not read any more: {why}");
-        }
-    })
+/// Starts measuring on a thread of its own; the first reading comes at once, the processor's share with the second, 1 s later. A
+/// reading that finds `readings` full is dropped: the next one is newer anyway.
+///
+/// The thread ends once `cancel` is cancelled or `readings` has no receiver any more. A disk that does not answer holds up this
+/// thread and nobody else, not even the end of the runtime.
+///
+/// # Errors
+/// If the thread can't be started.
+pub fn spawn(
+    state_dir: PathBuf,
+    readings: mpsc::Sender<HostHealth>,
+    cancel: CancellationToken,
+) -> io::Result<JoinHandle<()>> {
+    let mut sampler: Option<Sampler> = None;
+    let sample = move || match &mut sampler {
+        Some(sampler) => Ok(sampler.sample(&state_dir)),
+        None => Sampler::new().map(|new| sampler.insert(new).sample(&state_dir)),
+    };
+    spawn_with(sample, readings, cancel)
 }
 
-/// Measures until the daemon ends; `Err` with the reason if it can't.
-async fn measure(
-    state_dir: &Path,
-    readings: &mpsc::Sender<HostHealth>,
-    cancel: &CancellationToken,
-) -> Result<(), String> {
-    let mut sampler = Sampler::new().map_err(|error| error.to_string())?;
-    let mut pause = SECOND_SAMPLE_AFTER.max(MINIMUM_CPU_UPDATE_INTERVAL);
-    loop {
-        let dir = state_dir.to_owned();
-        // Files of /proc and /sys, and a disk that may be slow: not on a thread that others wait for.
-        let sampled = tokio::task::spawn_blocking(move || {
-            let health = sampler.sample(&dir);
-            (sampler, health)
-        });
-        let health;
-        (sampler, health) = sampled.await.map_err(|error| error.to_string())?;
-        if let Err(mpsc::error::TrySendError::Closed(_)) = readings.try_send(health) {
-            return Ok(());
+fn spawn_with(
+    mut sample: impl FnMut() -> Result<HostHealth, sysinfo::Error> + Send + 'static,
+    readings: mpsc::Sender<HostHealth>,
+    cancel: CancellationToken,
+) -> io::Result<JoinHandle<()>> {
+    // Only waits: what blocks, blocks between them.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let measure = move || {
+        let mut pause = SECOND_SAMPLE_AFTER.max(MINIMUM_CPU_UPDATE_INTERVAL);
+        while !cancel.is_cancelled() && !readings.is_closed() {
+            match sample() {
+                Ok(health) => drop(readings.try_send(health)),
+                Err(why) => return warn!("the host's health is not read: {why}"),
+            }
+            runtime.block_on(async {
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    () = readings.closed() => {}
+                    () = tokio::time::sleep(std::mem::replace(&mut pause, SAMPLE_EVERY)) => {}
+                }
+            });
         }
-        tokio::select! {
-            () = cancel.cancelled() => return Ok(()),
-            () = tokio::time::sleep(std::mem::replace(&mut pause, SAMPLE_EVERY)) => {}
-        }
-    }
+    };
+    std::thread::Builder::new().name("host".to_owned()).spawn(measure)
 }
 
 /// What is kept between readings: the processor's share is a difference, and sensors stay open.
@@ -126,7 +137,7 @@ mod tests {
         let (readings, mut received) = mpsc::channel(4);
         let cancel = CancellationToken::new();
         let dir = tempfile::tempdir().unwrap();
-        let task = spawn(dir.path().to_owned(), readings, cancel.clone());
+        let thread = spawn(dir.path().to_owned(), readings, cancel.clone()).unwrap();
 
         let first = received.recv().await.unwrap();
         assert_eq!(first.cpu_percent, None, "one sample is no difference");
@@ -137,7 +148,30 @@ mod tests {
         let second = received.recv().await.unwrap();
         assert!((0.0..=100.0).contains(&second.cpu_percent.unwrap()), "{second:?}");
         cancel.cancel();
-        task.await.unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_does_not_hold_up_the_end() {
+        let (began, begun) = std::sync::mpsc::channel();
+        let (answer, disk) = std::sync::mpsc::channel();
+        let stuck = move || {
+            began.send(()).unwrap();
+            disk.recv().unwrap()
+        };
+        let (ended, end) = std::sync::mpsc::channel();
+        let daemon = std::thread::spawn(move || {
+            let (readings, _received) = mpsc::channel(1);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let thread = runtime.block_on(async { spawn_with(stuck, readings, CancellationToken::new()) }).unwrap();
+            begun.recv().unwrap();
+            drop(runtime);
+            ended.send(()).unwrap();
+            thread
+        });
+        end.recv_timeout(Duration::from_secs(30)).expect("the runtime ends while the disk is silent");
+        answer.send(Ok(HostHealth { at: now(), ..HostHealth::default() })).unwrap();
+        daemon.join().unwrap().join().unwrap();
     }
 
     #[test]

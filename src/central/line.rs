@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::frame::{self, Split};
+use super::resolver::Resolver;
 use super::session::{Output, Session, Settings};
 use crate::clock::{Deadline, Moment};
 use crate::config;
@@ -34,8 +35,8 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(1);
 /// What the owner set for all lines.
 #[derive(Clone, Debug)]
 pub struct LineSettings {
-    /// `host:port` of the central server.
-    pub server: String,
+    /// The central server, looked up once for all lines.
+    pub server: Resolver,
     /// The longest frame that is taken, in bytes.
     pub max_frame: usize,
     /// Intervals, deadlines and policy.
@@ -44,7 +45,11 @@ pub struct LineSettings {
 
 impl From<&config::Central> for LineSettings {
     fn from(central: &config::Central) -> Self {
-        Self { server: central.server.clone(), max_frame: central.max_frame, session: Settings::new(central.heartbeat) }
+        Self {
+            server: Resolver::new(central.server.clone()),
+            max_frame: central.max_frame,
+            session: Settings::new(central.heartbeat),
+        }
     }
 }
 
@@ -71,7 +76,7 @@ pub fn spawn(
 
 struct Line {
     session: Session,
-    server: String,
+    server: Resolver,
     max_frame: usize,
     started: Instant,
     link: Link,
@@ -183,7 +188,7 @@ impl Line {
             }
             Arrival::Connected(Err(why)) => {
                 self.link = Link::Down;
-                self.session.connect_failed(reason::connecting(&self.server, &why), self.now());
+                self.session.connect_failed(reason::connecting(self.server.server(), &why), self.now());
             }
             Arrival::Readable(Ok(())) => self.read().await,
             Arrival::Readable(Err(why)) => self.lost(reason::of(&why)),
@@ -241,8 +246,9 @@ impl Link {
 }
 
 /// The session's deadline bounds this.
-async fn connect(server: String) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(server).await?;
+async fn connect(server: Resolver) -> io::Result<TcpStream> {
+    let addresses = server.addresses().await?;
+    let stream = TcpStream::connect(&*addresses).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

@@ -9,7 +9,7 @@
 //!     prefix    a decode           └── decodes only the bodies that the rack answers, by proto
 //! ```
 //!
-//! Everything but `line` is pure: no socket, no clock, no random source.
+//! All lines share one `resolver`. Everything but these two is pure: no socket, no clock, no random source.
 //!
 //! Invariant: a heartbeat goes out only after the model said that the phone is really there (`session`).
 //! Invariant: what is refused gets Error alone, with RefMessageId and a sentence, and no acknowledgement.
@@ -25,6 +25,8 @@ mod wire;
 
 #[cfg(feature = "daemon")]
 pub mod line;
+#[cfg(feature = "daemon")]
+pub mod resolver;
 
 /// The messages of proto/, as prost made them.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]

@@ -145,7 +145,9 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
     };
     let phones = Hatch { snapshots: snapshot.clone(), online: context.online.clone() };
     let (dispatch, asked) = start_actors(&config, &state, store, context, &sources).await?;
-    host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone());
+    if let Err(why) = host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone()) {
+        warn!("the host's health is not read: {why}");
+    }
     start_sinks(&config, &snapshot, &sources);
     let announcement = page.as_ref().and_then(|page| announce_page(&config, page));
 

@@ -7,6 +7,7 @@ use farmhand::central::proto::{
     DeviceAppUpgradeMessage, EnumErrorCode, EnumMsgType, ErrorMessage, TaskResultNoticeMessage,
     UpgradeDeviceAppNoticeMessage,
 };
+use farmhand::central::resolver::Resolver;
 use farmhand::central::session::Settings;
 use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
 use farmhand::rack::ids::PhoneId;
@@ -37,7 +38,7 @@ impl Line {
     }
 
     async fn open_with(server: &Server, session: Settings) -> Self {
-        let settings = LineSettings { server: server.address(), max_frame: 1 << 20, session };
+        let settings = LineSettings { server: Resolver::new(server.address()), max_frame: 1 << 20, session };
         let ((commands, commands_out), (events_in, events)) = (mpsc::channel(8), mpsc::channel(8));
         let cancel = CancellationToken::new();
         let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
@@ -184,8 +185,11 @@ async fn a_server_that_accepts_and_never_answers_is_left() {
 #[tokio::test]
 async fn nobody_listening_is_a_reason_to_wait() {
     let server = Server::start().await;
-    let settings =
-        LineSettings { server: server.address(), max_frame: 1 << 20, session: Settings::new(Duration::from_secs(60)) };
+    let settings = LineSettings {
+        server: Resolver::new(server.address()),
+        max_frame: 1 << 20,
+        session: Settings::new(Duration::from_secs(60)),
+    };
     drop(server);
     let ((commands, commands_out), (events_in, events)) = (mpsc::channel(8), mpsc::channel(8));
     let cancel = CancellationToken::new();
@@ -310,7 +314,8 @@ async fn a_server_that_is_not_there_is_named_in_words() {
     let server = Server::start().await;
     let address = server.address();
     drop(server);
-    let settings = LineSettings { server: address.clone(), max_frame: 1 << 20, session: Settings::new(PATIENCE) };
+    let settings =
+        LineSettings { server: Resolver::new(address.clone()), max_frame: 1 << 20, session: Settings::new(PATIENCE) };
     let ((commands, commands_out), (events_in, events)) = (mpsc::channel(8), mpsc::channel(8));
     let cancel = CancellationToken::new();
     let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
