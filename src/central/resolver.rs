@@ -29,9 +29,12 @@ pub struct Resolver {
     shared: Arc<Shared>,
 }
 
+/// What the system does with a name and a port.
+type Lookup = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
 struct Shared {
     server: String,
-    lookup: Box<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>,
+    lookup: Box<Lookup>,
     known: Mutex<Known>,
 }
 

@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::backlog::Backlog;
+use super::keeper::Numbered;
 use crate::central::line::{self, LineSettings};
 use crate::phone;
 use crate::phone::actor::{self, ActorContext};
 use crate::power::hub::PortOrder;
-use crate::power::keeper::Numbered;
 use crate::rack::event::{LineCommand, LineEvent};
 use crate::rack::ids::{Endpoint, HubName, PhoneId};
 use crate::rack::{Command, Event};

@@ -12,6 +12,7 @@
 mod backlog;
 mod clock;
 mod dispatch;
+mod keeper;
 mod model;
 mod requests;
 mod sources;
@@ -252,7 +253,7 @@ async fn start_actors(
 
     let (ledgers, newest) = watch::channel((0, PowerLedger::default()));
     let answers = sources.relay(8, crate::rack::Event::Power);
-    sources.tasks.spawn(power::keeper::keep(store.clone(), newest, answers, cancel.clone()));
+    sources.tasks.spawn(keeper::keep(store.clone(), newest, answers, cancel.clone()));
 
     let (rollouts, commands) = mpsc::channel(ROLLOUT_MAX);
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);

@@ -8,8 +8,6 @@
 //!                            └─ cambrionix  what the lines of a reply mean                              (pure)
 //! ```
 //!
-//! What recovery switches off is promised on the disk first: [`keeper`] has it committed.
-//!
 //! Invariant: a reading is what the hub said, whole, or it is not reported: one line that can't be read fails the set.
 //! Invariant: a port counts as switched only after its own line was read back in the wanted mode.
 
@@ -17,7 +15,5 @@ pub mod cambrionix;
 pub mod dialogue;
 #[cfg(feature = "daemon")]
 pub mod hub;
-#[cfg(feature = "daemon")]
-pub mod keeper;
 #[cfg(feature = "daemon")]
 mod serial;

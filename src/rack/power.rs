@@ -284,7 +284,7 @@ impl Rack {
             PowerPromise::Kept { number } => {
                 // It may have come back meanwhile, or be part of an incident.
                 let places = &self.places;
-                let waits = |at| places.get(at).is_some_and(|place| place.life.awaits_power_cycle());
+                let waits = |at: &Endpoint| places.get(at).is_some_and(|place| place.life.awaits_power_cycle());
                 self.hubs.cycles.withdraw(|_, endpoint, _| !waits(endpoint));
                 for PowerPort { hub, port } in self.hubs.cycles.kept(now, number) {
                     self.hubs.set_port(hub, port, PortMode::Off, "recovery: power cycle", out);

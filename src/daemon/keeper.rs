@@ -17,10 +17,10 @@ use crate::store::{Store, StoreError};
 const COMMIT_RETRY: Duration = Duration::from_secs(2);
 
 /// A ledger and its number, which rises with each; 0 before the first.
-pub type Numbered = (u64, PowerLedger);
+pub(super) type Numbered = (u64, PowerLedger);
 
 /// Keeps ledgers until `cancel`, or until `ledgers` or `answers` has no other end.
-pub async fn keep(
+pub(super) async fn keep(
     store: Store,
     mut ledgers: watch::Receiver<Numbered>,
     answers: mpsc::Sender<PowerPromise>,
