@@ -82,6 +82,18 @@ impl Incident {
         self.last_failure = now;
     }
 
+    /// What `other` and this one hang on as one incident; `None` if they are two.
+    fn shared(&self, other: &Self) -> Option<Vec<Ancestor>> {
+        if self.ancestor().is_some_and(|ancestor| other.chain.contains(ancestor)) {
+            return Some(self.chain.clone());
+        }
+        let apart = self.last_failure.max(other.last_failure).since(self.last_failure.min(other.last_failure));
+        if apart > WINDOW {
+            return None;
+        }
+        innermost(&self.chain, &other.chain).map(<[Ancestor]>::to_vec)
+    }
+
     fn is_over(&self) -> bool {
         self.phones.values().all(|member| *member == Member::Back)
     }
@@ -123,8 +135,11 @@ impl Incidents {
         };
         if let Some(incident) = self.open.iter_mut().find(under) {
             incident.add(now, endpoint);
-            let number = incident.number;
-            return Some(self.widen(number).unwrap_or(News::Joined(number)));
+            let (number, before) = (incident.number, incident.chain.clone());
+            let widened = self.widen(number);
+            self.unite(number);
+            let wider = self.numbered(number).is_some_and(|incident| incident.chain != before);
+            return Some(widened.unwrap_or(if wider { News::Began(number) } else { News::Joined(number) }));
         }
         if let Some(incident) = self.open.iter_mut().find(close) {
             incident.chain = innermost(&incident.chain, &chain)?.to_vec();
@@ -173,16 +188,18 @@ impl Incidents {
         Some(News::Began(number))
     }
 
-    /// Takes into incident `number` the others that are under its ancestor now.
+    /// Takes into incident `number` the others that are under its ancestor now, and those next door whose last failure is as close.
     fn unite(&mut self, number: u64) {
         let Some(at) = self.open.iter().position(|incident| incident.number == number) else { return };
         let mut wide = self.open.remove(at);
-        let Some(ancestor) = wide.ancestor().cloned() else { return };
-        let (inside, outside) = self.open.drain(..).partition(|incident: &Incident| incident.chain.contains(&ancestor));
-        self.open = outside;
-        for incident in inside {
-            wide.began = wide.began.min(incident.began);
-            wide.phones.extend(incident.phones);
+        while let Some((at, chain)) =
+            self.open.iter().enumerate().find_map(|(at, other)| Some((at, wide.shared(other)?)))
+        {
+            let other = self.open.remove(at);
+            wide.chain = chain;
+            wide.began = wide.began.min(other.began);
+            wide.last_failure = wide.last_failure.max(other.last_failure);
+            wide.phones.extend(other.phones);
         }
         self.open.push(wide);
     }
