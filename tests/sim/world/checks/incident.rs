@@ -1,7 +1,7 @@
 //! Phones of one controller that fail within 5 s of each other are in one incident, which lasts for 5 min at most; and nothing is
 //! reset, restarted or switched off meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use farmhand::clock::Moment;
@@ -55,6 +55,10 @@ impl Incidents {
                 fresh = Some(place);
             }
         }
+        // An incident that became part of a wider one is over without a word of its own.
+        let open: BTreeSet<u64> =
+            rack.standings().filter_map(|standing| rack.incident_at(standing.endpoint?)).collect();
+        self.began.retain(|number, _| open.contains(number));
         if let Some(overdue) = self.began.iter().find(|(_, began)| now.since(**began) > LAST_MAX) {
             return Err(format!("incident {} has been open since {}", overdue.0, overdue.1));
         }
