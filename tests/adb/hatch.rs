@@ -105,7 +105,7 @@ fn a_command_has_its_output_its_errors_its_input_and_its_status() {
 }
 
 #[test]
-fn ctrl_c_ends_the_command_on_the_phone() {
+fn a_command_that_is_ended_here_ends_on_the_phone() {
     with_adbd(async |adbd| {
         let desk = Desk::with(&adbd).await;
         let marker = desk.path("ended");
@@ -115,7 +115,8 @@ fn ctrl_c_ends_the_command_on_the_phone() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
         let id = nix::unistd::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
-        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
+        // As Ctrl-C does, but that a shell has what it starts in the background ignore SIGINT.
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
         child.wait().await.unwrap();
         while !Path::new(&marker).exists() {
             tokio::task::yield_now().await;
