@@ -71,9 +71,15 @@ pub fn sync(bytes: &[u8]) {
         let serving = async {
             // The host hangs up: without this the service would wait for more.
             let closed = stream.writer();
-            let _ = tokio::join!(sync::serve(&files, &mut stream, Offers { lz4: true }), async {
+            let hang_up = async {
                 closed.close_when_read().await;
-            });
+                std::future::pending::<()>().await;
+            };
+            // A service that ends by itself leaves unread what came behind.
+            tokio::select! {
+                _ = sync::serve(&files, &mut stream, Offers { lz4: true }) => {}
+                () = hang_up => {}
+            }
             drop(stream);
         };
         let reading = async {
