@@ -88,8 +88,11 @@ fn sheet(places: &[&PhoneView], controllers: &[ControllerView], paper: &Paper) -
             or_dash(usb.map(|usb| format!("{} mA", usb.claimed_milliamps))).into(),
         ]
     };
-    let heading = ["slot", "port", "phone", "state", "hub", "speed", "claims"];
-    let mut text = paper.table(&heading, places.iter().map(row).collect());
+    let heading = ["SLOT", "PORT", "PHONE", "STATE", "HUB", "SPEED", "CLAIMS"];
+    let mut text = match places {
+        [] => "no handset was seen on USB\n".to_owned(),
+        _ => paper.table(&heading, places.iter().map(row).collect()),
+    };
     for controller in controllers {
         let ControllerView { name, devices, devices_max, endpoints, .. } = controller;
         let room = format!("controller {name}: {devices} of {devices_max} devices, {endpoints} endpoints in use");
