@@ -2,24 +2,27 @@
 # The USB testbed: farmhand's daemon on a real USB stack, on a machine that needs no USB.
 #
 # Boots Debian's stock kernel under emulation, once for each part:
+#   plug  two virtual device controllers (dummy_hcd) with Google's adbd, the least that shows that handsets are found
 #   rack  32 virtual device controllers (dummy_hcd); behind each sits Google's adbd, through FunctionFS as on a phone
+#   own   our own phone, rackbench's, behind FunctionFS (own-phone.sh)
 #   tree  QEMU's controllers and hubs: three levels, port power (beside uhubctl), handsets that offer files only, a full controller
 # What happens in the guest is in src/. Prints `CHECK usb.<name> ok|FAIL <seconds of its part> <what was seen>` for each check below
 # and `RESULT <name> <value> <unit>` for each figure; ends with 0 only if all checks are ok: one that the guest did not print is a
 # FAIL. The guest's console is kept in target/usbtest/<part>.log.
 #
-# Usage: run.sh [rack|tree]...    Needs a network for the first run, or .cache/usbtest and .cache/adbd of an earlier one.
+# Usage: run.sh [plug|own|tree|rack]...    Needs a network for the first run, or .cache/usbtest and .cache/adbd of an earlier one.
 set -euo pipefail
 
 declare -A checks=(
+    [plug]="plugged unplugged"
     [rack]="enumeration 32_phones topology twins descriptor_serial hotplug unplug_ready unplug_online unplug_claiming
         killed_in_push late_permission"
     [tree]="port_paths files_only not_enumerated port_power slots_learn"
 )
 # The longest that a part may take, in seconds: about half of it in emulation on an idle machine of two cores.
-declare -A part_seconds_max=([rack]=360 [tree]=200)
+declare -A part_seconds_max=([plug]=90 [tree]=200 [rack]=360)
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(rack tree)
+[ ${#parts[@]} -gt 0 ] || parts=(plug own tree rack)
 
 here=$(cd "$(dirname "$0")" && pwd)
 repo=$(cd "$here/../.." && pwd)
@@ -45,7 +48,7 @@ make_image "$target/farmhand" "$target/usbtest" "$target/examples/usb_push" "$uh
 # The devices of each part.
 devices() {
     case $1 in
-        rack) ;;
+        plug | rack) ;;
         tree)
             mkdir -p "$work/files"
             local mtp="usb-mtp,rootdir=$work/files"
@@ -80,6 +83,10 @@ boot() {
 
 failed=0
 for part in "${parts[@]}"; do
+    if [ "$part" = own ]; then
+        "$here/own-phone.sh" || failed=1
+        continue
+    fi
     start=$SECONDS
     boot "$part"
     took=$((SECONDS - start))

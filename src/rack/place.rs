@@ -185,6 +185,8 @@ impl Rack {
                 phone.line.keep_open(now, id, credential, device, &mut self.turns, &mut out.commands);
             }
             Ok(_) => {}
+            // While Android starts, the service that knows the IMEI does not answer yet.
+            Err(_) if !profile.booted => {}
             Err(why) => {
                 if phone.line.close(now, id, LineState::NeedsIdentity, &why, &mut out.commands) {
                     out.changes.push(phone.line_change());

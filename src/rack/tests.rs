@@ -375,6 +375,19 @@ fn a_question_without_an_answer_closes_no_line_and_forgets_no_agent() {
     assert_eq!(commands, []);
 }
 
+#[test]
+fn a_phone_whose_android_is_starting_is_not_said_to_lack_an_identity() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.event(appeared(A1));
+    bench.opened();
+    let starting = Profile { imei: None, booted: false, ..profile("P1", None) };
+    bench.phone(phone::Event::Profile(starting));
+    assert_eq!((bench.state(), bench.line()), (PhoneState::Online, LineState::Closed));
+    while !says_to_phone(&bench.wait(1), &phone::Command::ReadProfile) {}
+    bench.phone(phone::Event::Profile(Profile { imei: None, ..profile("P1", None) }));
+    assert_eq!(bench.line(), LineState::NeedsIdentity);
+}
+
 const USB: &str = "usb:1-2";
 
 #[test]

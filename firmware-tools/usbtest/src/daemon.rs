@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use crate::check::{Failure, until};
 
+const CONFIG: &str = "/etc/farmhand.toml";
+
 /// The log of all daemons of the story, one behind the other.
 const LOG: &str = "/tmp/farmhand.log";
 
@@ -47,10 +49,10 @@ pub(crate) struct Phone {
 
 impl Daemon {
     /// Starts it on a state directory and waits until it answers.
-    pub(crate) fn start(state: &str, config: &str, user: User) -> Result<Self, Failure> {
+    pub(crate) fn start(state: &str, user: User) -> Result<Self, Failure> {
         let log = File::options().create(true).append(true).open(LOG)?;
         let mut command = Command::new("farmhand");
-        command.args(["--state", state, "run", "--config", config]).env("NO_COLOR", "1");
+        command.args(["--state", state, "run", "--config", CONFIG]).env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         if user == User::Nobody {
             command.uid(1000).gid(1000);

@@ -1,7 +1,7 @@
 //! The guest's story: phones are plugged and unplugged, the daemon is started and killed, and what must be seen of it is looked for
 //! through the daemon's own API.
 //!
-//! `usbtest rack` is the part on dummy_hcd with Google's adbd, `usbtest tree` the one on QEMU's hubs; the guest's init starts the
+//! `usbtest plug` is two phones on dummy_hcd with Google's adbd, `usbtest rack` is the part on dummy_hcd with Google's adbd, `usbtest tree` the one on QEMU's hubs; the guest's init starts the
 //! one that the kernel's command line names. Each case prints `CHECK usb.<name> ok|FAIL <what was seen>`, each figure
 //! `RESULT <name> <value> <unit>`.
 #![allow(clippy::print_stdout, reason = "what it prints to the guest's console is what it is for")]
@@ -9,6 +9,7 @@
 mod check;
 mod daemon;
 mod phone;
+mod plug;
 mod rack;
 mod tree;
 
@@ -17,9 +18,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let part = std::env::args().nth(1).unwrap_or_default();
     let told = match part.as_str() {
+        "plug" => plug::run(),
         "rack" => rack::run(),
         "tree" => tree::run(),
-        other => Err(format!("there is no part `{other}`: rack or tree").into()),
+        other => Err(format!("there is no part `{other}`: plug, rack or tree").into()),
     };
     if let Err(why) = told {
         println!("usbtest: part {part} broke off: {why}");

@@ -32,9 +32,14 @@ pub(crate) fn descriptor_serial(number: usize) -> String {
     if number == MISLABELLED { "LABEL".to_owned() } else { serial(number) }
 }
 
+/// Builds a phone; it is not plugged in yet.
+pub(crate) fn make(number: usize) -> Result<(), String> {
+    phone(&["make", &number.to_string(), &descriptor_serial(number), &serial(number)])
+}
+
 /// Builds all phones; none is plugged in yet.
 pub(crate) fn make_all() -> Result<(), Failure> {
-    each(|number| phone(&["make", &number.to_string(), &descriptor_serial(number), &serial(number)]))
+    each(make)
 }
 
 /// Plugs a phone in.

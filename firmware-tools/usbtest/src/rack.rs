@@ -13,8 +13,6 @@ use crate::check::{Failure, check, result, until};
 use crate::daemon::{self, Daemon, Phone, User};
 use crate::phone::{self, MISLABELLED, PHONES, TWINS};
 
-const CONFIG: &str = "/etc/farmhand.toml";
-
 /// From the plug of 32 phones to the last one ready, in emulation on a busy machine.
 const ALL_READY_MAX: Duration = Duration::from_secs(120);
 /// The same for one phone.
@@ -32,7 +30,7 @@ const LATE: Duration = Duration::from_millis(500);
 
 pub(crate) fn run() -> Result<(), Failure> {
     phone::make_all()?;
-    let daemon = Daemon::start("/state", CONFIG, User::Root)?;
+    let daemon = Daemon::start("/state", User::Root)?;
     sleep(QUIET_AFTER);
     let threads_before = daemon.threads()?;
 
@@ -219,7 +217,7 @@ fn killed_in_push() -> Result<String, Failure> {
         push.wait()?;
     }
     let (begun, _) = grown?;
-    let daemon = Daemon::start("/state", CONFIG, User::Root)?;
+    let daemon = Daemon::start("/state", User::Root)?;
     let said = all_ready(&daemon)?;
     Ok(format!("{begun} pushes killed in the middle; {said}"))
 }
@@ -230,7 +228,7 @@ fn late_permission() -> Result<String, Failure> {
     thread::scope(|scope| {
         scope.spawn(|| permit_late(&stop));
         let told = (|| {
-            let daemon = Daemon::start("/state.nobody", CONFIG, User::Nobody)?;
+            let daemon = Daemon::start("/state.nobody", User::Nobody)?;
             let marker = daemon::log().len();
             phone::plug_all()?;
             let said = all_ready(&daemon)?;
