@@ -123,6 +123,11 @@ impl Paper {
         at.map_or_else(|| DASH.to_owned(), |at| format!("{} ago", self.age(at)))
     }
 
+    /// How long it is until `at`: `2 h`.
+    pub(super) fn time_left(&self, at: UnixMillis) -> String {
+        rough(at.0.saturating_sub(self.now.0).max(0).saturating_add(999) / 1000)
+    }
+
     /// What is waited for, and how long that takes at most from now on: `the next heartbeat, in 12 s`.
     pub(super) fn wait_or_dash(&self, deadline: Option<&DeadlineView>) -> String {
         or_dash(deadline.map(|deadline| match deadline.at.0.saturating_sub(self.now.0) {

@@ -13,6 +13,7 @@ mod backlog;
 mod clock;
 mod dispatch;
 mod keeper;
+mod leases;
 mod model;
 mod requests;
 mod sources;
@@ -41,8 +42,9 @@ use crate::phone::actor::ActorContext;
 use crate::phone::hatch::{Hatch, OnlinePhones};
 use crate::phone::{self, WantedAgent};
 use crate::rack::ids::HubName;
+use crate::rack::lease::LeaseEvent;
 use crate::rack::snapshot::SwitchedOff;
-use crate::rack::{PowerLedger, Rack, Settings, Snapshot};
+use crate::rack::{Event, PowerLedger, Rack, Settings, Snapshot};
 use crate::store::{StateDir, StateDirError, Store, StoreError};
 use crate::usb::{Bus, BusError};
 use crate::web::{self, BindError, Desk};
@@ -126,7 +128,10 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
         settings.agent = crate::phone::life::AgentPolicy::Observe;
         settings.switched_off.push(refused);
     }
-    let rack = Rack::restore(settings, store.load_power().await?, clock.epoch(), clock.now());
+    let mut rack = Rack::restore(settings, store.load_power().await?, clock.epoch(), clock.now());
+    for lease in store.load_leases().await? {
+        rack.apply(clock.now(), Event::Lease { event: LeaseEvent::Taken(lease), ask: None });
+    }
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (requests, asks) = mpsc::channel(REQUESTS_MAX);
     let (snapshots, snapshot) = watch::channel(Arc::new(rack.snapshot(clock.now())));
@@ -258,12 +263,14 @@ async fn start_actors(
     let (rollouts, commands) = mpsc::channel(ROLLOUT_MAX);
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);
     let promises = store.load_rollouts().await?;
+    let leases = leases::spawn(store.clone(), sources.events.clone(), cancel.clone());
     let fetcher = Fetcher::new(state.path().join("apks"), config.rollout.sources.clone())?;
     let channels =
         rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
     let (settings, agent) = (config.rollout.clone(), config.agent.clone());
     rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
-    Ok((Dispatch { phones, lines, hubs, power: ledgers, rollouts: Backlog::new(rollouts) }, Asked::new(asks)))
+    let dispatch = Dispatch { phones, lines, hubs, power: ledgers, rollouts: Backlog::new(rollouts) };
+    Ok((dispatch, Asked::new(asks, leases)))
 }
 
 fn start_sinks(config: &Config, snapshots: &watch::Receiver<Arc<Snapshot>>, sources: &Sources) {

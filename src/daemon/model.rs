@@ -135,6 +135,7 @@ fn tell(change: &Change) {
             LineState::Closed | LineState::Registered => info!("line of {phone}: {}: {why}", state.as_str()),
         },
         Change::Alert { phone, what } => warn!("alert: line of {phone}: {what}"),
+        Change::Lease { phone, what } => info!("{phone}: {what}"),
         Change::Incident { number, what } => warn!("incident {number} of {what}; they wait for each other"),
         Change::IncidentOver { number, what } => info!("incident {number} is over: {what}"),
         Change::Rollout { rollout, state, why } => match state {

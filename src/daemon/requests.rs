@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::leases::Wanted;
 use crate::rack::event::{HubEvent, RolloutEvent};
 use crate::rack::ids::{HubName, HubPort};
+use crate::rack::lease::{HOLD_MAX, LeaseEvent, REASON_MAX};
 use crate::rack::request::{Ask, Done, Refusal, Request};
 use crate::rack::snapshot::PortMode;
 use crate::rack::{Event, Rack};
@@ -25,6 +27,7 @@ const WAITING_MAX: usize = 64;
 /// The requests under way.
 pub(super) struct Asked {
     rollouts: mpsc::Sender<(Request, Ask)>,
+    leases: mpsc::Sender<(Wanted, Ask)>,
     waiting: BTreeMap<Ask, Asker>,
     last_ask: u64,
     ports: Vec<PortOrder>,
@@ -54,15 +57,22 @@ impl Answer {
 }
 
 impl Asked {
-    pub(super) fn new(rollouts: mpsc::Sender<(Request, Ask)>) -> Self {
-        Self { rollouts, waiting: BTreeMap::new(), last_ask: 0, ports: Vec::new() }
+    pub(super) fn new(rollouts: mpsc::Sender<(Request, Ask)>, leases: mpsc::Sender<(Wanted, Ask)>) -> Self {
+        Self { rollouts, leases, waiting: BTreeMap::new(), last_ask: 0, ports: Vec::new() }
     }
 
     /// The event that carries a request out, if it makes sense now and is the model's to carry out.
     pub(super) fn take_in(&mut self, (request, answer): Asking, rack: &Rack) -> Option<Event> {
-        let Request::SetPort { hub, port, mode } = request else {
-            self.ask_rollouts(request, answer);
-            return None;
+        let (hub, port, mode) = match request {
+            Request::SetPort { hub, port, mode } => (hub, port, mode),
+            Request::Hold { .. } | Request::Release { .. } => {
+                self.ask_for_lease(request, answer, rack);
+                return None;
+            }
+            other => {
+                self.ask_rollouts(other, answer);
+                return None;
+            }
         };
         if let Err(refusal) = rack.check_port(&hub, port) {
             // Whoever asked may have hung up.
@@ -75,6 +85,25 @@ impl Asked {
         }
         self.ports.push(PortOrder { hub: hub.clone(), port, mode, until: Instant::now() + CONFIRM_MAX, answer });
         Some(Event::SetPort { hub, port, mode })
+    }
+
+    fn ask_for_lease(&mut self, request: Request, answer: Asker, rack: &Rack) {
+        let wanted = match checked(request, rack) {
+            Ok(wanted) => wanted,
+            Err(refusal) => {
+                // Whoever asked may have hung up.
+                let _ = answer.send(Err(refusal));
+                return;
+            }
+        };
+        self.waiting.retain(|_, asker| !asker.is_closed());
+        self.last_ask += 1;
+        let ask = Ask(self.last_ask);
+        if self.waiting.len() < WAITING_MAX && self.leases.try_send((wanted, ask)).is_ok() {
+            self.waiting.insert(ask, answer);
+            return;
+        }
+        refuse(answer, "lease.busy", "too many holds wait for the store", Some("try again; see the log"));
     }
 
     fn ask_rollouts(&mut self, request: Request, answer: Asker) {
@@ -94,6 +123,10 @@ impl Asked {
     pub(super) fn answer_to(&mut self, event: &Event) -> Option<Answer> {
         match event {
             Event::Hub { hub, event } => self.port_answer(hub, event),
+            Event::Lease { event, ask: Some(ask) } => {
+                let asked = vec![self.waiting.remove(ask)?];
+                Some(Answer { asked, told: told_of(event) })
+            }
             Event::Rollout(RolloutEvent::Answer { ask, result }) => {
                 let asked = vec![self.waiting.remove(ask)?];
                 Some(Answer { asked, told: result.clone() })
@@ -143,6 +176,37 @@ impl Asked {
     }
 }
 
+/// What a person wants with a phone, if it makes sense now.
+fn checked(request: Request, rack: &Rack) -> Result<Wanted, Refusal> {
+    let bad = |code: &str, what: String| Err(Refusal { code: code.to_owned(), what, help: None });
+    match request {
+        Request::Hold { seconds, .. } if seconds == 0 || seconds > HOLD_MAX.as_secs() => {
+            bad("lease.time", format!("a hold lasts from 1 s to {} days", HOLD_MAX.as_secs() / 86_400))
+        }
+        Request::Hold { reason, .. } if reason.trim().is_empty() || reason.len() > REASON_MAX => {
+            bad("lease.reason", format!("a reason has 1 to {REASON_MAX} bytes: others read it"))
+        }
+        Request::Hold { phone, seconds, reason, who } => {
+            let phone = rack.check_hold(&phone, &who)?;
+            Ok(Wanted::Hold { phone, who, reason, lasts: Duration::from_secs(seconds) })
+        }
+        Request::Release { phone, who } => Ok(Wanted::Release { phone: rack.check_release(&phone)?, who }),
+        other => bad("request.malformed", format!("{other:?} is no request for a phone")),
+    }
+}
+
+fn told_of(event: &LeaseEvent) -> Result<Done, Refusal> {
+    let what = match event {
+        LeaseEvent::Taken(lease) => format!("{}: {}", lease.phone, lease.sentence()),
+        LeaseEvent::Ended { phone, .. } => format!("{phone} is given back"),
+        LeaseEvent::NotKept { why } => {
+            let help = Some("nothing has changed; look for room in the state directory".to_owned());
+            return Err(Refusal { code: "lease.store".to_owned(), what: why.clone(), help });
+        }
+    };
+    Ok(Done { what, rollout: None })
+}
+
 fn refuse(answer: Asker, code: &str, what: &str, help: Option<&str>) {
     let refusal = Refusal { code: code.to_owned(), what: what.to_owned(), help: help.map(str::to_owned) };
     // Whoever asked may have hung up.
@@ -168,7 +232,7 @@ mod tests {
     #[test]
     fn an_answer_of_the_rollouts_waits_for_whoever_asked_until_its_event_is_taken_in() {
         let (rollouts, mut inbox) = mpsc::channel(4);
-        let (mut asked, rack) = (Asked::new(rollouts), rack());
+        let (mut asked, rack) = (Asked::new(rollouts, mpsc::channel(1).0), rack());
         let mut answer = ask(&mut asked, &rack);
         let (_, ask) = inbox.try_recv().unwrap();
         let done = Done { what: "R1 is paused".to_owned(), rollout: None };
@@ -183,7 +247,7 @@ mod tests {
     #[test]
     fn whoever_asked_rollouts_that_broke_is_told_so() {
         let (rollouts, _inbox) = mpsc::channel(4);
-        let (mut asked, rack) = (Asked::new(rollouts), rack());
+        let (mut asked, rack) = (Asked::new(rollouts, mpsc::channel(1).0), rack());
         let mut answer = ask(&mut asked, &rack);
         asked.answer_to(&Event::Rollout(RolloutEvent::Restarted)).unwrap().send();
         assert_eq!(answer.try_recv().unwrap().unwrap_err().code, "rollout.restarted");

@@ -121,6 +121,11 @@ pub enum Happening {
         /// How it ended.
         why: String,
     },
+    /// Somebody has it to himself, or has given it back.
+    Lease {
+        /// Who and why, as a sentence.
+        what: String,
+    },
     /// It sits in another place.
     Moved {
         /// The slot or endpoint before.
@@ -140,7 +145,8 @@ impl Happening {
             | Self::RungRefused { why }
             | Self::InstallFailed { why, .. }
             | Self::IncidentOver { why, .. }
-            | Self::Line { why, .. } => vec![why],
+            | Self::Line { why, .. }
+            | Self::Lease { what: why } => vec![why],
             Self::Incident { ancestor, .. } => vec![ancestor],
             Self::Opened { model } => model.iter_mut().collect(),
             Self::Installed { version } => vec![version],
@@ -182,6 +188,7 @@ impl fmt::Display for Happening {
                 write!(f, "incident {number} of {ancestor}: it waits for the phones that failed with it")
             }
             Self::IncidentOver { number, why } => write!(f, "incident {number} is over: {why}"),
+            Self::Lease { what } => f.write_str(what),
             Self::Moved { from, to } => write!(f, "moved from {from} to {to}"),
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
+use super::lease::LeaseEvent;
 use super::power::PowerLedger;
 use super::request::{Ask, Done, Refusal};
 use super::snapshot::{ControllerView, HostHealth, LineState, MqttView, PortMode, RolloutView, UsbView};
@@ -94,6 +95,13 @@ pub enum Event {
     Restart {
         /// Which.
         phone: PhoneId,
+    },
+    /// A lease was taken, renewed or ended.
+    Lease {
+        /// What.
+        event: LeaseEvent,
+        /// Whose answer it is, if somebody waits for it.
+        ask: Option<Ask>,
     },
     /// The wall clock was set: moments are counted from this wall time on.
     ClockSet(UnixMillis),

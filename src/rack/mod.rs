@@ -21,6 +21,7 @@ mod hubs;
 mod identity;
 pub mod ids;
 mod incident;
+pub mod lease;
 mod line;
 mod place;
 pub mod power;
@@ -44,6 +45,7 @@ use self::event::{LineCommand, LineEvent, RolloutCommand, RolloutEvent};
 use self::hubs::Hubs;
 use self::ids::{Endpoint, PhoneId, Serial};
 use self::incident::Incidents;
+use self::lease::Leases;
 use self::line::{Reaction, Turns};
 use self::place::{Phone, Place};
 use self::snapshot::{ControllerView, HostHealth, LineState, MqttView, PhoneState, RolloutView};
@@ -66,6 +68,7 @@ pub struct Rack {
     shared: BTreeSet<Serial>,
     hubs: Hubs,
     incidents: Incidents,
+    leases: Leases,
     host: Option<HostHealth>,
     controllers: Vec<ControllerView>,
     mqtt: MqttView,
@@ -146,6 +149,13 @@ pub enum Change {
         /// What happened.
         what: String,
     },
+    /// Somebody has a phone to himself, or has given it back.
+    Lease {
+        /// Which.
+        phone: PhoneId,
+        /// What happened, as a sentence.
+        what: String,
+    },
     /// An incident is over.
     IncidentOver {
         /// Its number.
@@ -204,6 +214,7 @@ impl Rack {
             shared: BTreeSet::new(),
             hubs,
             incidents: Incidents::default(),
+            leases: Leases::default(),
             host: None,
             controllers: Vec::new(),
             mqtt: MqttView::default(),
@@ -243,6 +254,7 @@ impl Rack {
                     self.on_place(now, &endpoint, &mut out, |life| life.restart(now));
                 }
             }
+            Event::Lease { event, .. } => self.lease_reports(now, event, &mut out),
             Event::ClockSet(epoch) => self.clock_set(epoch),
         }
         self.keep_power_ledger(now, &mut out);
@@ -254,6 +266,7 @@ impl Rack {
     pub fn advance(&mut self, now: Moment) -> Outcome {
         let mut out = Outcome::default();
         self.advance_incidents(now, &mut out);
+        self.advance_leases(now, &mut out);
         let due: Vec<Endpoint> = self
             .places
             .iter()
@@ -285,7 +298,7 @@ impl Rack {
     pub fn deadline(&self) -> Option<Deadline> {
         let places = self.places.values().map(Place::deadline);
         let lines = self.phones.values().map(|phone| self.line_deadline(phone));
-        let of_all = [self.incidents.deadline(), self.hubs.cycles.deadline()];
+        let of_all = [self.incidents.deadline(), self.hubs.cycles.deadline(), self.leases.deadline()];
         places.chain(lines).chain(of_all).fold(None, Deadline::earlier)
     }
 
@@ -453,6 +466,7 @@ impl Rack {
         } else {
             self.note_answer(now, endpoint, out);
         }
+        self.restrain(now, endpoint);
         self.settle(now, endpoint, out);
     }
 

@@ -138,10 +138,12 @@ impl Rack {
         phone.last_alive = phone.last_alive.max(place.life.last_alive());
         let installing = place.life.installing().is_some();
         let version = phone.profile.as_ref().and_then(|profile| profile.agent.as_ref()).map(|agent| agent.version_code);
-        let told = if state == PhoneState::Ready { Told::Available(version) } else { Told::Unavailable };
+        let holder = self.leases.of(&id).next().map(super::lease::Lease::sentence);
+        let told =
+            if state == PhoneState::Ready && holder.is_none() { Told::Available(version) } else { Told::Unavailable };
         if !installing && phone.told != told {
             phone.told = told;
-            let why = format!("the phone is {}: {why}", state.as_str());
+            let why = holder.unwrap_or_else(|| format!("the phone is {}: {why}", state.as_str()));
             out.commands.extend(told.command(id.clone(), why).map(Command::Rollout));
         }
         match state {

@@ -18,6 +18,26 @@ pub enum Request {
         /// The mode.
         mode: PortMode,
     },
+    /// Have a phone to oneself: rollouts and recovery leave it alone.
+    Hold {
+        /// Its slot or id.
+        phone: String,
+        /// For how long.
+        seconds: u64,
+        /// Why, for others.
+        reason: String,
+        /// The user's name; the daemon sets it by the door through which the request came.
+        #[serde(skip)]
+        who: String,
+    },
+    /// End the hold of a phone.
+    Release {
+        /// Its slot or id.
+        phone: String,
+        /// As in [`Request::Hold`].
+        #[serde(skip)]
+        who: String,
+    },
     /// Begin a rollout of an APK on the rack's host.
     RolloutStart {
         /// The APK's file on the host, absolute.
@@ -47,6 +67,17 @@ pub enum Request {
 /// Names one request of an operator, so that its answer finds the asker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ask(pub u64);
+
+impl Request {
+    /// The same, as `user` asks for it.
+    #[must_use]
+    pub fn by(mut self, user: &str) -> Self {
+        if let Self::Hold { who, .. } | Self::Release { who, .. } = &mut self {
+            user.clone_into(who);
+        }
+        self
+    }
+}
 
 /// What was done, as a sentence; `rollout` names the rollout that was begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,11 @@
 //!
 //! The lives know nothing of each other; here their failures are put together, and each life is told what it must wait for.
 
-use super::ids::{Endpoint, PortPath};
+use super::ids::{Endpoint, PhoneId, PortPath};
 use super::incident::{Ancestor, Incident, LAST_MAX, Member, News, WINDOW};
+use super::lease::{HOLD, Lease, LeaseEvent};
+use super::place::Place;
+use super::request::Refusal;
 use super::snapshot::{AlertView, IncidentPhone, IncidentView, PortMode};
 use super::{Change, Outcome, Rack};
 use crate::clock::Moment;
@@ -80,7 +83,86 @@ impl Rack {
     pub(super) fn restrain(&mut self, now: Moment, endpoint: &Endpoint) -> Restraint {
         let incident = self.incidents.of(endpoint).map(Incident::until);
         let Some(place) = self.places.get_mut(endpoint) else { return Restraint::default() };
-        place.life.restrain(now, Restraint { held: None, incident })
+        let held = place.phone.as_ref().and_then(|phone| self.leases.until(phone));
+        place.life.restrain(now, Restraint { held, incident })
+    }
+
+    /// A lease was taken or ended.
+    pub(super) fn lease_reports(&mut self, now: Moment, event: LeaseEvent, out: &mut Outcome) {
+        match event {
+            LeaseEvent::Taken(lease) => {
+                let (phone, what) = (lease.phone.clone(), lease.sentence());
+                let news = !self.leases.of(&phone).any(|known| known.id == lease.id && known.who == lease.who);
+                self.leases.take(now, self.wall(now), lease);
+                if news {
+                    out.changes.push(Change::Lease { phone: phone.clone(), what });
+                }
+                self.settle_lease(now, &phone, out);
+            }
+            LeaseEvent::Ended { phone, id, why } => {
+                if let Some(lease) = self.leases.end(&phone, id) {
+                    self.lease_ended(now, &lease, &why, out);
+                }
+            }
+            LeaseEvent::NotKept { .. } => {}
+        }
+    }
+
+    pub(super) fn advance_leases(&mut self, now: Moment, out: &mut Outcome) {
+        for lease in self.leases.advance(now) {
+            self.lease_ended(now, &lease, "its time is over", out);
+        }
+    }
+
+    fn lease_ended(&mut self, now: Moment, lease: &Lease, why: &str, out: &mut Outcome) {
+        let what = format!("no longer: {}: {why}", lease.sentence());
+        out.changes.push(Change::Lease { phone: lease.phone.clone(), what });
+        self.settle_lease(now, &lease.phone, out);
+    }
+
+    fn settle_lease(&mut self, now: Moment, phone: &PhoneId, out: &mut Outcome) {
+        if let Some(endpoint) = self.phones.get(phone).and_then(|known| known.place.clone()) {
+            self.restrain(now, &endpoint);
+            self.settle(now, &endpoint, out);
+        }
+    }
+
+    /// The phone that `who` may hold under this name.
+    ///
+    /// # Errors
+    /// Nobody knows it, or somebody else has it.
+    pub fn check_hold(&self, name: &str, who: &str) -> Result<PhoneId, Refusal> {
+        let phone = self.phone_named(name)?;
+        self.leases.check_hold(&phone, who).map(|()| phone)
+    }
+
+    /// The phone of this name, if it is held.
+    ///
+    /// # Errors
+    /// Nobody knows it, or nobody holds it.
+    pub fn check_release(&self, name: &str) -> Result<PhoneId, Refusal> {
+        let phone = self.phone_named(name)?;
+        if self.leases.of(&phone).any(|lease| lease.id == HOLD) {
+            return Ok(phone);
+        }
+        Err(Refusal { code: "lease.none".to_owned(), what: format!("nobody holds {name}"), help: None })
+    }
+
+    fn phone_named(&self, name: &str) -> Result<PhoneId, Refusal> {
+        let in_slot = |place: &&Place| place.slot.as_ref().is_some_and(|slot| slot.as_str() == name);
+        let by_slot = self.places.values().find(in_slot);
+        let known = match by_slot {
+            Some(place) => place.phone.clone(),
+            None => Some(PhoneId::new(name)).filter(|id| self.phones.contains_key(id)),
+        };
+        known.ok_or_else(|| Refusal {
+            code: "phone.unknown".to_owned(),
+            what: match by_slot {
+                Some(_) => format!("no phone was seen in {name} yet"),
+                None => format!("no phone or slot is called `{name}`"),
+            },
+            help: Some("see `farmhand phones`".to_owned()),
+        })
     }
 
     /// What the handset at `endpoint` hangs on, the innermost first.
@@ -122,6 +204,13 @@ impl Rack {
     #[must_use]
     pub fn incident_at(&self, endpoint: &Endpoint) -> Option<u64> {
         self.incidents.of(endpoint).map(|incident| incident.number)
+    }
+
+    /// Who has the phone at `endpoint` to himself.
+    #[must_use]
+    pub fn holder_at(&self, endpoint: &Endpoint) -> Option<&str> {
+        let phone = self.phone_at(endpoint)?;
+        self.leases.of(phone).next().map(|lease| lease.who.as_str())
     }
 
     /// The open incidents, the newest first.

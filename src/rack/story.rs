@@ -78,6 +78,7 @@ impl Rack {
                 Change::Line { state: LineState::Connecting, .. } => continue,
                 Change::Line { phone, state, why } => (phone, Happening::Line { state: *state, why: why.clone() }),
                 Change::Moved { phone, from, to } => (phone, Happening::Moved { from: from.clone(), to: to.clone() }),
+                Change::Lease { phone, what } => (phone, Happening::Lease { what: what.clone() }),
                 _ => continue,
             };
             if let Some(known) = self.phones.get_mut(phone) {

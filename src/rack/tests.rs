@@ -1,5 +1,6 @@
 mod identity;
 mod incidents;
+mod leases;
 mod lines;
 mod power;
 mod recovery;

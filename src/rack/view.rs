@@ -126,6 +126,7 @@ impl Rack {
             slot,
             endpoint: place.map(|place| place.endpoint.clone()),
             usb: place.and_then(|place| place.usb.clone()),
+            leases: self.leases.of(id).cloned().collect(),
             serial: phone.map(|phone| phone.serial.clone()).or_else(|| place.and_then(|place| place.serial.clone())),
             state: life.map(crate::phone::life::Life::state).unwrap_or_default(),
             why: life.map_or("it was last seen in a place where another phone is now", |life| life.why()).to_owned(),

@@ -1,4 +1,4 @@
--- user_version 2
+-- user_version 3
 CREATE TABLE rollout (
     number INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
@@ -41,3 +41,10 @@ CREATE TABLE port_off (
 CREATE TABLE power_cycle (
     began_unix_ms INTEGER NOT NULL
 ) STRICT
+CREATE TABLE lease (
+    phone TEXT PRIMARY KEY,
+    who TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    since_unix_ms INTEGER NOT NULL,
+    until_unix_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID

@@ -6,6 +6,7 @@ use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::PowerLedger;
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
+use crate::rack::lease::Lease;
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 
 /// One operation on the store; a batch of them is one transaction.
@@ -19,6 +20,10 @@ pub enum Promise {
     ForgetRollout(RolloutNumber),
     /// What recovery has done to the power of ports, in place of everything that was said of it before.
     Power(PowerLedger),
+    /// A person's hold of a phone: new, or in place of an earlier one.
+    Lease(Lease),
+    /// A phone is no longer held.
+    ForgetLease(PhoneId),
     /// Who did what; only ever added.
     Audit(AuditRecord),
 }

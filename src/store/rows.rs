@@ -7,6 +7,7 @@ use super::promise::{AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRe
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, VersionCode};
+use crate::rack::lease::{HOLD, Lease, Tool};
 use crate::rack::power::{PortOff, PowerLedger};
 use crate::rack::snapshot::{PowerPort, RolloutPhoneState, RolloutState};
 
@@ -19,6 +20,15 @@ pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result
             db.prepare_cached("DELETE FROM rollout WHERE number = ?1")?.execute([number.0]).map(drop)
         }
         Promise::Power(ledger) => write_power(db, ledger),
+        Promise::Lease(lease) => db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO lease (phone, who, reason, since_unix_ms, until_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![lease.phone.as_str(), lease.who, lease.reason, lease.since.0, lease.until.0])
+            .map(drop),
+        Promise::ForgetLease(phone) => {
+            db.prepare_cached("DELETE FROM lease WHERE phone = ?1")?.execute([phone.as_str()]).map(drop)
+        }
         Promise::Audit(record) => db
             .prepare_cached("INSERT INTO audit (at_unix_ms, who, what, target) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![record.at.0, record.who, record.what, record.target])
@@ -111,6 +121,23 @@ pub(super) fn rollouts(db: &Connection) -> rusqlite::Result<Vec<Promise>> {
         records.push(Promise::RolloutPhone(record?));
     }
     Ok(records)
+}
+
+/// Every hold, whether its time is over or not.
+pub(super) fn leases(db: &Connection) -> rusqlite::Result<Vec<Lease>> {
+    let mut lines = db.prepare("SELECT phone, who, reason, since_unix_ms, until_unix_ms FROM lease ORDER BY phone")?;
+    let read = |row: &Row<'_>| {
+        Ok(Lease {
+            phone: PhoneId::new(row.get::<_, String>(0)?),
+            id: HOLD,
+            tool: Tool::Hold,
+            who: row.get(1)?,
+            reason: row.get(2)?,
+            since: UnixMillis(row.get(3)?),
+            until: UnixMillis(row.get(4)?),
+        })
+    };
+    lines.query_map([], read)?.collect()
 }
 
 /// The last `limit` lines of the audit, the newest first.

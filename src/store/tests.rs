@@ -182,7 +182,25 @@ fn a_file_of_a_newer_farmhand_is_refused() {
         .unwrap();
     let state = StateDir::lock(dir.path()).unwrap();
     let error = Store::open(&state).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 3, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_hold_survives_a_restart_and_a_release_does_too() {
+    use crate::rack::lease::{HOLD, Lease, Tool};
+    let dir = tempfile::tempdir().unwrap();
+    let hold = |who: &str| {
+        let (phone, reason) = (PhoneId::new("P1"), "battery check".to_owned());
+        let (since, until) = (UnixMillis(1), UnixMillis(7_200_001));
+        Lease { phone, id: HOLD, tool: Tool::Hold, who: who.to_owned(), reason, since, until }
+    };
+    let (state, store) = open(dir.path());
+    store.commit(vec![Promise::Lease(hold("mara")), Promise::Lease(hold("jon"))]).await.unwrap();
+    drop((state, store));
+    let (_state, store) = open(dir.path());
+    assert_eq!(store.load_leases().await.unwrap(), [hold("jon")]);
+    store.commit(vec![Promise::ForgetLease(PhoneId::new("P1"))]).await.unwrap();
+    assert_eq!(store.load_leases().await.unwrap(), []);
 }
 
 #[test]

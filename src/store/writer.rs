@@ -8,6 +8,8 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::rack::lease::Lease;
+
 use super::promise::{AuditRecord, Promise};
 use super::{StateDir, rows, schema};
 use crate::rack::PowerLedger;
@@ -77,6 +79,7 @@ enum Job {
     Commit { batch: Vec<Promise>, done: oneshot::Sender<Result<(), StoreError>> },
     Rollouts { done: oneshot::Sender<Result<Vec<Promise>, StoreError>> },
     Power { done: oneshot::Sender<Result<PowerLedger, StoreError>> },
+    Leases { done: oneshot::Sender<Result<Vec<Lease>, StoreError>> },
     Audit { limit: u32, done: oneshot::Sender<Result<Vec<AuditRecord>, StoreError>> },
 }
 
@@ -121,6 +124,14 @@ impl Store {
     /// [`StoreError`] if the file can't be read or a row makes no sense.
     pub async fn load_power(&self) -> Result<PowerLedger, StoreError> {
         self.ask(|done| Job::Power { done }).await
+    }
+
+    /// Every hold that was not ended, whether its time is over or not.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file can't be read.
+    pub async fn load_leases(&self) -> Result<Vec<Lease>, StoreError> {
+        self.ask(|done| Job::Leases { done }).await
     }
 
     /// The last `limit` lines of the audit, the newest first.
@@ -176,6 +187,7 @@ async fn serve(mut db: Connection, file: PathBuf, mut inbox: mpsc::Receiver<Job>
         match after {
             Some(Job::Rollouts { done }) => answer(done, rows::rollouts(&db).map_err(|e| classify(&file, e))),
             Some(Job::Power { done }) => answer(done, rows::power(&db).map_err(|e| classify(&file, e))),
+            Some(Job::Leases { done }) => answer(done, rows::leases(&db).map_err(|e| classify(&file, e))),
             Some(Job::Audit { limit, done }) => answer(done, rows::audit(&db, limit).map_err(|e| classify(&file, e))),
             Some(Job::Commit { .. }) | None => {}
         }

@@ -5,16 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Counter;
+use super::serve::User;
 use crate::rack::Snapshot;
 use crate::rack::request::{Refusal, Request};
 use crate::rack::snapshot::PhoneView;
@@ -114,6 +115,7 @@ fn unknown<'w>(code: &str, kind: &str, name: &str, known: impl Iterator<Item = &
 
 pub(super) async fn request(
     State(counter): State<Counter>,
+    user: Option<Extension<User>>,
     request: axum::extract::Request,
 ) -> Result<Response, Refused> {
     let body = timeout(BODY_DEADLINE, Json::from_request(request, &())).await.map_err(|_| {
@@ -124,6 +126,7 @@ pub(super) async fn request(
         let help = "send a JSON object such as {\"do\": \"rollout_approve\", \"rollout\": \"R1\"}".to_owned();
         Refused::new(rejection.status(), "request.malformed", rejection.body_text(), help)
     })?;
+    let request = request.by(user.as_ref().map_or("somebody", |user| user.0.0.as_str()));
     let (answer, answered) = oneshot::channel();
     counter.desk.requests.try_send((request, answer)).map_err(|error| match error {
         TrySendError::Full(_) => unavailable("daemon.busy", "too many orders wait for an answer"),

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use miette::Diagnostic;
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -103,8 +104,8 @@ pub async fn serve_tcp(listener: TcpListener, desk: Desk, cancel: CancellationTo
     }
 }
 
-async fn serve<L: Listener>(mut listener: L, desk: Desk, door: Door, cancel: CancellationToken) {
-    let service = TowerToHyperService::new(router(desk, door, cancel.clone()));
+async fn serve<L: Listener<Io: Peer>>(mut listener: L, desk: Desk, door: Door, cancel: CancellationToken) {
+    let router = router(desk, door, cancel.clone());
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -115,7 +116,9 @@ async fn serve<L: Listener>(mut listener: L, desk: Desk, door: Door, cancel: Can
         tokio::select! {
             () = cancel.cancelled() => break,
             (permit, io) = accept => {
-                let (service, cancel) = (service.clone(), cancel.clone());
+                let user = io.user();
+                let service = TowerToHyperService::new(router.clone().layer(Extension(user)));
+                let cancel = cancel.clone();
                 connections.spawn(async move {
                     let _permit = permit;
                     converse(io, service, cancel).await;
@@ -127,6 +130,29 @@ async fn serve<L: Listener>(mut listener: L, desk: Desk, door: Door, cancel: Can
     drop(listener);
     if timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!(open = connections.len(), "connections to the page were cut at the end");
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User(pub(super) String);
+
+trait Peer {
+    fn user(&self) -> User;
+}
+
+impl Peer for UnixStream {
+    /// The name of the user whose process connected; its number where nobody has that name.
+    fn user(&self) -> User {
+        let Ok(peer) = self.peer_cred() else { return User("somebody on this host".to_owned()) };
+        let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(peer.uid())).ok().flatten();
+        User(known.map_or_else(|| format!("uid {}", peer.uid()), |user| user.name))
+    }
+}
+
+impl Peer for TcpStream {
+    fn user(&self) -> User {
+        User("the page".to_owned())
     }
 }
 

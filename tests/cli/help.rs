@@ -11,6 +11,7 @@ fn every_help_text_is_as_agreed() {
         &["phones"],
         &["phone"],
         &["phone", "A1", "show"],
+        &["phone", "A1", "hold"],
         &["phone", "A1", "trace"],
         &["slots"],
         &["slots", "learn"],

@@ -7,6 +7,7 @@ use farmhand::clock::{Moment, UnixMillis};
 use farmhand::config::Rung;
 use farmhand::phone::trace::{Happening, Trace};
 use farmhand::rack::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, SlotName, VersionCode};
+use farmhand::rack::lease::{HOLD, Lease, Tool};
 use farmhand::rack::snapshot::*;
 use farmhand::rack::{Snapshot, Traces};
 
@@ -22,6 +23,15 @@ pub(crate) fn rack(now: UnixMillis) -> Snapshot {
     phones[6].line.why = "centre.example:9200 refused the connection".to_owned();
     phones[6].line.deadline =
         Some(DeadlineView { at: now.plus(Duration::from_secs(40)), why: "the next attempt".to_owned() });
+    phones[1].leases = vec![Lease {
+        phone: phones[1].id.clone(),
+        id: HOLD,
+        tool: Tool::Hold,
+        who: "mara".to_owned(),
+        reason: "battery check".to_owned(),
+        since: ago(600),
+        until: ago(-6630),
+    }];
     phones[7].battery = Some(battery(11, 41.5, Charging::No));
     phones.push(spare(&ago));
     Snapshot {
@@ -107,6 +117,7 @@ fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMi
         slot: Some(SlotName::new(format!("A{slot}"))),
         endpoint: Some(format!("usb:1-2.{slot}").parse::<Endpoint>().unwrap()),
         serial: Some(Serial::new(&serial)),
+        leases: Vec::new(),
         state: PhoneState::Ready,
         why: "the agent is installed and the phone answers".to_owned(),
         since: ago(5 * 3600),

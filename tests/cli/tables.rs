@@ -9,6 +9,7 @@ fn every_table_is_as_agreed() {
         &["status"],
         &["phones"],
         &["phone", "A5", "show"],
+        &["phone", "A2", "show"],
         &["phone", "A5", "trace"],
         &["phone", "A1", "trace"],
         &["hubs"],

@@ -1,8 +1,9 @@
 //! `farmhand phone A1 …`: what is known of one phone, and work on it.
 //!
-//! `show` and `trace` read the API. All else is done through the daemon's hatch, in plain blocking calls: a shell command is over before a
+//! `show` and `trace` read the API, `hold` and `release` order by it. All else is done through the daemon's hatch, in plain blocking calls: a shell command is over before a
 //! runtime would be up. Ctrl-C needs no handling: the connection ends with this process, and what was asked ends with it.
 
+mod hold;
 mod identify;
 mod install;
 mod link;
@@ -11,6 +12,7 @@ mod progress;
 mod pull;
 mod push;
 mod reboot;
+mod release;
 mod screenshot;
 mod shell;
 mod show;
@@ -37,6 +39,10 @@ pub(super) struct Phone {
 #[derive(Debug, Subcommand)]
 enum Action {
     Show(show::Show),
+    /// Have it to yourself: rollouts and recovery leave it alone
+    Hold(hold::Hold),
+    /// End its hold
+    Release,
     /// What happened to it, the oldest first: the last 256 events
     Trace(trace::Trace),
     Shell(shell::Shell),
@@ -52,13 +58,15 @@ enum Action {
 impl Phone {
     /// Whether something is to be done on the phone itself.
     pub(super) fn is_work(&self) -> bool {
-        !matches!(self.action, Action::Show(_) | Action::Trace(_))
+        !matches!(self.action, Action::Show(_) | Action::Hold(_) | Action::Release | Action::Trace(_))
     }
 
     /// What the API tells.
     pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
         match self.action {
             Action::Show(show) => show.carry_out(&self.name, client, paper).await,
+            Action::Hold(hold) => hold.carry_out(self.name, client).await,
+            Action::Release => release::carry_out(self.name, client).await,
             Action::Trace(trace) => trace.carry_out(&self.name, client, paper).await,
             _ => Ok(String::new()),
         }
@@ -68,7 +76,7 @@ impl Phone {
     pub(super) fn work(self, client: &Client) -> Result<Ending, Failure> {
         let mut link = Link::open(client, self.name)?;
         match self.action {
-            Action::Show(_) | Action::Trace(_) => Ok(Ending::Text(String::new())),
+            Action::Show(_) | Action::Hold(_) | Action::Release | Action::Trace(_) => Ok(Ending::Text(String::new())),
             Action::Shell(shell) => shell.carry_out(&mut link),
             Action::Push(push) => push.carry_out(&mut link),
             Action::Pull(pull) => pull.carry_out(&mut link),

@@ -39,7 +39,7 @@ fn sheet(phone: &PhoneView, paper: &Paper) -> String {
         phone.agent.as_ref().map(|agent| format!("{} {} ({})", agent.package, agent.version_name, agent.version_code));
     let model = [&phone.brand, &phone.model].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
     let power = phone.power.as_ref().map(|power| format!("hub {} port {}", power.hub, power.port));
-    let rows: Vec<(&str, Cell)> = vec![
+    let mut rows: Vec<(&str, Cell)> = vec![
         ("phone", (&phone.id).into()),
         ("slot", or_dash(phone.slot.as_ref()).into()),
         ("place", or_dash(phone.endpoint.as_ref()).into()),
@@ -58,5 +58,9 @@ fn sheet(phone: &PhoneView, paper: &Paper) -> String {
         ("waits for", paper.wait_or_dash(phone.line.deadline.as_ref()).into()),
         ("heartbeat", paper.ago_or_dash(phone.line.last_heartbeat).into()),
     ];
+    for lease in &phone.leases {
+        let held = format!("{}, for {} more", lease.sentence(), paper.time_left(lease.until));
+        rows.push(("lease", Cell::toned(Tone::Busy, held)));
+    }
     paper.sheet(rows.into_iter().map(|(key, cell)| vec![Cell::toned(Tone::Quiet, key), cell]).collect())
 }

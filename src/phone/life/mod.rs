@@ -413,7 +413,13 @@ impl Life {
             State::Online { .. } => self.fail(now, "Android did not finish starting in 5 min"),
             State::Provisioning { work: Work::AgentLater { tries, .. }, .. } => {
                 let tries = *tries;
-                self.provision(now, tries)
+                match self.restraint.held {
+                    Some(at) if at > now => {
+                        self.state = State::Provisioning { until: at, work: Work::AgentLater { tries, at } };
+                        Vec::new()
+                    }
+                    _ => self.provision(now, tries),
+                }
             }
             State::Provisioning { work: Work::Rollout(_), .. } => {
                 let why = format!("an install did not end in {} s", self.install_limit().as_secs());

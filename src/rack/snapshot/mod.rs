@@ -7,6 +7,7 @@ mod usb;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, Serial, SlotName, VersionCode};
+use super::lease::Lease;
 use super::story::Traces;
 use crate::clock::UnixMillis;
 
@@ -236,6 +237,9 @@ pub struct PhoneView {
     /// What the bus shows of it, while it is on USB.
     #[serde(default)]
     pub usb: Option<UsbView>,
+    /// Who has it to himself, a person's hold first.
+    #[serde(default)]
+    pub leases: Vec<Lease>,
 }
 
 impl PhoneView {
@@ -260,6 +264,7 @@ impl PhoneView {
             last_alive: None,
             power: None,
             usb: None,
+            leases: Vec::new(),
         }
     }
 }

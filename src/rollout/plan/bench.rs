@@ -40,7 +40,9 @@ impl Shelf {
                     self.phones.retain(|(rollout, _), _| *rollout != number);
                 }
                 Promise::Audit(record) => self.audit.push(record),
-                Promise::Power(ledger) => panic!("no affair of a rollout: {ledger:?}"),
+                other @ (Promise::Power(_) | Promise::Lease(_) | Promise::ForgetLease(_)) => {
+                    panic!("no affair of a rollout: {other:?}")
+                }
             }
         }
     }

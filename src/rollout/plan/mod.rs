@@ -232,7 +232,11 @@ impl Rollouts {
                     rollout.phones.push(Phone { record, dirty: false, flight, report_again: None });
                 }
             }
-            Promise::ForgetRollout(_) | Promise::Power(_) | Promise::Audit(_) => {}
+            Promise::ForgetRollout(_)
+            | Promise::Power(_)
+            | Promise::Audit(_)
+            | Promise::Lease(_)
+            | Promise::ForgetLease(_) => {}
         }
     }
 

@@ -177,6 +177,7 @@ function phoneParts(phone, port) {
   const name = phone.slot ?? phone.id;
   const facts = [];
   const absent = phone.state === "absent";
+  for (const lease of phone.leases) facts.push(...pair("Held", el("span", { title: lease.reason }, `${lease.who}, ${lease.tool}`)));
   facts.push(...pair("Agent", phone.agent ? el("span", { title: `${phone.agent.package}, ${phone.agent.version_code}` }, phone.agent.version_name) : "none"));
   facts.push(...pair("Line", lineWord(phone.line)));
   if (phone.last_alive !== null) facts.push(...pair("Answered", age(phone.last_alive, " ago")));

@@ -172,6 +172,11 @@ impl World {
         }
         for command in outcome.commands {
             self.stage.tell(format_args!("{command:?}"));
+            if let (Command::Phone { endpoint, command }, Some(daemon)) = (&command, &self.daemon)
+                && let Err(rule) = checks::lease::ordered(&daemon.rack, endpoint, command)
+            {
+                self.stage.broke(rule);
+            }
             if let Command::Phone { endpoint, command: phone::Command::ResetUsb | phone::Command::Reboot } = &command {
                 self.check_harsh(endpoint, "reset or restarted");
             }

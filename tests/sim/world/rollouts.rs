@@ -31,7 +31,7 @@ pub(super) struct RolloutShell {
 #[derive(Debug)]
 pub(super) enum Word {
     Command(RolloutCommand),
-    Request(Request),
+    Request(Box<Request>),
     Start { version: u64, phones: Vec<PhoneId> },
     Fetched { fetch: Fetch, result: Box<Result<CheckedApk, String>> },
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use farmhand::clock::UnixMillis;
 use farmhand::rack::Event;
 use farmhand::rack::ids::PhoneId;
+use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use farmhand::rack::request::Request;
 use farmhand::rack::snapshot::{PhoneState, PortMode, RolloutState};
 
@@ -42,10 +43,12 @@ pub(super) enum Trouble {
     SlowStore,
     Crash,
     ClockSet,
+    /// A person takes a phone, for a while.
+    Hold,
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Unplug,
         Self::Stall,
         Self::Epidemic,
@@ -66,6 +69,7 @@ impl Trouble {
         Self::SlowStore,
         Self::Crash,
         Self::ClockSet,
+        Self::Hold,
     ];
 }
 
@@ -114,6 +118,7 @@ impl World {
             }
             Trouble::SlowStore => self.temper.slow_store_until = self.stage.now + self.stage.chance.seconds(5, 120),
             Trouble::Crash => self.crash_for_a_while(),
+            Trouble::Hold => self.hold(phone),
             Trouble::ClockSet => {
                 let epoch = UnixMillis(i64::try_from(self.stage.chance.draw() >> 22).unwrap_or_default());
                 self.tell_model(Event::ClockSet(epoch));
@@ -125,6 +130,17 @@ impl World {
         self.crash_daemon();
         let back = self.stage.chance.millis(200, 20_000);
         self.stage.after(back, Input::Start);
+    }
+
+    /// Somebody holds the phone in this place, from now on, for up to ten minutes.
+    fn hold(&mut self, place: usize) {
+        let Some(daemon) = &self.daemon else { return };
+        let Ok(phone) = daemon.rack.check_hold(&format!("A{}", place + 1), "mara") else { return };
+        let since = daemon.rack.snapshot(self.stage.now).at;
+        let until = since.plus(self.stage.chance.seconds(10, 600));
+        let (who, reason) = ("mara".to_owned(), "sim".to_owned());
+        let lease = Lease { phone, id: HOLD, tool: Tool::Hold, who, reason, since, until };
+        self.tell_model(Event::Lease { event: LeaseEvent::Taken(lease), ask: None });
     }
 
     fn trouble_a_phone(&mut self, kind: Trouble, phone: usize) {
@@ -237,7 +253,7 @@ impl World {
             1 => Request::RolloutPause { rollout },
             _ => Request::RolloutResume { rollout },
         };
-        self.rollout_word(Word::Request(request));
+        self.rollout_word(Word::Request(Box::new(request)));
     }
 
     fn operator_switches(&mut self, place: usize) {
@@ -294,9 +310,9 @@ impl World {
         for (rollout, state) in states {
             match state {
                 RolloutState::WaitingApproval => {
-                    self.rollout_word(Word::Request(Request::RolloutApprove { rollout }));
+                    self.rollout_word(Word::Request(Box::new(Request::RolloutApprove { rollout })));
                 }
-                RolloutState::Paused => self.rollout_word(Word::Request(Request::RolloutResume { rollout })),
+                RolloutState::Paused => self.rollout_word(Word::Request(Box::new(Request::RolloutResume { rollout }))),
                 _ => {}
             }
         }

@@ -3,6 +3,7 @@
 pub(super) mod budget;
 pub(super) mod dark;
 pub(super) mod incident;
+pub(super) mod lease;
 pub(super) mod line;
 pub(super) mod place;
 pub(super) mod promised;
