@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,5 +88,12 @@ impl UnixMillis {
     #[must_use]
     pub fn plus(self, after: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<SystemTime> for UnixMillis {
+    /// A time before 1970 reads as 1970.
+    fn from(time: SystemTime) -> Self {
+        Self::default().plus(time.duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 }

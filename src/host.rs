@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use sysinfo::{Components, CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, RefreshKind, System};
 use tokio::sync::mpsc;
@@ -96,7 +96,7 @@ impl Sampler {
         self.samples = self.samples.saturating_add(1);
         let disk = nix::sys::statvfs::statvfs(state_dir).ok();
         HostHealth {
-            at: now(),
+            at: SystemTime::now().into(),
             cpu_percent: (self.samples > 1).then(|| self.system.global_cpu_usage().clamp(0.0, 100.0)).map(tenths),
             memory_used_bytes: self.system.used_memory(),
             memory_total_bytes: self.system.total_memory(),
@@ -121,11 +121,6 @@ impl Sampler {
 /// Beyond a tenth it is noise, and would make each reading a change.
 fn tenths(figure: f32) -> f32 {
     (figure * 10.0).round() / 10.0
-}
-
-fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis::default().plus(since)
 }
 
 #[cfg(test)]
@@ -170,7 +165,7 @@ mod tests {
             thread
         });
         end.recv_timeout(Duration::from_secs(30)).expect("the runtime ends while the disk is silent");
-        answer.send(Ok(HostHealth { at: now(), ..HostHealth::default() })).unwrap();
+        answer.send(Ok(HostHealth { at: SystemTime::now().into(), ..HostHealth::default() })).unwrap();
         daemon.join().unwrap().join().unwrap();
     }
 

@@ -35,6 +35,8 @@ pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod host;
 pub mod mqtt;
+#[cfg(feature = "daemon")]
+pub mod peer;
 pub mod phone;
 pub mod power;
 pub mod rack;

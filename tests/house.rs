@@ -31,7 +31,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("host", &["rack", "clock"]),
     ("mqtt", &["rack", "config", "clock", "reason"]),
-    ("phone", &["adb", "clock", "config", "rack", "spelling", "usb"]),
+    ("peer", &[]),
+    ("phone", &["adb", "clock", "config", "peer", "rack", "spelling", "usb"]),
     ("power", &["clock", "config", "rack"]),
     ("rack", &["clock", "config", "phone"]),
     ("reason", &[]),
@@ -39,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spelling", &[]),
     ("store", &["agent", "rack", "clock"]),
     ("usb", &["adb", "clock", "phone", "rack"]),
-    ("web", &["rack", "clock", "spelling", "phone"]),
+    ("web", &["rack", "clock", "peer", "spelling", "phone"]),
 ];
 
 /// The cores: no I/O, no clock, no chance, no order that differs from run to run.

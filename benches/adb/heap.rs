@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farmhand::phone::actor::{self, ActorContext};
-use farmhand::phone::hatch::OnlinePhones;
+use farmhand::phone::tools::OnlinePhones;
 use farmhand::phone::{Command, Event};
 use farmhand::rack;
 use farmhand::rack::ids::Endpoint;

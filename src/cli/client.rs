@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::failure::{Failure, Refused};
-use crate::phone::hatch;
+use crate::phone::tools;
 use crate::rack::request::{self, Done, Refusal};
 
 /// The name of the daemon's socket in its state directory.
@@ -92,14 +92,14 @@ impl Client {
     }
 
     /// The daemon's other socket, on which work on phones is asked for.
-    pub(super) fn hatch(&self) -> Result<std::os::unix::net::UnixStream, Failure> {
-        let socket = self.state.join(hatch::wire::SOCKET);
+    pub(super) fn tools(&self) -> Result<std::os::unix::net::UnixStream, Failure> {
+        let socket = self.state.join(tools::wire::SOCKET);
         std::os::unix::net::UnixStream::connect(&socket).map_err(|error| self.unreachable(&error))
     }
 
     /// The conversation broke off.
     pub(super) fn broken_off(&self, reason: impl ToString) -> Failure {
-        Failure::BrokenOff { socket: self.state.join(hatch::wire::SOCKET), reason: reason.to_string() }
+        Failure::BrokenOff { socket: self.state.join(tools::wire::SOCKET), reason: reason.to_string() }
     }
 
     fn unreachable(&self, error: &std::io::Error) -> Failure {

@@ -1,6 +1,6 @@
 //! Holds on their way to the store: one task, so that they are promised and told in one order.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ pub(super) fn spawn(
 }
 
 async fn keep(store: &Store, wanted: Wanted) -> LeaseEvent {
-    let at = now();
+    let at = UnixMillis::from(SystemTime::now());
     let (batch, event) = match wanted {
         Wanted::Hold { phone, who, reason, lasts } => {
             let what = format!("held for {}: {reason}", humantime::format_duration(lasts));
@@ -71,9 +71,4 @@ async fn keep(store: &Store, wanted: Wanted) -> LeaseEvent {
         Ok(()) => event,
         Err(error) => LeaseEvent::NotKept { why: error.to_string() },
     }
-}
-
-fn now() -> UnixMillis {
-    // A clock before 1970 reads as 1970.
-    UnixMillis::default().plus(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -39,7 +39,7 @@ use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
 use crate::config::{Announce, Config, Usb};
 use crate::phone::actor::ActorContext;
-use crate::phone::hatch::{Hatch, OnlinePhones};
+use crate::phone::tools::{ToolServer, OnlinePhones};
 use crate::phone::{self, WantedAgent};
 use crate::rack::ids::HubName;
 use crate::rack::lease::LeaseEvent;
@@ -115,7 +115,7 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
     let store = Store::open(&state)?;
     let keys = Arc::new(load_keys(state.path()).await?);
     let unix = web::bind_unix(&state.path().join("farmhand.sock")).await?;
-    let hatch = web::bind_unix(&state.path().join(phone::hatch::wire::SOCKET)).await?;
+    let tools = web::bind_unix(&state.path().join(phone::tools::wire::SOCKET)).await?;
     let page = match &config.web {
         Some(web) => Some(web::bind_tcp(web.listen).await?),
         None => None,
@@ -149,7 +149,7 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
         events: events.clone(),
         online: OnlinePhones::default(),
     };
-    let phones = Hatch { snapshots: snapshot.clone(), online: context.online.clone() };
+    let phones = ToolServer { snapshots: snapshot.clone(), online: context.online.clone(), events: events.clone() };
     let (dispatch, asked) = start_actors(&config, &state, store, context, &sources).await?;
     if let Err(why) = host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone()) {
         warn!("the host's health is not read: {why}");
@@ -158,7 +158,7 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
     let announcement = page.as_ref().and_then(|page| announce_page(&config, page));
 
     tasks.spawn(web::serve_unix(unix, desk.clone(), cancel.clone()));
-    tasks.spawn(phones.serve(hatch, cancel.clone()));
+    tasks.spawn(phones.serve(tools, cancel.clone()));
     if let Some(page) = page {
         if let Ok(address) = page.local_addr() {
             info!("the page is at http://{address}/");

@@ -1,13 +1,13 @@
 //! A handset's life: what the model wants of it, and what its actor reports.
 //!
 //! The model owns one [`life`] for each endpoint and sends [`Command`]s; the actor owns the ADB connection, carries them out one
-//! by one and reports with [`Event`]s. Nobody else touches the handset, but for commands on this host: through the hatch they open
+//! by one and reports with [`Event`]s. Nobody else touches the handset, but for commands on this host: through the tool server they open
 //! streams of their own on the actor's connection.
 
 #[cfg(feature = "daemon")]
 pub mod actor;
 #[cfg(feature = "daemon")]
-pub mod hatch;
+pub mod tools;
 pub mod ladder;
 pub mod life;
 pub mod profile;

@@ -96,6 +96,11 @@ pub enum Event {
         /// Which.
         phone: PhoneId,
     },
+    /// Something was changed on a phone past the model: what is known of it is read again.
+    Changed {
+        /// Which.
+        phone: PhoneId,
+    },
     /// A lease was taken, renewed or ended.
     Lease {
         /// What.

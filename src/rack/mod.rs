@@ -254,6 +254,11 @@ impl Rack {
                     self.on_place(now, &endpoint, &mut out, |life| life.restart(now));
                 }
             }
+            Event::Changed { phone } => {
+                if let Some(endpoint) = self.phones.get(&phone).and_then(|known| known.place.clone()) {
+                    self.on_place(now, &endpoint, &mut out, |life| life.profile_is_old(now));
+                }
+            }
             Event::Lease { event, .. } => self.lease_reports(now, event, &mut out),
             Event::ClockSet(epoch) => self.clock_set(epoch),
         }

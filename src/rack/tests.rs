@@ -365,6 +365,15 @@ fn rollouts_learn_that_a_phone_was_displaced_by_another_one() {
 }
 
 #[test]
+fn a_phone_that_was_changed_by_a_tool_is_read_again_at_once() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let changed = Event::Changed { phone: PhoneId::new("P1") };
+    assert!(says_to_phone(&bench.event(changed.clone()), &phone::Command::ReadProfile));
+    assert_eq!(bench.event(changed), [], "the answer is on its way");
+}
+
+#[test]
 fn a_question_without_an_answer_closes_no_line_and_forgets_no_agent() {
     let mut bench = Bench::new(Rung::Reopen);
     bench.ready_with_agent(1);

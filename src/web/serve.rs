@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::patience::Patient;
 use super::{Desk, Door, router};
+use crate::peer;
 
 /// The most connections that one listener keeps; the next one waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -142,11 +143,8 @@ trait Peer {
 }
 
 impl Peer for UnixStream {
-    /// The name of the user whose process connected; its number where nobody has that name.
     fn user(&self) -> User {
-        let Ok(peer) = self.peer_cred() else { return User("somebody on this host".to_owned()) };
-        let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(peer.uid())).ok().flatten();
-        User(known.map_or_else(|| format!("uid {}", peer.uid()), |user| user.name))
+        User(peer::user_of(self))
     }
 }
 

@@ -5,5 +5,5 @@
 mod adbd;
 mod files;
 mod google;
-mod hatch;
+mod tools;
 mod phone;

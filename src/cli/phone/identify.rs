@@ -5,7 +5,7 @@ use clap::Args;
 use super::link::Link;
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
-use crate::phone::hatch::wire::{Answer, Work};
+use crate::phone::tools::wire::{Answer, Work};
 
 /// Light its screen and have it vibrate, so that it can be found
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use crate::adb::services::install::InstallFlag;
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
-use crate::phone::hatch::wire::{FILES_MAX, Work};
+use crate::phone::tools::wire::{FILES_MAX, Work};
 
 /// Install an app on it, or update it
 #[derive(Debug, Args)]

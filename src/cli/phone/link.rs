@@ -1,4 +1,4 @@
-//! This end of the daemon's hatch.
+//! This end of the daemon's tool server.
 
 use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -10,12 +10,12 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use crate::cli::client::Client;
 use crate::cli::failure::{Failure, Refused};
-use crate::phone::hatch::wire::{Answer, Ask, Down, FILES_MAX, Frame as _, Up, Work, head, take_frame};
+use crate::phone::tools::wire::{Answer, Ask, Down, FILES_MAX, Frame as _, Up, Work, head, take_frame};
 
 /// How much is read at once, in bytes.
 const READ_LEN: usize = 256 << 10;
 
-/// A connection to the hatch, for work on one phone.
+/// A connection to the tool server, for work on one phone.
 pub(super) struct Link<'a> {
     client: &'a Client,
     phone: String,
@@ -30,7 +30,7 @@ pub(super) struct Sender {
 
 impl<'a> Link<'a> {
     pub(super) fn open(client: &'a Client, phone: String) -> Result<Self, Failure> {
-        Ok(Self { client, phone, socket: client.hatch()?, buffer: BytesMut::new() })
+        Ok(Self { client, phone, socket: client.tools()?, buffer: BytesMut::new() })
     }
 
     /// The phone, as it was called on the command line.

@@ -1,6 +1,6 @@
 //! `farmhand phone A1 …`: what is known of one phone, and work on it.
 //!
-//! `show` and `trace` read the API, `hold` and `release` order by it. All else is done through the daemon's hatch, in plain blocking calls: a shell command is over before a
+//! `show` and `trace` read the API, `hold` and `release` order by it. All else is done through the daemon's tool server, in plain blocking calls: a shell command is over before a
 //! runtime would be up. Ctrl-C needs no handling: the connection ends with this process, and what was asked ends with it.
 
 mod hold;
@@ -72,7 +72,7 @@ impl Phone {
         }
     }
 
-    /// What is done through the hatch.
+    /// What is done through the tool server.
     pub(super) fn work(self, client: &Client) -> Result<Ending, Failure> {
         let mut link = Link::open(client, self.name)?;
         match self.action {

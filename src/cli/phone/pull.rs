@@ -14,7 +14,7 @@ use super::push::{Way, told};
 use crate::adb::services::sync::{FileStat, FolderEntry};
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
-use crate::phone::hatch::wire::{Answer, Work, parse_entries};
+use crate::phone::tools::wire::{Answer, Work, parse_entries};
 
 /// So deep a tree is taken for one that goes in circles.
 const DEPTH_MAX: usize = 64;

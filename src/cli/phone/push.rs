@@ -15,7 +15,7 @@ use super::progress::Progress;
 use crate::adb::services::sync::Compression;
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
-use crate::phone::hatch::wire::{Answer, InlineFile, RemotePath, SMALL_FILE_MAX, Up, Work};
+use crate::phone::tools::wire::{Answer, InlineFile, RemotePath, SMALL_FILE_MAX, Up, Work};
 
 /// Small files are sent when so many bytes of them are gathered.
 const GATHERED_LEN: usize = 256 << 10;

@@ -6,7 +6,7 @@ use super::link::Link;
 use crate::adb::services::RebootTarget;
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
-use crate::phone::hatch::wire::Work;
+use crate::phone::tools::wire::Work;
 
 /// Restart it
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use clap::Args;
 use super::link::{Link, Said};
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
-use crate::phone::hatch::wire::Work;
+use crate::phone::tools::wire::Work;
 
 /// So many pictures of one phone get a name of their own in a folder.
 const NAMES_MAX: u32 = 10_000;

@@ -10,7 +10,7 @@ use super::terminal::{self, RawMode};
 use crate::adb::services::shell::ShellMode;
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
-use crate::phone::hatch::wire::{Answer, Up, Work};
+use crate::phone::tools::wire::{Answer, Up, Work};
 
 /// How much input goes at once, in bytes.
 const INPUT_LEN: usize = 64 << 10;

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::hatch::{OnlinePhones, Seat};
+use super::tools::{OnlinePhones, Seat};
 use super::{Command, Event, OpenFault, WantedAgent};
 use crate::adb::auth::KeyRing;
 use crate::adb::banner::PeerKind;

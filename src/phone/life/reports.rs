@@ -81,6 +81,15 @@ impl Life {
         }
     }
 
+    /// Something was changed on the phone: what is known of it is read again at once.
+    pub fn profile_is_old(&mut self, now: Moment) -> Vec<Wish> {
+        match self.refresh {
+            Refresh::At(_) => self.read_profile(now),
+            // An answer under way may be from before the change.
+            Refresh::Asked { .. } | Refresh::Off => Vec::new(),
+        }
+    }
+
     /// A question that got no answer this time leaves what the same connection told before: an IMEI does not go away, nor does
     /// the agent because the package service was busy.
     fn complete(&self, profile: &mut Profile) {

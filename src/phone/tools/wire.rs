@@ -1,4 +1,4 @@
-//! What goes through the hatch: frames of u8 kind, u32 little-endian length, payload.
+//! What goes through the tool server: frames of u8 kind, u32 little-endian length, payload.
 //!
 //! Asks, answers and refusals are JSON; files and what commands say are the bytes themselves.
 
@@ -13,7 +13,7 @@ use crate::adb::services::shell::{ShellMode, WindowSize};
 use crate::adb::services::sync::{Compression, FileStat, FolderEntry};
 use crate::rack::request::Refusal;
 
-/// The name of the hatch's socket in the daemon's state directory.
+/// The name of the tool server's socket in the daemon's state directory.
 pub const SOCKET: &str = "phones.sock";
 
 /// The length of a frame's head in bytes.

@@ -1,4 +1,4 @@
-//! What is asked through the hatch: one function a kind of work.
+//! What is asked through the tool server: one function a kind of work.
 //!
 //! Each gives what goes into the last frame, or why the connection can't go on.
 

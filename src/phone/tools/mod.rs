@@ -1,7 +1,7 @@
-//! The hatch: through it a command on this host has something done on a phone, and hands open files over for it.
+//! The tool server: through it a command on this host has something done on a phone, and hands open files over for it.
 //!
 //! ```text
-//!   farmhand phone A1 push f d ──── Unix socket ────▶ hatch ──▶ the phone's Adb: a stream of its own
+//!   farmhand phone A1 push f d ──── Unix socket ────▶ tools ──▶ the phone's Adb: a stream of its own
 //!        │  opens f by its own rights                   ▲
 //!        └── the open file itself (SCM_RIGHTS) ─────────┘  read and sent without a copy between the processes
 //! ```
@@ -10,11 +10,13 @@
 //! the [`wire::Ask`] and its files, then input and output as frames, then one answer. Whoever hangs up has ended what was asked.
 //! The daemon opens no file that a command names: the command does, by the rights of whoever started it.
 //!
-//! Whether an ask may be carried out now is decided in one place, [`Hatch::admit`].
+//! Whether an ask may be carried out now is decided in one place, [`ToolServer::admit`].
 //!
 //! Invariant: what was asked ends with its connection, with the phone's connection and with the daemon, whichever is first.
-//! Invariant: nothing here waits for the model, and nothing here can slow it: phones are found in its snapshots.
+//! Invariant: nothing here waits for the model without a deadline, and nothing here can slow it: phones are found in its
+//! snapshots.
 
+mod lease;
 mod line;
 mod online;
 pub mod wire;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -35,12 +37,15 @@ use tracing::{debug, info, warn};
 pub use online::{OnlinePhones, Seat};
 
 use crate::adb::driver::Adb;
-use crate::rack::Snapshot;
+use crate::adb::services::RebootTarget;
+use crate::rack::ids::PhoneId;
+use crate::rack::lease::HOLD;
 use crate::rack::request::Refusal;
 use crate::rack::snapshot::PhoneView;
-use crate::spelling;
+use crate::rack::{Event, Snapshot};
+use crate::{peer, spelling};
 use line::{FrameReader, FrameWriter, LineError};
-use wire::{Ask, Down, Up};
+use wire::{Answer, Ask, Down, Up, Work};
 
 /// The most connections at once; the next one waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -48,17 +53,21 @@ const CONNECTIONS_MAX: usize = 256;
 const ASK_MAX: Duration = Duration::from_secs(10);
 /// Between two tries when the system gives no more connections.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// The longest that the model may take to take an order.
+const TELL_MAX: Duration = Duration::from_secs(5);
 
 /// What a connection needs.
 #[derive(Clone, Debug)]
-pub struct Hatch {
+pub struct ToolServer {
     /// The newest snapshot, in which phones are found by slot or id.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// The connections of the phones that are online.
     pub online: OnlinePhones,
+    /// To the model: who uses a phone, and what was changed on it.
+    pub events: mpsc::Sender<Event>,
 }
 
-impl Hatch {
+impl ToolServer {
     /// Serves commands until `cancel`.
     pub async fn serve(self, listener: UnixListener, cancel: CancellationToken) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -72,10 +81,10 @@ impl Hatch {
                 () = cancel.cancelled() => return,
                 (permit, accepted) = accept => match accepted {
                     Ok((stream, _)) => {
-                        let hatch = self.clone();
+                        let server = self.clone();
                         connections.spawn(async move {
                             let _permit = permit;
-                            hatch.converse(stream).await;
+                            server.converse(stream).await;
                         });
                     }
                     Err(error) => {
@@ -89,11 +98,12 @@ impl Hatch {
     }
 
     async fn converse(&self, stream: UnixStream) {
+        let user = peer::user_of(&stream);
         let (reader, writer) = stream.into_split();
         let (mut reader, mut writer) = (FrameReader::new(reader), FrameWriter::new(writer));
         loop {
             let ended = match timeout(ASK_MAX, reader.next()).await {
-                Ok(Ok(Some((Up::Ask(ask), files)))) => self.carry_out(ask, files, &mut reader, &mut writer).await,
+                Ok(Ok(Some((Up::Ask(ask), files)))) => self.carry_out(&user, ask, files, &mut reader, &mut writer).await,
                 // What a command still said when its work had ended.
                 Ok(Ok(Some((Up::Input(_) | Up::EndOfInput | Up::Resize(_) | Up::File(_), _)))) => Ok(()),
                 Ok(Ok(None)) | Err(_) => return,
@@ -108,18 +118,23 @@ impl Hatch {
 
     async fn carry_out(
         &self,
+        user: &str,
         ask: Ask,
         files: VecDeque<OwnedFd>,
         reader: &mut FrameReader,
         writer: &mut FrameWriter,
     ) -> Result<(), LineError> {
-        let result = match self.admit(&ask) {
-            Ok(adb) => {
+        let result = match self.admit(user, &ask) {
+            Ok((phone, adb)) => {
                 debug!(phone = ask.phone, work = ask.work.name(), "asked by a command");
                 if ask.work.changes_the_phone() {
-                    info!("{}: {} ordered on this host", ask.phone, ask.work.name());
+                    info!("{}: {} ordered by {user}", ask.phone, ask.work.name());
                 }
-                work::carry_out(&adb, ask.work, files, reader, writer).await?
+                let keep = lease::keep(self.events.clone(), phone.clone(), user.to_owned(), ask.work.clone());
+                tokio::select! {
+                    result = self.work(&phone, &adb, ask.work, files, reader, writer) => result?,
+                    never = keep => match never {},
+                }
             }
             Err(refusal) => Err(refusal),
         };
@@ -129,12 +144,51 @@ impl Hatch {
         }
     }
 
-    /// The phone's connection, if what is asked may be done now. Whoever holds a phone for himself is asked here, once phones can
-    /// be held.
-    fn admit(&self, ask: &Ask) -> Result<Adb, Refusal> {
+    async fn work(
+        &self,
+        phone: &PhoneId,
+        adb: &Adb,
+        work: Work,
+        files: VecDeque<OwnedFd>,
+        reader: &mut FrameReader,
+        writer: &mut FrameWriter,
+    ) -> Result<Result<Answer, Refusal>, LineError> {
+        if matches!(work, Work::Reboot { target: RebootTarget::System }) {
+            // The model restarts it, for it knows then that the phone is to come back.
+            return Ok(self.tell(Event::Restart { phone: phone.clone() }).await.map(|()| Answer::Done));
+        }
+        let installs = matches!(work, Work::Install { .. });
+        let result = work::carry_out(adb, work, files, reader, writer).await?;
+        if installs && result.is_ok() {
+            return Ok(self.tell(Event::Changed { phone: phone.clone() }).await.and(result));
+        }
+        Ok(result)
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), Refusal> {
+        match self.events.send_timeout(event, TELL_MAX).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Refusal {
+                code: "daemon.busy".to_owned(),
+                what: format!("the daemon did not take the order in {} s", TELL_MAX.as_secs()),
+                help: Some("see `farmhand status` and the log".to_owned()),
+            }),
+        }
+    }
+
+    /// The phone and its connection, if what is asked may be done now: it is online, and nobody else holds it.
+    fn admit(&self, user: &str, ask: &Ask) -> Result<(PhoneId, Adb), Refusal> {
         let snapshot = self.snapshots.borrow();
         let Some(phone) = snapshot.phone(&ask.phone) else { return Err(unknown(&ask.phone, &snapshot)) };
-        phone.endpoint.as_ref().and_then(|endpoint| self.online.at(endpoint)).ok_or_else(|| offline(phone))
+        if let Some(hold) = phone.leases.iter().find(|lease| lease.id == HOLD && lease.who != user) {
+            return Err(Refusal {
+                code: "lease.held".to_owned(),
+                what: format!("{} is taken: {}", ask.phone, hold.sentence()),
+                help: Some(format!("ask there, or end the hold with `farmhand phone {} release`", ask.phone)),
+            });
+        }
+        let adb = phone.endpoint.as_ref().and_then(|endpoint| self.online.at(endpoint)).ok_or_else(|| offline(phone))?;
+        Ok((phone.id.clone(), adb))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which phones are online: their actors say so, the hatch asks.
+//! Which phones are online: their actors say so, the tool server asks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

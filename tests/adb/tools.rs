@@ -1,4 +1,4 @@
-//! The command line, the hatch and Google's adbd: `farmhand phone A1 …` as a person types it.
+//! The command line, the tool server and Google's adbd: `farmhand phone A1 …` as a person types it.
 
 use std::fs;
 use std::path::Path;
@@ -6,23 +6,25 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use farmhand::clock::{Moment, UnixMillis};
-use farmhand::phone::hatch::{Hatch, OnlinePhones, Seat, wire};
-use farmhand::rack::Rack;
+use farmhand::phone::tools::{OnlinePhones, Seat, ToolServer, wire};
 use farmhand::rack::ids::{Endpoint, PhoneId, SlotName};
+use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use farmhand::rack::snapshot::PhoneView;
+use farmhand::rack::{Event, Rack};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixListener;
 use tokio::process::Command;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::adbd::{Adbd, with_adbd};
 use crate::google::noise;
 
-/// A state directory with a hatch, behind which A1 is online and A2 is not.
+/// A state directory with a tool server, behind which A1 is online, A2 is not, and A3 is held by mara.
 struct Desk {
     dir: TempDir,
+    told: mpsc::Receiver<Event>,
     seat: Option<Seat>,
     cancel: CancellationToken,
 }
@@ -39,24 +41,28 @@ impl Desk {
         let endpoint: Endpoint = "tcp:127.0.0.1:5555".parse().unwrap();
         let settings = (&farmhand::config::observing()).into();
         let mut snapshot = Rack::new(settings, UnixMillis(0), Moment::START).snapshot(Moment::START);
-        for (slot, endpoint) in [("A1", Some(&endpoint)), ("A2", None)] {
+        for (slot, endpoint) in [("A1", Some(&endpoint)), ("A2", None), ("A3", Some(&endpoint))] {
             let mut phone = PhoneView::unknown(PhoneId::new(format!("serial-{slot}")));
             phone.slot = Some(SlotName::new(slot));
             phone.endpoint = endpoint.cloned();
             phone.why = "unplugged".to_owned();
+            if slot == "A3" {
+                phone.leases.push(hold(&phone.id, "mara"));
+            }
             snapshot.phones.push(phone);
         }
         let (sender, snapshots) = watch::channel(Arc::new(snapshot));
         let online = OnlinePhones::default();
+        let (events, told) = mpsc::channel(16);
         let seat = Some(online.sit(endpoint, adbd.connect().await));
         let cancel = CancellationToken::new();
         let listener = UnixListener::bind(dir.path().join(wire::SOCKET)).unwrap();
-        let (hatch, ended) = (Hatch { snapshots, online }, cancel.clone());
+        let (server, ended) = (ToolServer { snapshots, online, events }, cancel.clone());
         tokio::spawn(async move {
-            hatch.serve(listener, ended).await;
+            server.serve(listener, ended).await;
             drop(sender);
         });
-        Self { dir, seat, cancel }
+        Self { dir, told, seat, cancel }
     }
 
     fn command(&self, phone: &str, words: &[&str]) -> Command {
@@ -81,6 +87,12 @@ impl Desk {
     fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
+}
+
+fn hold(phone: &PhoneId, who: &str) -> Lease {
+    let (since, until) = (UnixMillis(0), UnixMillis(i64::MAX));
+    let reason = "battery".to_owned();
+    Lease { phone: phone.clone(), id: HOLD, tool: Tool::Hold, who: who.to_owned(), reason, since, until }
 }
 
 fn said(output: &Output) -> (String, String, i32) {
@@ -121,6 +133,47 @@ fn a_command_that_is_ended_here_ends_on_the_phone() {
         while !Path::new(&marker).exists() {
             tokio::task::yield_now().await;
         }
+    });
+}
+
+#[test]
+fn a_phone_is_its_users_while_a_command_is_at_work_on_it() {
+    with_adbd(async |adbd| {
+        let mut desk = Desk::with(&adbd).await;
+        let mut cat = desk.command("A1", &["shell", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let input = cat.stdin.take().unwrap();
+        let Some(Event::Lease { event: LeaseEvent::Taken(lease), ask: None }) = desk.told.recv().await else {
+            panic!("no lease was taken");
+        };
+        assert_eq!((lease.phone.as_str(), lease.tool), ("serial-A1", Tool::Shell));
+        let me = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap();
+        assert_eq!(lease.who, me.name);
+        drop(input);
+        let ended = desk.told.recv().await;
+        let Some(Event::Lease { event: LeaseEvent::Ended { id, .. }, .. }) = ended else { panic!("{ended:?}") };
+        assert_eq!(id, lease.id);
+        assert!(cat.wait().await.unwrap().success());
+    });
+}
+
+#[test]
+fn a_phone_that_somebody_else_holds_is_left_alone() {
+    with_adbd(async |adbd| {
+        let desk = Desk::with(&adbd).await;
+        let held = said(&desk.command("A3", &["shell", "true"]).output().await.unwrap());
+        assert_eq!(held.2, 4);
+        assert!(held.1.contains("lease.held") && held.1.contains("mara holds it: battery"), "{}", held.1);
+    });
+}
+
+#[test]
+fn a_restart_is_left_to_the_model_which_waits_for_the_phone() {
+    with_adbd(async |adbd| {
+        let mut desk = Desk::with(&adbd).await;
+        let (_, err, code) = desk.run(&["reboot"]).await;
+        assert_eq!(code, 0, "{err}");
+        let told = desk.told.recv().await;
+        assert!(matches!(&told, Some(Event::Restart { phone }) if phone.as_str() == "serial-A1"), "{told:?}");
     });
 }
 
