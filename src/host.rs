@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::clock::UnixMillis;
 use crate::rack::snapshot::HostHealth;
 
 /// Between two readings: a host's health changes slowly, and each reading opens a dozen files.
@@ -138,7 +137,7 @@ mod tests {
         assert_eq!(first.cpu_percent, None, "one sample is no difference");
         assert!(0 < first.memory_used_bytes && first.memory_used_bytes <= first.memory_total_bytes, "{first:?}");
         assert!(first.disk_free_bytes.unwrap() <= first.disk_total_bytes.unwrap(), "{first:?}");
-        assert!(first.at > UnixMillis(1_700_000_000_000));
+        assert!(first.at > crate::clock::UnixMillis(1_700_000_000_000));
 
         let second = received.recv().await.unwrap();
         assert!((0.0..=100.0).contains(&second.cpu_percent.unwrap()), "{second:?}");

@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rollout", "store", "usb", "web",
         ],
     ),
-    ("host", &["rack", "clock"]),
+    ("host", &["rack"]),
     ("mqtt", &["rack", "config", "clock", "reason"]),
     ("peer", &[]),
     ("phone", &["adb", "clock", "config", "peer", "rack", "spelling", "usb"]),

@@ -39,7 +39,7 @@ use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
 use crate::config::{Announce, Config, Usb};
 use crate::phone::actor::ActorContext;
-use crate::phone::tools::{ToolServer, OnlinePhones};
+use crate::phone::tools::{OnlinePhones, ToolServer};
 use crate::phone::{self, WantedAgent};
 use crate::rack::ids::HubName;
 use crate::rack::lease::LeaseEvent;

@@ -6,11 +6,11 @@
 
 #[cfg(feature = "daemon")]
 pub mod actor;
-#[cfg(feature = "daemon")]
-pub mod tools;
 pub mod ladder;
 pub mod life;
 pub mod profile;
+#[cfg(feature = "daemon")]
+pub mod tools;
 pub mod trace;
 
 use std::path::PathBuf;

@@ -388,7 +388,7 @@ fn a_question_without_an_answer_closes_no_line_and_forgets_no_agent() {
 #[test]
 fn a_phone_whose_android_is_starting_is_not_said_to_lack_an_identity() {
     let mut bench = Bench::new(Rung::Reopen);
-    bench.event(appeared(A1));
+    bench.appears(A1);
     bench.opened();
     let starting = Profile { imei: None, booted: false, ..profile("P1", None) };
     bench.phone(phone::Event::Profile(starting));

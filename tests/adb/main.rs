@@ -5,5 +5,5 @@
 mod adbd;
 mod files;
 mod google;
-mod tools;
 mod phone;
+mod tools;

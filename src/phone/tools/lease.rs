@@ -33,7 +33,8 @@ pub(super) async fn keep(events: mpsc::Sender<Event>, phone: PhoneId, who: Strin
     let since = UnixMillis::from(SystemTime::now());
     loop {
         let until = UnixMillis::from(SystemTime::now()).plus(LASTS);
-        let lease = Lease { phone: phone.clone(), id, tool, who: who.clone(), reason: work.name().to_owned(), since, until };
+        let lease =
+            Lease { phone: phone.clone(), id, tool, who: who.clone(), reason: work.name().to_owned(), since, until };
         // Without a model there is nobody who would act on the phone either.
         let _ = events.send(Event::Lease { event: LeaseEvent::Taken(lease), ask: None }).await;
         sleep(RENEW_EVERY).await;
@@ -44,7 +45,9 @@ pub(super) async fn keep(events: mpsc::Sender<Event>, phone: PhoneId, who: Strin
 fn tool_of(work: &Work) -> Option<(Tool, Duration)> {
     match work {
         Work::Shell { mode: ShellMode::Terminal { .. }, .. } => Some((Tool::Shell, Duration::ZERO)),
-        Work::Shell { command, .. } if command.split_whitespace().next() == Some("logcat") => Some((Tool::Logcat, SHORT)),
+        Work::Shell { command, .. } if command.split_whitespace().next() == Some("logcat") => {
+            Some((Tool::Logcat, SHORT))
+        }
         Work::Shell { .. } => Some((Tool::Shell, SHORT)),
         _ => None,
     }

@@ -103,7 +103,9 @@ impl ToolServer {
         let (mut reader, mut writer) = (FrameReader::new(reader), FrameWriter::new(writer));
         loop {
             let ended = match timeout(ASK_MAX, reader.next()).await {
-                Ok(Ok(Some((Up::Ask(ask), files)))) => self.carry_out(&user, ask, files, &mut reader, &mut writer).await,
+                Ok(Ok(Some((Up::Ask(ask), files)))) => {
+                    self.carry_out(&user, ask, files, &mut reader, &mut writer).await
+                }
                 // What a command still said when its work had ended.
                 Ok(Ok(Some((Up::Input(_) | Up::EndOfInput | Up::Resize(_) | Up::File(_), _)))) => Ok(()),
                 Ok(Ok(None)) | Err(_) => return,
@@ -187,7 +189,8 @@ impl ToolServer {
                 help: Some(format!("ask there, or end the hold with `farmhand phone {} release`", ask.phone)),
             });
         }
-        let adb = phone.endpoint.as_ref().and_then(|endpoint| self.online.at(endpoint)).ok_or_else(|| offline(phone))?;
+        let adb =
+            phone.endpoint.as_ref().and_then(|endpoint| self.online.at(endpoint)).ok_or_else(|| offline(phone))?;
         Ok((phone.id.clone(), adb))
     }
 }
