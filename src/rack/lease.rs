@@ -34,6 +34,18 @@ pub enum Tool {
     Logcat,
 }
 
+impl Tool {
+    /// The word for it in JSON and in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Shell => "shell",
+            Self::Logcat => "logcat",
+        }
+    }
+}
+
 /// One lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
