@@ -2,7 +2,6 @@
 //!
 //! `device::ro.product.name=x;ro.product.model=y;ro.product.device=z;features=a,b`
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 /// What farmhand can do, told in its own banner: only what it really speaks, since handsets act on it.
@@ -57,8 +56,8 @@ pub struct Banner {
     pub model: Option<String>,
     /// `ro.product.device`.
     pub device: Option<String>,
-    /// What it can do, such as `shell_v2`.
-    pub features: BTreeSet<String>,
+    /// What it can do, such as `shell_v2`, in its own order.
+    pub features: Vec<String>,
 }
 
 impl Banner {
@@ -88,7 +87,7 @@ impl Banner {
     /// Whether it offers a feature.
     #[must_use]
     pub fn offers(&self, feature: &str) -> bool {
-        self.features.contains(feature)
+        self.features.iter().any(|offered| offered == feature)
     }
 }
 

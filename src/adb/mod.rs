@@ -14,6 +14,8 @@
 //! use the [`driver::Adb`] that comes back: `adb.shell("getprop")`, `adb.push(…)`, `adb.install(…)`. It can be cloned and used from
 //! everywhere; each call is a stream of its own. Whoever changes the protocol starts at [`connection`], which does no I/O.
 //!
+//! Programs that want an adb server find one in [`server`]: farmhand itself.
+//!
 //! No adb server of Google's is involved, and none may run beside: only one program can claim a handset's interface.
 //!
 //! Invariant: whatever a handset sends, neither parser nor core panics or grows beyond its named limits (fuzz targets `adb_*`).
@@ -26,6 +28,7 @@ pub mod connection;
 #[cfg(feature = "daemon")]
 pub mod driver;
 pub mod message;
+pub mod server;
 pub mod services;
 #[cfg(feature = "daemon")]
 pub mod tcp;

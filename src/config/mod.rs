@@ -67,6 +67,8 @@ pub struct Config {
     pub mqtt: Option<Mqtt>,
     /// `[web]`; `None` after `listen = "off"`.
     pub web: Option<Web>,
+    /// `[adb_server] listen`, on the loopback; `None` by default: then only the Unix socket is served.
+    pub adb_server: Option<SocketAddr>,
     /// `[recovery]`.
     pub recovery: Recovery,
     /// `[rollout]`.

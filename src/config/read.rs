@@ -44,6 +44,7 @@ pub fn observing() -> Config {
         central: None,
         mqtt: None,
         web: Some(WEB),
+        adb_server: None,
         recovery: RECOVERY,
         rollout: rollout(None),
         usb: Usb::Scan,
@@ -93,6 +94,7 @@ fn whole_file(mut root: Section<'_, '_>, base: &Path, host: &str) -> Option<Conf
     let central = root.child("central").map(central);
     let mqtt = root.child("mqtt").map(|table| mqtt(table, base));
     let web = root.child("web").map_or(Some(WEB), web);
+    let adb_server = root.child("adb_server").and_then(adb_server);
     let recovery = root.child("recovery").map_or(RECOVERY, recovery);
     let rollout = rollout(root.child("rollout"));
     let usb = root.child("usb").map_or(Usb::Scan, usb);
@@ -105,6 +107,7 @@ fn whole_file(mut root: Section<'_, '_>, base: &Path, host: &str) -> Option<Conf
         central: all_or_none(central)?,
         mqtt: all_or_none(mqtt)?,
         web,
+        adb_server,
         recovery,
         rollout,
         usb,
@@ -222,6 +225,21 @@ fn web(mut table: Section<'_, '_>) -> Option<Web> {
     table.finish();
     let listen = value(listen).unwrap_or(Some(WEB.listen))?;
     Some(Web { listen, announce: value(announce).unwrap_or(WEB.announce) })
+}
+
+fn adb_server(mut table: Section<'_, '_>) -> Option<SocketAddr> {
+    let expected = "an address of this host's loopback with a port, in quotes, such as \"127.0.0.1:5037\", or \"off\"";
+    let listen = table.optional(
+        "listen",
+        made(expected, |text| {
+            if text == "off" {
+                return Some(None);
+            }
+            text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback()).map(Some)
+        }),
+    );
+    table.finish();
+    value(listen).flatten()
 }
 
 const RECOVERY: Recovery = Recovery { max_rung: Rung::Reopen };

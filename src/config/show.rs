@@ -121,6 +121,11 @@ impl Page<'_> {
             }
             None => self.key("listen", "\"off\""),
         }
+        self.section("adb_server");
+        match config.adb_server {
+            Some(listen) => self.key("listen", &quoted(&listen.to_string())),
+            None => self.key("listen", "\"off\""),
+        }
         self.section("recovery");
         self.key("max_rung", &quoted(config.recovery.max_rung.as_str()));
         self.section("rollout");

@@ -160,7 +160,7 @@ fn a_slip_in_a_sections_name_is_told_as_such_with_the_nearest() {
             .collect::<Vec<_>>()
     };
     assert_eq!(problems("[rakc]\nname = \"r\""), ["there is no section [rakc]"]);
-    assert!(helps("[rakc]\nname = \"r\"")[0].starts_with("did you mean [rack]? Sections: [agent], "));
+    assert!(helps("[rakc]\nname = \"r\"")[0].starts_with("did you mean [rack]? Sections: [adb_server], [agent], "));
     assert!(helps("[[slots]]\nname = \"A1\"")[0].starts_with("did you mean [[slot]]?"));
     assert_eq!(problems("[central]\nserver = \"c:1\"\n[central.identiy]\n"), ["there is no section [central.identiy]"]);
     assert_eq!(

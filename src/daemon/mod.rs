@@ -12,11 +12,13 @@
 mod backlog;
 mod clock;
 mod dispatch;
+mod doors;
 mod keeper;
 mod leases;
 mod model;
 mod requests;
 mod sources;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,23 +33,25 @@ use tracing::{error, info, warn};
 use self::backlog::Backlog;
 use self::clock::Clock;
 use self::dispatch::{Dispatch, Lines, Phones};
+use self::doors::Doors;
 use self::model::Model;
 use self::requests::Asked;
 use self::sources::Sources;
 use crate::adb::auth::{KeyError, KeyRing};
+use crate::adb::server::AdbServer;
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
 use crate::config::{Announce, Config, Usb};
+use crate::phone::WantedAgent;
 use crate::phone::actor::ActorContext;
 use crate::phone::tools::{OnlinePhones, ToolServer};
-use crate::phone::{self, WantedAgent};
 use crate::rack::ids::HubName;
 use crate::rack::lease::LeaseEvent;
 use crate::rack::snapshot::SwitchedOff;
 use crate::rack::{Event, PowerLedger, Rack, Settings, Snapshot};
 use crate::store::{StateDir, StateDirError, Store, StoreError};
 use crate::usb::{Bus, BusError};
-use crate::web::{self, BindError, Desk};
+use crate::web::{BindError, Desk};
 use crate::{announce, host, mqtt, power, rollout};
 
 /// Events that wait for the model. It never waits itself, so the queue is short; when it is full, actors wait.
@@ -87,6 +91,20 @@ pub enum DaemonError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Bind(#[from] BindError),
+    /// The port of the adb server is taken.
+    #[error("adb can't be served at {listen}: {reason}")]
+    #[diagnostic(
+        code("daemon.adb_server"),
+        help(
+            "an adb server of Google's may be there: `adb kill-server` ends it; or choose another `listen` in [adb_server]"
+        )
+    )]
+    AdbServer {
+        /// The address.
+        listen: std::net::SocketAddr,
+        /// What the system said.
+        reason: std::io::Error,
+    },
     /// The host has USB, and it cannot be used.
     #[error("USB cannot be scanned: {0}")]
     #[diagnostic(code("daemon.usb"), help("`[usb] scan = false` runs without USB"))]
@@ -114,12 +132,7 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
     let state = StateDir::lock(state)?;
     let store = Store::open(&state)?;
     let keys = Arc::new(load_keys(state.path()).await?);
-    let unix = web::bind_unix(&state.path().join("farmhand.sock")).await?;
-    let tools = web::bind_unix(&state.path().join(phone::tools::wire::SOCKET)).await?;
-    let page = match &config.web {
-        Some(web) => Some(web::bind_tcp(web.listen).await?),
-        None => None,
-    };
+    let doors = Doors::open(&config, state.path()).await?;
 
     let clock = Clock::start();
     let (agent, refused) = check_agent(&config).await;
@@ -150,21 +163,15 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
         online: OnlinePhones::default(),
     };
     let phones = ToolServer { snapshots: snapshot.clone(), online: context.online.clone(), events: events.clone() };
+    let (online, records) = (context.online.clone(), uses::keep(store.clone(), &tasks));
+    let adb_server = AdbServer::start(snapshot.clone(), online, events.clone(), records, &cancel);
     let (dispatch, asked) = start_actors(&config, &state, store, context, &sources).await?;
     if let Err(why) = host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone()) {
         warn!("the host's health is not read: {why}");
     }
     start_sinks(&config, &snapshot, &sources);
-    let announcement = page.as_ref().and_then(|page| announce_page(&config, page));
-
-    tasks.spawn(web::serve_unix(unix, desk.clone(), cancel.clone()));
-    tasks.spawn(phones.serve(tools, cancel.clone()));
-    if let Some(page) = page {
-        if let Ok(address) = page.local_addr() {
-            info!("the page is at http://{address}/");
-        }
-        tasks.spawn(web::serve_tcp(page, desk, cancel.clone()));
-    }
+    let announcement = doors.page.as_ref().and_then(|page| announce_page(&config, page));
+    doors.serve(desk, phones, adb_server, &tasks, &cancel);
     let model = Model { rack, clock, events: inbox, asks, snapshots, dispatch, asked };
     info!(state = %state.path().display(), "farmhand {} is ready", env!("CARGO_PKG_VERSION"));
     tell_service_manager(sd_notify::NotifyState::Ready);
@@ -269,8 +276,7 @@ async fn start_actors(
         rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
     let (settings, agent) = (config.rollout.clone(), config.agent.clone());
     rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
-    let dispatch =
-        Dispatch { phones, lines, hubs, power: ledgers, holds: leases.clone(), rollouts: Backlog::new(rollouts) };
+    let dispatch = Dispatch { phones, lines, hubs, power: ledgers, rollouts: Backlog::new(rollouts) };
     Ok((dispatch, Asked::new(asks, leases)))
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::PhoneId;
 use super::request::Refusal;
+use super::snapshot::PhoneView;
 use crate::clock::{Deadline, Moment, UnixMillis};
 
 /// The longest hold: whoever wants a phone for longer takes it out of the rack.
@@ -32,18 +33,8 @@ pub enum Tool {
     Shell,
     /// By a log that is followed.
     Logcat,
-}
-
-impl Tool {
-    /// The word for it in JSON and in labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hold => "hold",
-            Self::Shell => "shell",
-            Self::Logcat => "logcat",
-        }
-    }
+    /// By a program that works through the adb server.
+    Adb,
 }
 
 /// One lease.
@@ -73,7 +64,16 @@ impl Lease {
             Tool::Hold => format!("{} holds it: {}", self.who, self.reason),
             Tool::Shell => format!("{} has a shell open on it", self.who),
             Tool::Logcat => format!("{} follows its log", self.who),
+            Tool::Adb => format!("{} works on it with adb", self.who),
         }
+    }
+}
+
+impl PhoneView {
+    /// The hold by which somebody else than `who` has the phone.
+    #[must_use]
+    pub fn held_against(&self, who: &str) -> Option<&Lease> {
+        self.leases.iter().find(|lease| lease.id == HOLD && lease.who != who)
     }
 }
 

@@ -13,7 +13,7 @@ use farmhand::adb::tcp::TcpTransport;
 use nix::sched::{CloneFlags, unshare};
 
 /// Fetched once; prints where it is.
-static START_ADBD: LazyLock<PathBuf> = LazyLock::new(|| {
+pub(crate) static START_ADBD: LazyLock<PathBuf> = LazyLock::new(|| {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-tools/fetch-adbd.sh");
     let output = Command::new(script).output().expect("the script can be run");
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));

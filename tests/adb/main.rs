@@ -6,4 +6,5 @@ mod adbd;
 mod files;
 mod google;
 mod phone;
+mod server;
 mod tools;

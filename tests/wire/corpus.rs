@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use farmhand::central::exercise;
-use farmhand::{adb, agent, phone, power, usb};
+use farmhand::{adb, agent, power, usb};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -15,6 +15,7 @@ type Entry = fn(&[u8]);
 const TARGETS: &[(&str, Entry)] = &[
     ("adb_connection", adb::connection::operations::replay),
     ("adb_message", adb::message::fuzz_messages),
+    ("adb_request", adb::server::request::fuzz_request),
     ("adb_shell", adb::services::shell::fuzz_packets),
     ("adb_sync", adb::services::sync::fuzz_replies),
     ("apk_manifest", agent::manifest::fuzz_apk_manifest),
@@ -27,7 +28,6 @@ const TARGETS: &[(&str, Entry)] = &[
     ("central_session", exercise::session),
     ("hub_lines", power::cambrionix::fuzz_hub_lines),
     ("hub_reply", power::dialogue::fuzz_hub_reply),
-    ("phone_profile", phone::profile::fuzz_profile),
     ("usb_kernel_log", usb::kernel_log::fuzz_kernel_log),
 ];
 

@@ -238,7 +238,12 @@ async fn live(android: Arc<Android>, port: Arc<Port>, stop: CancellationToken) {
 
 async fn restart(android: &Android, port: &Port) {
     tracing::debug!(phone = android.spec.name, "the phone restarts");
-    android.goes_down();
+    {
+        let mut state = android.state();
+        state.booted = false;
+        state.root = false;
+        state.reboots += 1;
+    }
     // Nothing is bound while it is away, so nothing can fail.
     let _ = port.set_up(false).await;
     tokio::time::sleep(seconds(android.spec.reboot_away_s)).await;

@@ -70,7 +70,12 @@ pub async fn serve(spec: PhoneSpec, folder: &Path, gadget: Option<Gadget>, fault
 
 /// Away from the bus and back, where the phone can; Android starts anew in any case.
 async fn restart(android: &Android, gadget: Option<&Gadget>) -> io::Result<()> {
-    android.goes_down();
+    {
+        let mut state = android.state();
+        state.booted = false;
+        state.root = false;
+        state.reboots += 1;
+    }
     if let Some(gadget) = gadget {
         gadget.unplug()?;
     }

@@ -65,6 +65,12 @@ impl Adb {
         &self.shared.greeted.banner
     }
 
+    /// As [`Adb::banner`], to be kept.
+    #[must_use]
+    pub fn shared_banner(&self) -> Arc<Banner> {
+        Arc::clone(&self.shared.greeted.banner)
+    }
+
     /// The most bytes that one message carries: writes of exactly this length are fastest.
     #[must_use]
     pub fn payload_max(&self) -> usize {

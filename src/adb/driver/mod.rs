@@ -123,7 +123,7 @@ pub async fn connect<T: Transport>(
 /// What the greeting brought.
 #[derive(Debug)]
 struct Greeted {
-    banner: Banner,
+    banner: Arc<Banner>,
     payload_max: usize,
 }
 
@@ -310,7 +310,7 @@ impl<W: Writer> Task<W> {
                 // If `connect` was dropped, the commands' end follows.
                 let payload_max = self.core.framing().payload_max;
                 if let Some(ready) = self.ready.take() {
-                    drop(ready.send(Greeted { banner, payload_max }));
+                    drop(ready.send(Greeted { banner: Arc::new(banner), payload_max }));
                 }
             }
             Event::Incoming { id, service } => self.incoming(id, service),

@@ -207,8 +207,7 @@ impl Actor {
                     }
                     return Some(Event::OtherMode { why });
                 }
-                let event =
-                    Event::Opened { model: banner.model.clone(), features: banner.features.iter().cloned().collect() };
+                let event = Event::Opened { model: banner.model.clone(), features: banner.features.clone() };
                 self.seat = Some(self.context.online.sit(self.endpoint.clone(), adb.clone()));
                 self.adb = Some(adb);
                 Some(event)

@@ -24,11 +24,16 @@ const RENEW_EVERY: Duration = Duration::from_secs(40);
 /// The lease's number; 0 is a person's hold.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
+/// The number of a new lease.
+pub(crate) fn number() -> u64 {
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 /// Takes a lease for `work` and keeps it until this future is dropped. Work that needs none is waited for as well.
 pub(super) async fn keep(events: mpsc::Sender<Event>, phone: PhoneId, who: String, work: Work) -> Infallible {
     let Some((tool, after)) = tool_of(&work) else { return std::future::pending().await };
     sleep(after).await;
-    let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let id = number();
     let _ends = EndsLease { events: events.clone(), phone: phone.clone(), id };
     let since = UnixMillis::from(SystemTime::now());
     loop {

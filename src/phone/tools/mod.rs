@@ -34,12 +34,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+pub(crate) use lease::number as lease_number;
 pub use online::{OnlinePhones, Seat};
 
 use crate::adb::driver::Adb;
 use crate::adb::services::RebootTarget;
 use crate::rack::ids::PhoneId;
-use crate::rack::lease::HOLD;
 use crate::rack::request::Refusal;
 use crate::rack::snapshot::PhoneView;
 use crate::rack::{Event, Snapshot};
@@ -182,7 +182,7 @@ impl ToolServer {
     fn admit(&self, user: &str, ask: &Ask) -> Result<(PhoneId, Adb), Refusal> {
         let snapshot = self.snapshots.borrow();
         let Some(phone) = snapshot.phone(&ask.phone) else { return Err(unknown(&ask.phone, &snapshot)) };
-        if let Some(hold) = phone.leases.iter().find(|lease| lease.id == HOLD && lease.who != user) {
+        if let Some(hold) = phone.held_against(user) {
             return Err(Refusal {
                 code: "lease.held".to_owned(),
                 what: format!("{} is taken: {}", ask.phone, hold.sentence()),

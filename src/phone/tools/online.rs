@@ -1,8 +1,9 @@
 //! Which phones are online: their actors say so, the tool server asks.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
 
 use crate::adb::driver::Adb;
 use crate::rack::ids::Endpoint;
@@ -16,22 +17,39 @@ pub struct OnlinePhones {
 #[derive(Debug, Default)]
 struct Shared {
     seats: Mutex<BTreeMap<Endpoint, (u64, Adb)>>,
-    last: AtomicU64,
+    /// The number of the newest seat, told at each change of the seats.
+    last: watch::Sender<u64>,
 }
 
 impl OnlinePhones {
     /// Says that a phone is online, until the seat is dropped.
     #[must_use]
     pub fn sit(&self, endpoint: Endpoint, adb: Adb) -> Seat {
-        let number = self.shared.last.fetch_add(1, Ordering::Relaxed);
-        self.shared.seats().insert(endpoint.clone(), (number, adb));
+        let mut number = 0;
+        self.shared.last.send_modify(|last| {
+            *last += 1;
+            number = *last;
+            self.shared.seats().insert(endpoint.clone(), (number, adb));
+        });
         Seat { shared: Arc::clone(&self.shared), endpoint, number }
     }
 
     /// The connection of the phone at an endpoint, if it is online.
     #[must_use]
     pub fn at(&self, endpoint: &Endpoint) -> Option<Adb> {
-        self.shared.seats().get(endpoint).map(|(_, adb)| adb.clone())
+        self.seat_at(endpoint).map(|(_, adb)| adb)
+    }
+
+    /// As [`Self::at`], with the number of the seat: no two connections have the same.
+    #[must_use]
+    pub fn seat_at(&self, endpoint: &Endpoint) -> Option<(u64, Adb)> {
+        self.shared.seats().get(endpoint).cloned()
+    }
+
+    /// Changes whenever somebody sits down or leaves.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.last.subscribe()
     }
 }
 
@@ -58,6 +76,8 @@ impl Drop for Seat {
             && let Some((_, adb)) = seats.remove(&self.endpoint)
         {
             adb.close();
+            drop(seats);
+            self.shared.last.send_modify(|_| {});
         }
     }
 }

@@ -236,7 +236,6 @@ impl Rollouts {
             | Promise::Power(_)
             | Promise::Audit(_)
             | Promise::Lease(_)
-            | Promise::LeaseIsOver(_)
             | Promise::ForgetLease(_) => {}
         }
     }

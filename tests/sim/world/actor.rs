@@ -225,7 +225,7 @@ impl Actor {
                 link.stage = Opening::Online;
                 match link.purpose {
                     Purpose::Serve => {
-                        let features = banner.features.iter().cloned().collect();
+                        let features = banner.features.clone();
                         self.reports.push(phone::Event::Opened { model: banner.model, features });
                     }
                     Purpose::Reboot => self.work(now, What::Reboot),
@@ -330,10 +330,11 @@ fn profile(text: &str) -> Option<Profile> {
         model: "Sim".to_owned(),
         sdk: 34,
         imei: booted.then(|| imei.to_owned()),
+        android_id: None,
         booted,
+        battery: None,
         agent: agent.parse().ok().filter(|_| booted).map(agent_of),
         network: "wifi".to_owned(),
-        ..Profile::default()
     })
 }
 

@@ -1,0 +1,74 @@
+//! The doors of the daemon: bound before anything is started, so that a daemon which can't be reached does not run.
+
+use std::path::Path;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use super::DaemonError;
+use crate::adb::server::{AdbServer, SOCKET as ADB_SOCKET};
+use crate::config::Config;
+use crate::phone::tools::ToolServer;
+use crate::phone::tools::wire::SOCKET as TOOL_SOCKET;
+use crate::web::{self, Desk};
+
+/// Everything that the daemon listens on.
+pub(super) struct Doors {
+    api: UnixListener,
+    tools: UnixListener,
+    adb: UnixListener,
+    adb_port: Option<TcpListener>,
+    pub(super) page: Option<TcpListener>,
+}
+
+impl Doors {
+    pub(super) async fn open(config: &Config, state: &Path) -> Result<Self, DaemonError> {
+        let adb_port = match config.adb_server {
+            Some(listen) => {
+                let bound = TcpListener::bind(listen).await;
+                Some(bound.map_err(|reason| DaemonError::AdbServer { listen, reason })?)
+            }
+            None => None,
+        };
+        let page = match &config.web {
+            Some(web) => Some(web::bind_tcp(web.listen).await?),
+            None => None,
+        };
+        Ok(Self {
+            api: web::bind_unix(&state.join("farmhand.sock")).await?,
+            tools: web::bind_unix(&state.join(TOOL_SOCKET)).await?,
+            adb: web::bind_unix(&state.join(ADB_SOCKET)).await?,
+            adb_port,
+            page,
+        })
+    }
+
+    /// Lets in who comes, until `cancel`.
+    pub(super) fn serve(
+        self,
+        desk: Desk,
+        tools: ToolServer,
+        adb: AdbServer,
+        tasks: &TaskTracker,
+        cancel: &CancellationToken,
+    ) {
+        let address = |listener: &TcpListener| listener.local_addr().ok();
+        tasks.spawn(web::serve_unix(self.api, desk.clone(), cancel.clone()));
+        tasks.spawn(tools.serve(self.tools, cancel.clone()));
+        if let Some(port) = self.adb_port {
+            if let Some(address) = address(&port) {
+                info!("adb and what uses it are served at {address}");
+            }
+            tasks.spawn(adb.clone().serve_tcp(port, cancel.clone()));
+        }
+        tasks.spawn(adb.serve_unix(self.adb, cancel.clone()));
+        if let Some(page) = self.page {
+            if let Some(address) = address(&page) {
+                info!("the page is at http://{address}/");
+            }
+            tasks.spawn(web::serve_tcp(page, desk, cancel.clone()));
+        }
+    }
+}
