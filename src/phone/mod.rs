@@ -87,7 +87,7 @@ pub enum Event {
         why: String,
     },
     /// The profile was read.
-    Profile(Profile),
+    Profile(Box<Profile>),
     /// The profile could not be read.
     ProfileFailed {
         /// What was seen, as a sentence.
@@ -116,6 +116,14 @@ pub enum Event {
         /// `Ok`, or what was seen, as a sentence.
         result: Result<(), String>,
     },
+}
+
+impl Event {
+    /// The profile was read. It is by far the largest report, so that it stands on the heap.
+    #[must_use]
+    pub fn profile(profile: Profile) -> Self {
+        Self::Profile(Box::new(profile))
+    }
 }
 
 /// Why a phone could not be opened.

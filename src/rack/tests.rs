@@ -80,7 +80,7 @@ impl Bench {
     fn ready_with_agent(&mut self, version: u64) -> Vec<Command> {
         self.appears(A1);
         self.opened();
-        self.phone(phone::Event::Profile(profile("P1", Some(version))))
+        self.phone(phone::Event::profile(profile("P1", Some(version))))
     }
 
     fn wait(&mut self, seconds: u64) -> Vec<Command> {
@@ -170,7 +170,7 @@ fn a_phone_without_the_agent_gets_it_and_then_a_line() {
     assert_eq!(bench.state(), PhoneState::Absent);
     assert!(says_to_phone(&bench.appears(A1), &phone::Command::Open));
     assert!(says_to_phone(&bench.opened(), &phone::Command::ReadProfile));
-    let commands = bench.phone(phone::Event::Profile(profile("P1", None)));
+    let commands = bench.phone(phone::Event::profile(profile("P1", None)));
     assert!(says_to_phone(&commands, &phone::Command::Provision));
     assert_eq!(bench.state(), PhoneState::Provisioning);
     let commands = bench.phone(phone::Event::Provisioned(agent(1)));
@@ -357,7 +357,7 @@ fn rollouts_learn_that_a_phone_was_displaced_by_another_one() {
     let mut bench = Bench::new(Rung::Reopen);
     bench.ready_with_agent(1);
     // A twin is told apart by its place only while the other is there, so a phone may get another name while it is ready.
-    let commands = bench.phone(phone::Event::Profile(profile("P2", Some(1))));
+    let commands = bench.phone(phone::Event::profile(profile("P2", Some(1))));
     let displaced = commands.iter().any(|command| {
         matches!(command, Command::Rollout(RolloutCommand::Unavailable { phone, .. }) if phone.as_str() == "P1")
     });
@@ -381,7 +381,7 @@ fn a_question_without_an_answer_closes_no_line_and_forgets_no_agent() {
         bench.phone(phone::Event::ProbeAnswered);
     }
     let half = Profile { imei: None, booted: false, agent: None, ..profile("P1", None) };
-    let commands = bench.phone(phone::Event::Profile(half));
+    let commands = bench.phone(phone::Event::profile(half));
     assert_eq!(commands, []);
 }
 
@@ -391,10 +391,10 @@ fn a_phone_whose_android_is_starting_is_not_said_to_lack_an_identity() {
     bench.appears(A1);
     bench.opened();
     let starting = Profile { imei: None, booted: false, ..profile("P1", None) };
-    bench.phone(phone::Event::Profile(starting));
+    bench.phone(phone::Event::profile(starting));
     assert_eq!((bench.state(), bench.line()), (PhoneState::Online, LineState::Closed));
     while !says_to_phone(&bench.wait(1), &phone::Command::ReadProfile) {}
-    bench.phone(phone::Event::Profile(Profile { imei: None, ..profile("P1", None) }));
+    bench.phone(phone::Event::profile(Profile { imei: None, ..profile("P1", None) }));
     assert_eq!(bench.line(), LineState::NeedsIdentity);
 }
 
@@ -421,7 +421,7 @@ fn a_probe_without_any_answer_closes_the_line_and_the_next_online_opens_it() {
     let commands = bench.wait(8);
     assert!(matches!(line_commands(&commands)[..], [LineCommand::Close { .. }]), "{commands:?}");
     assert_eq!(line_commands(&bench.opened()), [] as [&LineCommand; 0], "the answer from before does not count");
-    let commands = bench.phone(phone::Event::Profile(profile("P1", Some(1))));
+    let commands = bench.phone(phone::Event::profile(profile("P1", Some(1))));
     assert!(matches!(line_commands(&commands)[..], [LineCommand::Open { .. }]), "{commands:?}");
 }
 

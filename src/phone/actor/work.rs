@@ -140,7 +140,7 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
     };
     // The package service is up when it answers the question for a package, installed or not.
     let package_service = agent.is_ok();
-    Event::Profile(Profile {
+    Event::profile(Profile {
         serial: property("ro.serialno").or_else(|| property("ro.boot.serialno")).map(Serial::new),
         brand: property("ro.product.brand").unwrap_or_default(),
         model: property("ro.product.model").unwrap_or_default(),

@@ -328,7 +328,7 @@ impl Life {
             Event::OtherMode { why } => self.other_mode(now, &why),
             Event::OpenFailed { fault, why } => self.open_failed(now, fault, &why),
             Event::Lost { why } => self.lost(now, &why),
-            Event::Profile(profile) => self.profiled(now, profile),
+            Event::Profile(profile) => self.profiled(now, *profile),
             Event::ProfileFailed { why } => self.profile_failed(now, &why),
             Event::ProbeAnswered => self.probe_answered(now),
             Event::ProbeFailed { why } => self.probe_failed(now, &why),

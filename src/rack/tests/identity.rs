@@ -15,7 +15,7 @@ impl Bench {
     fn joins(&mut self, at: &str, descriptor: &str, profile: Profile) -> Vec<Command> {
         let mut commands = self.plugged(at, descriptor);
         commands.extend(self.phone_at(at, phone::Event::Opened { model: None, features: Vec::new() }));
-        commands.extend(self.phone_at(at, phone::Event::Profile(profile)));
+        commands.extend(self.phone_at(at, phone::Event::profile(profile)));
         commands
     }
 
@@ -102,7 +102,7 @@ fn nothing_is_renamed_while_a_rollout_installs_on_it() {
     bench.plugged(TWO, "TWIN");
     assert_eq!(at(&bench.here()), [("TWIN", ONE), ("TWIN@usb:1-2", TWO)]);
     bench.phone_at(ONE, phone::Event::Installed { rollout: order(2).rollout, result: Ok(agent(2)) });
-    bench.phone_at(ONE, phone::Event::Profile(is("TWIN", Some("111111111111111"), None)));
+    bench.phone_at(ONE, phone::Event::profile(is("TWIN", Some("111111111111111"), None)));
     assert_eq!(at(&bench.here())[1], ("TWIN~111111111111111", ONE));
 }
 
@@ -112,7 +112,7 @@ fn a_phone_keeps_its_name_when_its_twin_leaves_and_when_an_answer_is_missing() {
     bench.joins(ONE, "TWIN", is("TWIN", Some("111111111111111"), None));
     bench.joins(TWO, "TWIN", is("TWIN", Some("222222222222222"), None));
     bench.unplugged(ONE);
-    bench.phone_at(TWO, phone::Event::Profile(is("TWIN", None, None)));
+    bench.phone_at(TWO, phone::Event::profile(is("TWIN", None, None)));
     assert_eq!(at(&bench.here())[1], ("TWIN~222222222222222", TWO));
 }
 

@@ -17,7 +17,7 @@ impl Bench {
     fn answers(&mut self, at: &str, serial: &str) {
         self.phone_at(at, phone::Event::Opened { model: None, features: Vec::new() });
         self.now = self.now + Duration::from_millis(1);
-        self.phone_at(at, phone::Event::Profile(profile(serial, Some(1))));
+        self.phone_at(at, phone::Event::profile(profile(serial, Some(1))));
     }
 
     fn fails(&mut self, at: &str) -> Outcome {

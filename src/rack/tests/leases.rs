@@ -58,7 +58,7 @@ fn the_configured_agent_waits_for_the_end_of_the_lease() {
     bench.unplugged(A1);
     bench.appears(A1);
     bench.opened();
-    let commands = bench.phone(phone::Event::Profile(profile("P1", None)));
+    let commands = bench.phone(phone::Event::profile(profile("P1", None)));
     assert!(!says_to_phone(&commands, &phone::Command::Provision));
     assert_eq!(bench.state(), PhoneState::Ready);
 }

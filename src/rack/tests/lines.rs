@@ -59,7 +59,7 @@ fn live(bench: &mut Bench, seconds: u64) -> Vec<Command> {
     for _ in 0..seconds {
         commands.extend(bench.wait(1));
         commands.extend(bench.phone(phone::Event::ProbeAnswered));
-        commands.extend(bench.phone(phone::Event::Profile(profile("P1", Some(1)))));
+        commands.extend(bench.phone(phone::Event::profile(profile("P1", Some(1)))));
     }
     commands
 }
@@ -131,7 +131,7 @@ fn the_lines_of_a_full_rack_connect_one_after_the_other() {
         let (at, serial) = (format!("usb:1-{n}"), format!("P{n}"));
         bench.plugged(&at, &serial);
         bench.phone_at(&at, phone::Event::Opened { model: None, features: Vec::new() });
-        let commands = bench.phone_at(&at, phone::Event::Profile(profile(&serial, Some(1))));
+        let commands = bench.phone_at(&at, phone::Event::profile(profile(&serial, Some(1))));
         pauses.extend(line_commands(&commands).iter().filter_map(|command| match command {
             LineCommand::Open { pause, .. } => Some(*pause),
             _ => None,
@@ -145,6 +145,6 @@ fn the_lines_of_a_full_rack_connect_one_after_the_other() {
     bench.now = bench.now + Duration::from_secs(10);
     bench.plugged("usb:2-1", "Q1");
     bench.phone_at("usb:2-1", phone::Event::Opened { model: None, features: Vec::new() });
-    let commands = bench.phone_at("usb:2-1", phone::Event::Profile(profile("Q1", Some(1))));
+    let commands = bench.phone_at("usb:2-1", phone::Event::profile(profile("Q1", Some(1))));
     assert!(matches!(line_commands(&commands)[..], [LineCommand::Open { pause: Duration::ZERO, .. }]), "{commands:?}");
 }

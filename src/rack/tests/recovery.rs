@@ -112,14 +112,14 @@ fn an_install_may_take_as_long_as_the_owner_allows() {
     bench.rack.settings.install_timeout = Duration::from_secs(900);
     bench.plugged(USB, "P1");
     bench.phone_at(USB, phone::Event::Opened { model: None, features: Vec::new() });
-    bench.phone_at(USB, phone::Event::Profile(profile("P1", Some(1))));
+    bench.phone_at(USB, phone::Event::profile(profile("P1", Some(1))));
     let install = RolloutEvent::Install { phone: PhoneId::new("P1"), order: order(2) };
     bench.event(Event::Rollout(install));
     let until = bench.now + Duration::from_secs(959);
     while bench.now < until {
         bench.wait(1);
         bench.phone_at(USB, phone::Event::ProbeAnswered);
-        bench.phone_at(USB, phone::Event::Profile(profile("P1", Some(1))));
+        bench.phone_at(USB, phone::Event::profile(profile("P1", Some(1))));
     }
     assert!(bench.rack.places[&endpoint].life.installing().is_some(), "{}", why(&bench));
     let told = bench.rack.advance(bench.now + Duration::from_secs(1)).changes;

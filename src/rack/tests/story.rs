@@ -16,7 +16,7 @@ fn a_persons_eye_can_follow_a_phone_from_its_plug_to_its_line() {
     bench.appears(A1);
     assert_eq!(told(&bench, "A1").len(), 1, "nobody knows yet whose story it is");
     bench.opened();
-    bench.phone(phone::Event::Profile(profile("P1", None)));
+    bench.phone(phone::Event::profile(profile("P1", None)));
     bench.phone(phone::Event::Provisioned(agent(1)));
     assert_eq!(told(&bench, "A1"), [] as [&str; 0]);
     assert_eq!(
@@ -44,7 +44,7 @@ fn quiet_takes_one_event_and_a_failure_stands_with_its_reason() {
             bench.phone(phone::Event::ProbeAnswered);
         }
         if says_to_phone(&asked, &phone::Command::ReadProfile) {
-            bench.phone(phone::Event::Profile(profile("P1", Some(1))));
+            bench.phone(phone::Event::profile(profile("P1", Some(1))));
         }
     }
     let quiet = story(&bench, "P1").split_off(before);

@@ -298,7 +298,7 @@ fn finished(work: Work) -> phone::Event {
     match work.what {
         What::Probe { nonce } if nonce == text => phone::Event::ProbeAnswered,
         What::Profile => match profile(&text) {
-            Some(profile) => phone::Event::Profile(profile),
+            Some(profile) => phone::Event::profile(profile),
             None => phone::Event::ProfileFailed { why: format!("its properties are `{text}`") },
         },
         What::Provision => match installed(&text) {
