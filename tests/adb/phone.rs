@@ -28,15 +28,15 @@ use crate::adbd::KEYS;
 const SHORT: Duration = Duration::from_millis(200);
 
 /// What the package manager answers, what it got, and how often the phone was restarted.
-struct Phone {
+pub(crate) struct Phone {
     files: MemoryFiles,
     answer: &'static str,
-    installed: Mutex<Option<(Vec<String>, Vec<u8>)>>,
+    pub(crate) installed: Mutex<Option<(Vec<String>, Vec<u8>)>>,
     reboots: Mutex<Vec<String>>,
 }
 
 impl Phone {
-    fn new(answer: &'static str) -> Arc<Self> {
+    pub(crate) fn new(answer: &'static str) -> Arc<Self> {
         let files = MemoryFiles::new(64 << 20, &["/data/local/tmp"]);
         Arc::new(Self { files, answer, installed: Mutex::default(), reboots: Mutex::default() })
     }
@@ -90,11 +90,11 @@ impl Device for Phone {
 
 /// What a test can do to the phone's cable.
 #[derive(Default)]
-struct Cable {
+pub(crate) struct Cable {
     /// The phone stops to do anything, and stays connected.
     hang: Notify,
     /// The phone is gone.
-    unplug: Notify,
+    pub(crate) unplug: Notify,
 }
 
 /// A phone that listens; each connection is served until the cable is pulled.
@@ -121,13 +121,13 @@ async fn connect_to(address: SocketAddr, options: ConnectOptions) -> Result<Adb,
 }
 
 /// A phone that lets everyone in.
-async fn online(phone: &Arc<Phone>, profile: Profile, waits: Waits) -> (Adb, Arc<Cable>) {
+pub(crate) async fn online(phone: &Arc<Phone>, profile: Profile, waits: Waits) -> (Adb, Arc<Cable>) {
     let (address, cable) = plug(phone, profile, Authorisation::Off).await;
     let adb = connect_to(address, ConnectOptions { waits, ..ConnectOptions::default() }).await.unwrap();
     (adb, cable)
 }
 
-fn modern() -> Profile {
+pub(crate) fn modern() -> Profile {
     Profile::modern("caiman", "Pixel 9 Pro")
 }
 

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
+use farmhand::adb::connection::Waits;
+use farmhand::adb::driver::Adb;
 use farmhand::adb::server::AdbServer;
 use farmhand::adb::server::uses::UseRecord;
 use farmhand::clock::{Moment, UnixMillis};
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adbd::{Adbd, START_ADBD, with_adbd};
 use crate::google::noise;
+use crate::phone::{Phone, modern, online};
 
 /// Both of Google's clients.
 fn clients() -> [PathBuf; 2] {
@@ -51,6 +54,10 @@ fn endpoint() -> Endpoint {
 
 impl Desk {
     async fn with(adbd: &Adbd) -> Self {
+        Self::of(adbd.connect().await).await
+    }
+
+    async fn of(adb: Adb) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = (&farmhand::config::observing()).into();
         let mut snapshot = Rack::new(settings, UnixMillis(0), Moment::START).snapshot(Moment::START);
@@ -61,7 +68,7 @@ impl Desk {
         snapshot.phones.push(phone);
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let online = OnlinePhones::default();
-        let seat = Some(online.sit(endpoint(), adbd.connect().await));
+        let seat = Some(online.sit(endpoint(), adb));
         let ((events, told), (uses, records)) = (mpsc::channel(64), mpsc::channel(64));
         let cancel = CancellationToken::new();
         let server = AdbServer::start(receiver, online.clone(), events, uses, &cancel);
@@ -338,4 +345,50 @@ fn nonsense_is_answered_with_a_sentence_or_an_end_and_harms_nobody() {
         assert_eq!(desk.run(&clients()[0], &["shell", "echo alive"]).await, ok("alive\n"));
         drop(deaf);
     });
+}
+
+/// Nothing here needs a network of its own, but the path of adb 34 is fetched as in all tests.
+#[tokio::test]
+async fn an_app_is_installed_whole_and_the_model_is_told() {
+    for adb in tokio::task::spawn_blocking(clients).await.unwrap() {
+        let phone = Phone::new("Success\n");
+        let (connection, _cable) = online(&phone, modern(), Waits::default()).await;
+        let mut desk = Desk::of(connection).await;
+        let content = noise((3 << 20) + 5);
+        let apk = desk.file("app.apk", &content);
+        let (out, err, code) = desk.run(&adb, &["install", "-r", &apk]).await;
+        assert!(code == 0 && out.contains("Success"), "{out} {err}");
+        let (arguments, installed) = phone.installed.lock().unwrap().take().unwrap();
+        assert!(installed == content && arguments.contains(&"-r".to_owned()), "{arguments:?}");
+        let changed = async {
+            loop {
+                match desk.told.recv().await.unwrap() {
+                    Event::Changed { phone } => return phone,
+                    _ => {}
+                }
+            }
+        };
+        let changed = tokio::time::timeout(std::time::Duration::from_secs(20), changed).await.unwrap();
+        assert_eq!(changed.as_str(), "R5CW2355X");
+        let (long, _, _) = desk.run(&adb, &["devices", "-l"]).await;
+        assert!(long.contains("model:Pixel_9_Pro device:caiman slot:A1 transport_id:1"), "{long}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_only_connects_takes_no_place_from_others_at_the_other_entrance() {
+    let phone = Phone::new("");
+    let (connection, _cable) = online(&phone, modern(), Waits::default()).await;
+    let desk = Desk::of(connection).await;
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(TcpStream::connect(("127.0.0.1", desk.port)).await.unwrap());
+    }
+    let mut socket = tokio::net::UnixStream::connect(desk.path("adb.sock")).await.unwrap();
+    socket.write_all(b"000chost:version").await.unwrap();
+    let mut version = Vec::new();
+    socket.read_to_end(&mut version).await.unwrap();
+    assert_eq!(version, b"OKAY00040029");
+    silent.clear();
+    assert_eq!(desk.ask(&[b"000chost:version"]).await, b"OKAY00040029");
 }

@@ -30,7 +30,7 @@ use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::PhoneView;
 use crate::rack::{Event, Snapshot};
 
-/// The most connections at once; the next one waits in the kernel's queue.
+/// The most connections at once by each entrance, so that a crowd at one does not shut the other; the next one waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 512;
 /// The most tunnels from phones to this host at once.
 const TUNNELS_MAX: usize = 256;
@@ -54,7 +54,6 @@ pub struct AdbServer {
     keeper: Keeper,
     forwards: Forwards,
     tunnels: Arc<Semaphore>,
-    permits: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
@@ -114,8 +113,7 @@ impl AdbServer {
         tokio::spawn(keeper.clone().run(events.clone(), records, cancel.clone()));
         let forwards = Forwards::new(tasks.clone(), keeper.clone());
         let tunnels = Arc::new(Semaphore::new(TUNNELS_MAX));
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self { snapshots, online, events, devices, keeper, forwards, tunnels, permits, tasks }
+        Self { snapshots, online, events, devices, keeper, forwards, tunnels, tasks }
     }
 
     /// Serves programs at the Unix socket until `cancel`: its permissions say who may.
@@ -129,10 +127,11 @@ impl AdbServer {
     }
 
     async fn serve(self, entrance: Entrance, cancel: CancellationToken) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {
             let next = async {
-                let permit = self.permits.clone().acquire_owned().await;
+                let permit = permits.clone().acquire_owned().await;
                 (permit, entrance.accept().await)
             };
             tokio::select! {
