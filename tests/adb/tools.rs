@@ -1,11 +1,14 @@
 //! The command line, the tool server and Google's adbd: `farmhand phone A1 …` as a person types it.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use farmhand::clock::{Moment, UnixMillis};
+use farmhand::phone::tools::wire::Frame as _;
 use farmhand::phone::tools::{OnlinePhones, Seat, ToolServer, wire};
 use farmhand::rack::ids::{Endpoint, PhoneId, SlotName};
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
@@ -134,6 +137,35 @@ fn a_command_that_is_ended_here_ends_on_the_phone() {
             tokio::task::yield_now().await;
         }
     });
+}
+
+/// Told again and again, adbd answers nobody else.
+#[test]
+fn the_end_of_the_input_is_told_once() {
+    let state = tempfile::tempdir().unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(state.path().join(wire::SOCKET)).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_farmhand"));
+    command.arg("--state").arg(state.path()).args(["phone", "A1", "shell", "true"]).stdin(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let (mut socket, _) = listener.accept().unwrap();
+    let (mut seen, mut chunk) = (BytesMut::new(), [0; 4096]);
+    loop {
+        match wire::take_frame(&mut seen).unwrap() {
+            Some(wire::Up::EndOfInput) => break,
+            Some(_) => {}
+            None => {
+                let len = socket.read(&mut chunk).unwrap();
+                assert!(len > 0, "it hung up");
+                seen.extend_from_slice(&chunk[..len]);
+            }
+        }
+    }
+    let (kind, payload) = wire::Down::Done(wire::Answer::Exit { status: Some(0) }).emit();
+    socket.write_all(&[&wire::head(kind, payload.len())[..], &payload].concat()).unwrap();
+    let mut rest = seen.to_vec();
+    socket.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

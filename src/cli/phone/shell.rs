@@ -76,14 +76,17 @@ pub(super) fn run(link: &mut Link, command: String, mode: ShellMode, input: Inpu
 fn feed(mut sender: Sender) {
     let mut chunk = vec![0; INPUT_LEN];
     loop {
-        let sent = match io::stdin().read(&mut chunk) {
-            Ok(0) => sender.send(&Up::EndOfInput),
-            Ok(len) => sender.send(&Up::Input(Bytes::copy_from_slice(chunk.get(..len).unwrap_or_default()))),
+        let len = match io::stdin().read(&mut chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => sender.send(&Up::EndOfInput),
+            // What can't be read is at its end.
+            read => read.unwrap_or(0),
+        };
+        let input = match chunk.get(..len) {
+            None | Some([]) => Up::EndOfInput,
+            Some(bytes) => Up::Input(Bytes::copy_from_slice(bytes)),
         };
         // Once the command has ended, nobody takes input.
-        if sent.is_err() {
+        if sender.send(&input).is_err() || len == 0 {
             return;
         }
     }

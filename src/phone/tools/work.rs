@@ -140,11 +140,17 @@ async fn shell(
         Err(error) => return Ok(Err(service_refusal("phone.shell", &error.into()))),
     };
     let feed = async {
+        let mut has_ended = false;
         loop {
             // What a command that has ended does not take is lost, as in a pipe.
             let taken = match reader.next().await {
+                // A phone that is told again and again answers nobody else.
+                Ok(Some((Up::Input(_) | Up::EndOfInput, _))) if has_ended => Ok(Ok(())),
                 Ok(Some((Up::Input(bytes), _))) => reader.unless_gone(input.write(bytes)).await,
-                Ok(Some((Up::EndOfInput, _))) => reader.unless_gone(input.end()).await,
+                Ok(Some((Up::EndOfInput, _))) => {
+                    has_ended = true;
+                    reader.unless_gone(input.end()).await
+                }
                 Ok(Some((Up::Resize(size), _))) => reader.unless_gone(input.resize(size)).await,
                 Ok(Some((Up::Ask(_) | Up::File(_), _))) => Ok(Ok(())),
                 Ok(None) => return LineError::HungUp,
