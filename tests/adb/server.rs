@@ -362,9 +362,8 @@ async fn an_app_is_installed_whole_and_the_model_is_told() {
         assert!(installed == content && arguments.contains(&"-r".to_owned()), "{arguments:?}");
         let changed = async {
             loop {
-                match desk.told.recv().await.unwrap() {
-                    Event::Changed { phone } => return phone,
-                    _ => {}
+                if let Event::Changed { phone } = desk.told.recv().await.unwrap() {
+                    return phone;
                 }
             }
         };
