@@ -10,7 +10,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::check::{Failure, check, result, until};
-use crate::daemon::{self, Daemon, Phone, User};
+use crate::daemon::{self, CAREFUL, Daemon, MAY_RESET, Phone, User, Wakeups};
 use crate::phone::{self, MISLABELLED, PHONES, TWINS};
 
 /// From the plug of 32 phones to the last one ready, in emulation on a busy machine.
@@ -30,7 +30,7 @@ const LATE: Duration = Duration::from_millis(500);
 
 pub(crate) fn run() -> Result<(), Failure> {
     phone::make_all()?;
-    let daemon = Daemon::start("/state", User::Root)?;
+    let daemon = Daemon::start("/state", CAREFUL, User::Root)?;
     sleep(QUIET_AFTER);
     let threads_before = daemon.threads()?;
 
@@ -87,16 +87,23 @@ fn quiet(daemon: &Daemon, threads_before: usize) -> Result<String, Failure> {
     let between = daemon.wakeups()?;
     sleep(PROBING);
     let after = daemon.wakeups()?;
-    let idle = (between - before) as f64 / IDLE.as_secs_f64();
+    let idle_by_thread = woken(&before, &between);
+    let idle = idle_by_thread.values().sum::<u64>() as f64 / IDLE.as_secs_f64();
     let probes = alive_since(daemon, PROBING)?;
-    let of_probes = (after - between) as f64 - idle * PROBING.as_secs_f64();
+    let of_probes = woken(&between, &after).values().sum::<u64>() as f64 - idle * PROBING.as_secs_f64();
     let per_probe = of_probes.max(0.0) / probes.max(1) as f64;
     result("usb.wakeups_per_s_32_idle", format!("{idle:.2}"), "1/s");
     result("usb.wakeups_per_probe", format!("{per_probe:.2}"), "wakeups");
-    let names = daemon.thread_names().join(" ");
-    let said =
-        format!("{threads} threads more, {idle:.2} wakeups/s idle, {per_probe:.2} a probe ({probes} probes): {names}");
+    let said = format!(
+        "{threads} threads more, {idle:.2} wakeups/s idle ({idle_by_thread:?}), {per_probe:.2} a probe ({probes} probes)"
+    );
     if threads <= 2 { Ok(said) } else { Err(said.into()) }
+}
+
+/// How often each thread was woken between two looks.
+fn woken(before: &Wakeups, after: &Wakeups) -> Wakeups {
+    let since = |(thread, count): (&String, &u64)| (thread.clone(), count - before.get(thread).unwrap_or(&0));
+    after.iter().map(since).collect()
 }
 
 /// How many phones have answered a probe within the last `within`.
@@ -198,7 +205,7 @@ fn leaves(daemon: &Daemon, number: usize, states: &[&str]) -> Result<String, Fai
 }
 
 /// Every phone is pushed to over farmhand's own USB and ADB; all of that is killed in the middle, and a daemon is started: it finds
-/// every phone, whatever has been left in the pipes.
+/// every phone, whatever has been left in the pipes. Who waits for the rest of a message takes the new greeting for it, and is reset.
 fn killed_in_push() -> Result<String, Failure> {
     fs::write("/tmp/blob", vec![0x5a; 16 << 20])?;
     let mut pushes = Vec::new();
@@ -217,7 +224,7 @@ fn killed_in_push() -> Result<String, Failure> {
         push.wait()?;
     }
     let (begun, _) = grown?;
-    let daemon = Daemon::start("/state", User::Root)?;
+    let daemon = Daemon::start("/state", MAY_RESET, User::Root)?;
     let said = all_ready(&daemon)?;
     Ok(format!("{begun} pushes killed in the middle; {said}"))
 }
@@ -228,7 +235,7 @@ fn late_permission() -> Result<String, Failure> {
     thread::scope(|scope| {
         scope.spawn(|| permit_late(&stop));
         let told = (|| {
-            let daemon = Daemon::start("/state.nobody", User::Nobody)?;
+            let daemon = Daemon::start("/state.nobody", CAREFUL, User::Nobody)?;
             let marker = daemon::log().len();
             phone::plug_all()?;
             let said = all_ready(&daemon)?;
