@@ -49,6 +49,7 @@ const CORES: &[&str] = &[
     "src/adb/message",
     "src/adb/server/answer.rs",
     "src/adb/server/devices.rs",
+    "src/adb/server/portal.rs",
     "src/adb/server/request.rs",
     "src/adb/server/uses.rs",
     "src/central/session",

@@ -67,8 +67,8 @@ pub struct Config {
     pub mqtt: Option<Mqtt>,
     /// `[web]`; `None` after `listen = "off"`.
     pub web: Option<Web>,
-    /// `[adb_server] listen`, on the loopback; `None` by default: then only the Unix socket is served.
-    pub adb_server: Option<SocketAddr>,
+    /// `[adb_server]`: where programs that use adb find the phones, beside the Unix socket.
+    pub adb_server: AdbServer,
     /// `[recovery]`.
     pub recovery: Recovery,
     /// `[rollout]`.
@@ -163,6 +163,15 @@ pub enum Announce {
     Mdns,
     /// It is not.
     Off,
+}
+
+/// Where programs that use adb find the phones. All of it is on the loopback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdbServer {
+    /// Where the adb server listens; nowhere by default.
+    pub listen: Option<SocketAddr>,
+    /// The port of the first slot, at which device-side ADB is spoken; the next slot has the next one. None by default.
+    pub slot_base: Option<u16>,
 }
 
 /// How far recovery may go.

@@ -12,7 +12,9 @@ use super::places;
 use super::problem::{ConfigError, Invalid, Problem};
 use super::section::{Notes, Section, Typed};
 use super::value::{file, host_and_port, list, made, name, seconds, sha256, switch, text, whole_as, word};
-use super::{Agent, Announce, Approval, Central, Config, Credential, Loaded, Mqtt, Recovery, Rollout, Rung, Usb, Web};
+use super::{
+    AdbServer, Agent, Announce, Approval, Central, Config, Credential, Loaded, Mqtt, Recovery, Rollout, Rung, Usb, Web,
+};
 use crate::rack::ids::PackageName;
 
 const DAY_S: u32 = 86_400;
@@ -44,7 +46,7 @@ pub fn observing() -> Config {
         central: None,
         mqtt: None,
         web: Some(WEB),
-        adb_server: None,
+        adb_server: AdbServer::default(),
         recovery: RECOVERY,
         rollout: rollout(None),
         usb: Usb::Scan,
@@ -94,7 +96,7 @@ fn whole_file(mut root: Section<'_, '_>, base: &Path, host: &str) -> Option<Conf
     let central = root.child("central").map(central);
     let mqtt = root.child("mqtt").map(|table| mqtt(table, base));
     let web = root.child("web").map_or(Some(WEB), web);
-    let adb_server = root.child("adb_server").and_then(adb_server);
+    let adb_server = root.child("adb_server").map(|table| adb_server(table, slots.len())).unwrap_or_default();
     let recovery = root.child("recovery").map_or(RECOVERY, recovery);
     let rollout = rollout(root.child("rollout"));
     let usb = root.child("usb").map_or(Usb::Scan, usb);
@@ -227,7 +229,7 @@ fn web(mut table: Section<'_, '_>) -> Option<Web> {
     Some(Web { listen, announce: value(announce).unwrap_or(WEB.announce) })
 }
 
-fn adb_server(mut table: Section<'_, '_>) -> Option<SocketAddr> {
+fn adb_server(mut table: Section<'_, '_>, slots: usize) -> AdbServer {
     let expected = "an address of this host's loopback with a port, in quotes, such as \"127.0.0.1:5037\", or \"off\"";
     let listen = table.optional(
         "listen",
@@ -238,8 +240,15 @@ fn adb_server(mut table: Section<'_, '_>) -> Option<SocketAddr> {
             text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback()).map(Some)
         }),
     );
+    let slot_base = table.optional("slot_base", whole_as::<u16>(1024..=65_535));
+    if let Some(base) = &slot_base
+        && usize::from(base.value) + slots > 65_536
+    {
+        let what = format!("{slots} slots from port {} on need ports above 65535", base.value);
+        table.complain(Problem::new("config.bad_value", base.at.clone(), what, "write slot_base = 7401"));
+    }
     table.finish();
-    value(listen).flatten()
+    AdbServer { listen: value(listen).flatten(), slot_base: value(slot_base) }
 }
 
 const RECOVERY: Recovery = Recovery { max_rung: Rung::Reopen };

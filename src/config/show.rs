@@ -122,9 +122,12 @@ impl Page<'_> {
             None => self.key("listen", "\"off\""),
         }
         self.section("adb_server");
-        match config.adb_server {
+        match config.adb_server.listen {
             Some(listen) => self.key("listen", &quoted(&listen.to_string())),
             None => self.key("listen", "\"off\""),
+        }
+        if let Some(base) = config.adb_server.slot_base {
+            self.key("slot_base", &base.to_string());
         }
         self.section("recovery");
         self.key("max_rung", &quoted(config.recovery.max_rung.as_str()));

@@ -1,5 +1,6 @@
 //! The doors of the daemon: bound before anything is started, so that a daemon which can't be reached does not run.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -12,6 +13,7 @@ use crate::adb::server::{AdbServer, SOCKET as ADB_SOCKET};
 use crate::config::Config;
 use crate::phone::tools::ToolServer;
 use crate::phone::tools::wire::SOCKET as TOOL_SOCKET;
+use crate::rack::ids::SlotName;
 use crate::web::{self, Desk};
 
 /// Everything that the daemon listens on.
@@ -20,18 +22,22 @@ pub(super) struct Doors {
     tools: UnixListener,
     adb: UnixListener,
     adb_port: Option<TcpListener>,
+    slots: Vec<(SlotName, TcpListener)>,
     pub(super) page: Option<TcpListener>,
 }
 
 impl Doors {
     pub(super) async fn open(config: &Config, state: &Path) -> Result<Self, DaemonError> {
-        let adb_port = match config.adb_server {
-            Some(listen) => {
-                let bound = TcpListener::bind(listen).await;
-                Some(bound.map_err(|reason| DaemonError::AdbServer { listen, reason })?)
-            }
+        let adb_port = match config.adb_server.listen {
+            Some(listen) => Some(bind_adb(listen).await?),
             None => None,
         };
+        let mut slots = Vec::new();
+        for (slot, port) in
+            config.slots.iter().zip(config.adb_server.slot_base.into_iter().flat_map(|base| base..=u16::MAX))
+        {
+            slots.push((slot.name.clone(), bind_adb((Ipv4Addr::LOCALHOST, port).into()).await?));
+        }
         let page = match &config.web {
             Some(web) => Some(web::bind_tcp(web.listen).await?),
             None => None,
@@ -41,6 +47,7 @@ impl Doors {
             tools: web::bind_unix(&state.join(TOOL_SOCKET)).await?,
             adb: web::bind_unix(&state.join(ADB_SOCKET)).await?,
             adb_port,
+            slots,
             page,
         })
     }
@@ -63,6 +70,12 @@ impl Doors {
             }
             tasks.spawn(adb.clone().serve_tcp(port, cancel.clone()));
         }
+        for (slot, port) in self.slots {
+            if let Some(address) = address(&port) {
+                info!("{slot} is served to `adb connect` at {address}");
+            }
+            tasks.spawn(adb.clone().serve_slot(slot, port, cancel.clone()));
+        }
         tasks.spawn(adb.serve_unix(self.adb, cancel.clone()));
         if let Some(page) = self.page {
             if let Some(address) = address(&page) {
@@ -71,4 +84,8 @@ impl Doors {
             tasks.spawn(web::serve_tcp(page, desk, cancel.clone()));
         }
     }
+}
+
+async fn bind_adb(listen: SocketAddr) -> Result<TcpListener, DaemonError> {
+    TcpListener::bind(listen).await.map_err(|reason| DaemonError::AdbServer { listen, reason })
 }

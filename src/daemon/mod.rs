@@ -96,7 +96,7 @@ pub enum DaemonError {
     #[diagnostic(
         code("daemon.adb_server"),
         help(
-            "an adb server of Google's may be there: `adb kill-server` ends it; or choose another `listen` in [adb_server]"
+            "an adb server of Google's may be there: `adb kill-server` ends it; or choose another `listen` or `slot_base` in [adb_server]"
         )
     )]
     AdbServer {

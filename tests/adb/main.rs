@@ -7,4 +7,5 @@ mod files;
 mod google;
 mod phone;
 mod server;
+mod slots;
 mod tools;

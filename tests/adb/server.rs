@@ -26,19 +26,20 @@ use crate::google::noise;
 use crate::phone::{Phone, modern, online};
 
 /// Both of Google's clients.
-fn clients() -> [PathBuf; 2] {
+pub(crate) fn clients() -> [PathBuf; 2] {
     [PathBuf::from("/usr/bin/adb"), START_ADBD.with_file_name("start-adb")]
 }
 
 /// farmhand's adb server, behind which A1 is online.
-struct Desk {
-    dir: TempDir,
+pub(crate) struct Desk {
+    pub(crate) dir: TempDir,
     port: u16,
+    pub(crate) slot_port: u16,
     told: mpsc::Receiver<Event>,
     records: mpsc::Receiver<UseRecord>,
-    snapshots: watch::Sender<Arc<Snapshot>>,
-    online: OnlinePhones,
-    seat: Option<Seat>,
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) online: OnlinePhones,
+    pub(crate) seat: Option<Seat>,
     cancel: CancellationToken,
 }
 
@@ -48,12 +49,12 @@ impl Drop for Desk {
     }
 }
 
-fn endpoint() -> Endpoint {
+pub(crate) fn endpoint() -> Endpoint {
     "tcp:127.0.0.1:5555".parse().unwrap()
 }
 
 impl Desk {
-    async fn with(adbd: &Adbd) -> Self {
+    pub(crate) async fn with(adbd: &Adbd) -> Self {
         Self::of(adbd.connect().await).await
     }
 
@@ -75,9 +76,12 @@ impl Desk {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(server.clone().serve_tcp(listener, cancel.clone()));
+        let slot = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let slot_port = slot.local_addr().unwrap().port();
+        tokio::spawn(server.clone().serve_slot(SlotName::new("A1"), slot, cancel.clone()));
         let socket = UnixListener::bind(dir.path().join("adb.sock")).unwrap();
         tokio::spawn(server.serve_unix(socket, cancel.clone()));
-        Self { dir, port, told, records, snapshots, online, seat, cancel }
+        Self { dir, port, slot_port, told, records, snapshots, online, seat, cancel }
     }
 
     fn command(&self, adb: &Path, words: &[&str]) -> Command {
@@ -91,14 +95,14 @@ impl Desk {
         said(&self.command(adb, words).output().await.unwrap())
     }
 
-    fn file(&self, name: &str, content: &[u8]) -> String {
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
         let path = self.dir.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
         path.display().to_string()
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
 
@@ -115,12 +119,12 @@ impl Desk {
     }
 }
 
-fn said(output: &Output) -> (String, String, i32) {
+pub(crate) fn said(output: &Output) -> (String, String, i32) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr), output.status.code().unwrap_or(-1))
 }
 
-fn ok(out: &str) -> (String, String, i32) {
+pub(crate) fn ok(out: &str) -> (String, String, i32) {
     (out.to_owned(), String::new(), 0)
 }
 
@@ -212,27 +216,35 @@ fn files_trees_and_input_go_through_whole() {
     });
 }
 
+/// A port where what is said comes back.
+pub(crate) async fn echo() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut reader, mut writer) = socket.split();
+                let _ = tokio::io::copy(&mut reader, &mut writer).await;
+            });
+        }
+    });
+    port
+}
+
+/// Whether what is said to `port` comes back.
+pub(crate) async fn echoes(port: u16) {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    socket.write_all(b"ping").await.unwrap();
+    let mut back = [0; 4];
+    socket.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"ping");
+}
+
 #[test]
 fn forwards_and_tunnels_carry_bytes_both_ways() {
     with_adbd(async |adbd| {
         let desk = Desk::with(&adbd).await;
-        let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let echo_port = echo.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            while let Ok((mut socket, _)) = echo.accept().await {
-                tokio::spawn(async move {
-                    let (mut reader, mut writer) = socket.split();
-                    let _ = tokio::io::copy(&mut reader, &mut writer).await;
-                });
-            }
-        });
-        let echoes = async |port: u16| {
-            let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            socket.write_all(b"ping").await.unwrap();
-            let mut back = [0; 4];
-            socket.read_exact(&mut back).await.unwrap();
-            assert_eq!(&back, b"ping");
-        };
+        let echo_port = echo().await;
         let to_echo = format!("tcp:{echo_port}");
         for adb in clients() {
             let (port, err, code) = desk.run(&adb, &["forward", "tcp:0", &to_echo]).await;

@@ -15,6 +15,7 @@ type Entry = fn(&[u8]);
 const TARGETS: &[(&str, Entry)] = &[
     ("adb_connection", adb::connection::operations::replay),
     ("adb_message", adb::message::fuzz_messages),
+    ("adb_portal", adb::server::portal::fuzz_portal),
     ("adb_request", adb::server::request::fuzz_request),
     ("adb_shell", adb::services::shell::fuzz_packets),
     ("adb_sync", adb::services::sync::fuzz_replies),

@@ -47,11 +47,11 @@ const HOST_FEATURES: &str = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir,apex,ab
 /// The adb server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AdbServer {
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    online: OnlinePhones,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) online: OnlinePhones,
     events: mpsc::Sender<Event>,
     devices: watch::Receiver<Arc<DeviceList>>,
-    keeper: Keeper,
+    pub(super) keeper: Keeper,
     forwards: Forwards,
     tunnels: Arc<Semaphore>,
     tasks: TaskTracker,

@@ -24,9 +24,12 @@ mod door;
 mod forward;
 #[cfg(feature = "daemon")]
 mod keeper;
+pub mod portal;
 pub mod request;
 #[cfg(feature = "daemon")]
 mod reverse;
+#[cfg(feature = "daemon")]
+mod slot;
 #[cfg(feature = "daemon")]
 mod socket;
 #[cfg(feature = "daemon")]

@@ -1,0 +1,375 @@
+//! The device's side of ADB at a slot's port: whichever phone sits in the slot, the port speaks as it would.
+//!
+//! ```text
+//!   adb connect 127.0.0.1:7401 ──messages──▶ Portal ──Order──▶ a stream of the phone's own connection
+//!                              ◀──────────         ◀──Happened──
+//! ```
+//!
+//! `delayed_ack` is not offered, so that one message a stream and direction is under way at most.
+//!
+//! Invariant: what waits for a client that does not read is one payload a stream (`tests`).
+//! Invariant: a stream of the client is answered once, by OKAY or CLSE, and ends once.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::adb::banner::Banner;
+use crate::adb::message::{Checksums, Command, Framing, Message, PAYLOAD_MAX, VERSION_CHECKSUM, VERSION_SKIP_CHECKSUM};
+
+/// The most streams of one connection; one more is refused.
+pub const STREAMS_MAX: usize = 64;
+/// The shortest maximum of a payload that a client may name, in bytes: that of the oldest ADB.
+const PAYLOAD_MIN: usize = 4 << 10;
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Send it to the client.
+    Send(Message),
+    /// Open the service on the phone.
+    Open {
+        /// As which stream.
+        stream: u32,
+        /// Which.
+        service: String,
+    },
+    /// The client has taken a stream that the phone opened.
+    Begin {
+        /// Which.
+        stream: u32,
+    },
+    /// Give it to the phone, then tell [`Portal::taken`].
+    Give {
+        /// On which stream.
+        stream: u32,
+        /// What.
+        bytes: Bytes,
+    },
+    /// The client has taken what the phone said: the next bytes may come.
+    Continue {
+        /// On which stream.
+        stream: u32,
+    },
+    /// The client has closed it.
+    End {
+        /// Which.
+        stream: u32,
+    },
+}
+
+/// Why a connection can't go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortalError {
+    /// It has not said who it is.
+    #[error("{0:?} came before CNXN")]
+    NotConnected(Command),
+    /// It says twice who it is, or wants what no slot's port does.
+    #[error("{0:?} can't come now")]
+    Unexpected(Command),
+    /// It speaks no ADB that is known.
+    #[error("version {version:#x} with payloads of {payload_max} bytes is none that phones speak")]
+    Greeting {
+        /// What it said.
+        version: u32,
+        /// What it said.
+        payload_max: u32,
+    },
+    /// It did not wait until its last message was taken.
+    #[error("a second message came on stream {0} before the first was taken")]
+    Flood(u32),
+}
+
+/// One connection of a client.
+#[derive(Debug)]
+pub struct Portal {
+    banner: String,
+    /// What was agreed on, once it has.
+    framing: Option<Framing>,
+    streams: BTreeMap<u32, Standing>,
+    last: u32,
+}
+
+#[derive(Debug)]
+enum Standing {
+    /// The phone has not answered yet.
+    Asked { theirs: u32 },
+    /// The client has not answered yet.
+    Offered,
+    /// Open; `Giving` while the phone has not taken the client's message.
+    Open { theirs: u32, upload: Upload },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upload {
+    Free,
+    Giving,
+}
+
+impl Portal {
+    /// A connection to the phone that has said this of itself.
+    #[must_use]
+    pub fn new(phone: &Banner) -> Self {
+        let named = |key: &str, value: &Option<String>| format!("{key}={};", value.as_deref().unwrap_or_default());
+        let features = phone.features.iter().map(String::as_str).filter(|feature| *feature != "delayed_ack");
+        let banner = format!(
+            "device::{}{}{}features={}",
+            named("ro.product.name", &phone.product),
+            named("ro.product.model", &phone.model),
+            named("ro.product.device", &phone.device),
+            features.collect::<Vec<_>>().join(",")
+        );
+        Self { banner, framing: None, streams: BTreeMap::new(), last: 0 }
+    }
+
+    /// What the decoder needs to know.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
+        self.framing.unwrap_or(Framing::HANDSHAKE)
+    }
+
+    /// A message of the client.
+    ///
+    /// # Errors
+    /// Why the connection ends.
+    pub fn receive(&mut self, message: Message) -> Result<Option<Order>, PortalError> {
+        let (command, arg0, arg1) = (message.header.command, message.header.arg0, message.header.arg1);
+        match command {
+            Command::Connect => self.greet(arg0, arg1).map(Some),
+            _ if self.framing.is_none() => Err(PortalError::NotConnected(command)),
+            Command::Open => Ok(Some(self.open(arg0, &message.payload))),
+            Command::Okay => Ok(self.okay(arg0, arg1)),
+            Command::Write => self.write(arg0, arg1, message.payload),
+            Command::Close => Ok(self.streams.remove(&arg1).map(|_| Order::End { stream: arg1 })),
+            Command::Auth | Command::Tls | Command::Sync => Err(PortalError::Unexpected(command)),
+        }
+    }
+
+    /// The phone has opened the stream.
+    pub fn opened(&mut self, stream: u32) -> Option<Order> {
+        let Some(Standing::Asked { theirs }) = self.streams.get(&stream) else { return None };
+        let theirs = *theirs;
+        self.streams.insert(stream, Standing::Open { theirs, upload: Upload::Free });
+        Some(self.send(Command::Okay, stream, theirs, Bytes::new()))
+    }
+
+    /// The phone has said something; it says more after [`Order::Continue`]. Never longer than the agreed payload.
+    pub fn said(&mut self, stream: u32, bytes: Bytes) -> Option<Order> {
+        let Some(Standing::Open { theirs, .. }) = self.streams.get(&stream) else { return None };
+        Some(self.send(Command::Write, stream, *theirs, bytes))
+    }
+
+    /// The phone has taken what was given.
+    pub fn taken(&mut self, stream: u32) -> Option<Order> {
+        let Some(Standing::Open { theirs, upload }) = self.streams.get_mut(&stream) else { return None };
+        *upload = Upload::Free;
+        let theirs = *theirs;
+        Some(self.send(Command::Okay, stream, theirs, Bytes::new()))
+    }
+
+    /// The phone has refused or closed the stream.
+    pub fn ended(&mut self, stream: u32) -> Option<Order> {
+        match self.streams.remove(&stream)? {
+            Standing::Asked { theirs } => Some(self.send(Command::Close, 0, theirs, Bytes::new())),
+            Standing::Open { theirs, .. } => Some(self.send(Command::Close, stream, theirs, Bytes::new())),
+            Standing::Offered => None,
+        }
+    }
+
+    /// The phone opens a stream to the client's host; nothing if there is no room.
+    pub fn offer(&mut self, service: &str) -> Option<(u32, Order)> {
+        if self.framing.is_none() || self.streams.len() >= STREAMS_MAX {
+            return None;
+        }
+        let stream = self.number();
+        self.streams.insert(stream, Standing::Offered);
+        let payload = Bytes::from(format!("{service}\0"));
+        Some((stream, self.send(Command::Open, stream, 0, payload)))
+    }
+
+    fn greet(&mut self, version: u32, payload_max: u32) -> Result<Order, PortalError> {
+        if self.framing.is_some() {
+            return Err(PortalError::Unexpected(Command::Connect));
+        }
+        let agreed = usize::try_from(payload_max).unwrap_or(PAYLOAD_MAX).min(PAYLOAD_MAX);
+        if version < VERSION_CHECKSUM || agreed < PAYLOAD_MIN {
+            return Err(PortalError::Greeting { version, payload_max });
+        }
+        let version = version.min(VERSION_SKIP_CHECKSUM);
+        let checksums = if version < VERSION_SKIP_CHECKSUM { Checksums::Verified } else { Checksums::Skipped };
+        self.framing = Some(Framing { payload_max: agreed, checksums });
+        let payload = Bytes::copy_from_slice(self.banner.as_bytes());
+        let length = u32::try_from(agreed).unwrap_or(u32::MAX);
+        // The client can't know yet what was agreed, and may look for the sum.
+        Ok(Order::Send(Message::new(Command::Connect, version, length, payload, Checksums::Verified)))
+    }
+
+    fn open(&mut self, theirs: u32, payload: &[u8]) -> Order {
+        let text = payload.strip_suffix(b"\0").unwrap_or(payload);
+        match std::str::from_utf8(text) {
+            Ok(service) if theirs != 0 && self.streams.len() < STREAMS_MAX => {
+                let stream = self.number();
+                self.streams.insert(stream, Standing::Asked { theirs });
+                Order::Open { stream, service: service.to_owned() }
+            }
+            _ => self.send(Command::Close, 0, theirs, Bytes::new()),
+        }
+    }
+
+    fn okay(&mut self, theirs: u32, stream: u32) -> Option<Order> {
+        match self.streams.get_mut(&stream)? {
+            known @ Standing::Offered => {
+                *known = Standing::Open { theirs, upload: Upload::Free };
+                Some(Order::Begin { stream })
+            }
+            Standing::Open { theirs: known, .. } if *known == theirs => Some(Order::Continue { stream }),
+            Standing::Open { .. } | Standing::Asked { .. } => None,
+        }
+    }
+
+    fn write(&mut self, theirs: u32, stream: u32, bytes: Bytes) -> Result<Option<Order>, PortalError> {
+        match self.streams.get_mut(&stream) {
+            Some(Standing::Open { theirs: known, upload }) if *known == theirs => {
+                if *upload == Upload::Giving {
+                    return Err(PortalError::Flood(stream));
+                }
+                *upload = Upload::Giving;
+                Ok(Some(Order::Give { stream, bytes }))
+            }
+            // It may have been closed meanwhile.
+            _ => Ok(None),
+        }
+    }
+
+    fn send(&self, command: Command, arg0: u32, arg1: u32, payload: Bytes) -> Order {
+        Order::Send(Message::new(command, arg0, arg1, payload, self.framing().checksums))
+    }
+
+    /// A number that no stream has: 0 stands for none.
+    fn number(&mut self) -> u32 {
+        loop {
+            self.last = self.last.wrapping_add(1);
+            if self.last != 0 && !self.streams.contains_key(&self.last) {
+                return self.last;
+            }
+        }
+    }
+}
+
+/// What the fuzzer calls: messages of any kind, and what happens on streams, in any order.
+pub fn fuzz_portal(bytes: &[u8]) {
+    let mut portal = Portal::new(&Banner::default());
+    for step in bytes.chunks(4) {
+        let [kind, a, b, ..] = *step else { return };
+        let (arg0, arg1) = (u32::from(a), u32::from(b));
+        let message =
+            |command, arg0, arg1| Message::new(command, arg0, arg1, Bytes::copy_from_slice(step), Checksums::Skipped);
+        let commands = [Command::Open, Command::Okay, Command::Write, Command::Close, Command::Auth];
+        let received = match kind % 10 {
+            0 => portal.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 4096 * (arg0 + 1))),
+            kind @ 1..=5 => {
+                let command = commands.get(usize::from(kind) - 1).copied().unwrap_or(Command::Sync);
+                portal.receive(message(command, arg0, arg1))
+            }
+            6 => Ok(portal.opened(arg0)),
+            7 => Ok(portal.taken(arg0)),
+            8 => Ok(portal.ended(arg0)),
+            _ => Ok(portal.offer("tcp:1").map(|(_, order)| order)),
+        };
+        assert!(portal.streams.len() <= STREAMS_MAX, "no more streams than there may be");
+        if received.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(command: Command, arg0: u32, arg1: u32, payload: &'static [u8]) -> Message {
+        Message::new(command, arg0, arg1, Bytes::from_static(payload), Checksums::Skipped)
+    }
+
+    fn connected() -> Portal {
+        let mut portal = Portal::new(&Banner::default());
+        portal.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 4096, b"host::")).unwrap();
+        portal
+    }
+
+    fn sent(order: Option<Order>) -> (Command, u32, u32) {
+        match order {
+            Some(Order::Send(message)) => (message.header.command, message.header.arg0, message.header.arg1),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_client_is_greeted_as_by_the_phone_with_what_both_can() {
+        let phone = Banner::parse(b"device::ro.product.name=oriole;features=shell_v2,delayed_ack,cmd");
+        let mut portal = Portal::new(&phone);
+        let greeting = message(Command::Connect, VERSION_CHECKSUM, 256 << 10, b"host::");
+        let Ok(Some(Order::Send(answer))) = portal.receive(greeting.clone()) else { panic!("no answer") };
+        assert_eq!((answer.header.arg0, answer.header.arg1), (VERSION_CHECKSUM, 256 << 10));
+        let banner = Banner::parse(&answer.payload);
+        assert_eq!(
+            (banner.product.as_deref(), banner.features),
+            (Some("oriole"), vec!["shell_v2".into(), "cmd".into()])
+        );
+        assert_eq!(portal.framing().checksums, Checksums::Verified);
+        assert_eq!(portal.receive(greeting), Err(PortalError::Unexpected(Command::Connect)));
+    }
+
+    #[test]
+    fn a_stream_is_opened_talked_on_and_closed_by_either_side() {
+        let mut portal = connected();
+        let open = Order::Open { stream: 1, service: "shell:ls".to_owned() };
+        assert_eq!(portal.receive(message(Command::Open, 9, 0, b"shell:ls\0")), Ok(Some(open)));
+        assert_eq!(sent(portal.opened(1)), (Command::Okay, 1, 9));
+        let give = Order::Give { stream: 1, bytes: Bytes::from_static(b"in") };
+        assert_eq!(portal.receive(message(Command::Write, 9, 1, b"in")), Ok(Some(give)));
+        assert_eq!(portal.receive(message(Command::Write, 9, 1, b"more")), Err(PortalError::Flood(1)));
+        assert_eq!(sent(portal.taken(1)), (Command::Okay, 1, 9));
+        assert_eq!(sent(portal.said(1, Bytes::from_static(b"out"))), (Command::Write, 1, 9));
+        assert_eq!(portal.receive(message(Command::Okay, 9, 1, b"")), Ok(Some(Order::Continue { stream: 1 })));
+        assert_eq!(sent(portal.ended(1)), (Command::Close, 1, 9));
+        assert_eq!(portal.receive(message(Command::Close, 9, 1, b"")), Ok(None), "it has ended once");
+        portal.receive(message(Command::Open, 10, 0, b"x:\0")).unwrap();
+        assert_eq!(sent(portal.ended(2)), (Command::Close, 0, 10), "refused");
+    }
+
+    #[test]
+    fn a_phone_reaches_the_clients_host_if_it_lets_it() {
+        let mut portal = connected();
+        let (stream, order) = portal.offer("tcp:5000").unwrap();
+        assert_eq!(sent(Some(order)), (Command::Open, stream, 0));
+        assert_eq!(portal.receive(message(Command::Okay, 7, stream, b"")), Ok(Some(Order::Begin { stream })));
+        assert_eq!(sent(portal.said(stream, Bytes::from_static(b"x"))), (Command::Write, stream, 7));
+        let (refused, _) = portal.offer("tcp:5000").unwrap();
+        assert_eq!(portal.receive(message(Command::Close, 0, refused, b"")), Ok(Some(Order::End { stream: refused })));
+    }
+
+    #[test]
+    fn what_makes_no_sense_ends_the_connection_or_is_refused() {
+        let mut portal = Portal::new(&Banner::default());
+        let early = portal.receive(message(Command::Open, 1, 0, b"shell:\0"));
+        assert_eq!(early, Err(PortalError::NotConnected(Command::Open)));
+        assert!(portal.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 16, b"")).is_err());
+        let mut portal = connected();
+        assert_eq!(sent(portal.receive(message(Command::Open, 3, 0, b"\xff")).unwrap()), (Command::Close, 0, 3));
+        for theirs in 1..=u32::try_from(STREAMS_MAX).unwrap() {
+            portal.receive(message(Command::Open, theirs, 0, b"x:\0")).unwrap();
+        }
+        assert_eq!(sent(portal.receive(message(Command::Open, 99, 0, b"x:\0")).unwrap()), (Command::Close, 0, 99));
+        assert_eq!(portal.receive(message(Command::Write, 1, 12345, b"x")), Ok(None));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_breaks_it(bytes: Vec<u8>) {
+            fuzz_portal(&bytes);
+        }
+    }
+}
