@@ -23,7 +23,7 @@ impl Phones {
         if phones.is_empty() {
             return Ok("No phone was found yet. Plug one in, with USB debugging switched on.\n".to_owned());
         }
-        let heading = ["SLOT", "PHONE", "MODEL", "PLACE", "STATE", "BATTERY", "AGENT", "LINE", "ALIVE", "WHY"];
+        let heading = ["SLOT", "PHONE", "MODEL", "PLACE", "STATE", "BATTERY", "AGENT", "LINE", "ALIVE", "HELD", "WHY"];
         Ok(paper.table(&heading, phones.iter().map(|phone| row(phone, paper)).collect()))
     }
 }
@@ -45,6 +45,7 @@ fn row(phone: &PhoneView, paper: &Paper) -> Vec<Cell> {
         or_dash(phone.agent.as_ref().map(|agent| &agent.version_name)).into(),
         Cell::toned(tone_of_line(phone.line.state), phone.line.state.as_str()),
         paper.ago_or_dash(phone.last_alive).into(),
+        or_dash(phone.leases.first().map(|lease| &lease.who)).into(),
         (&phone.why).into(),
     ]
 }

@@ -57,6 +57,13 @@ fn screen(rack: &Snapshot, paper: &Paper) -> String {
     for off in &rack.switched_off {
         line("off", &format!("{}; switch it on with {}", off.what, off.how));
     }
+    for phone in &rack.phones {
+        let place = phone.slot.as_ref().map_or_else(|| phone.id.to_string(), ToString::to_string);
+        for lease in &phone.leases {
+            let held = format!("{place}: {}, for {} more", lease.sentence(), paper.time_left(lease.until));
+            line("held", &paper.paint(Tone::Busy, &held));
+        }
+    }
     let troubled = |state| matches!(state, PhoneState::Recovering | PhoneState::Quarantined | PhoneState::Authorising);
     for phone in rack.phones.iter().filter(|phone| troubled(phone.state)) {
         let place = phone.slot.as_ref().map_or_else(|| phone.id.to_string(), ToString::to_string);

@@ -13,6 +13,7 @@ use tracing::{error, warn};
 
 use super::backlog::Backlog;
 use super::keeper::Numbered;
+use super::leases;
 use crate::central::line::{self, LineSettings};
 use crate::phone;
 use crate::phone::actor::{self, ActorContext};
@@ -32,6 +33,7 @@ pub(super) struct Dispatch {
     pub(super) lines: Option<Lines>,
     pub(super) hubs: BTreeMap<HubName, mpsc::Sender<PortOrder>>,
     pub(super) power: watch::Sender<Numbered>,
+    pub(super) holds: leases::Orders,
     pub(super) rollouts: Backlog,
 }
 
@@ -48,6 +50,7 @@ impl Dispatch {
                 }
             }
             Command::PromisePower { number, ledger } => drop(self.power.send_replace((number, ledger))),
+            Command::HoldIsOver(lease) => leases::is_over(&self.holds, lease),
             Command::Rollout(command) => return self.rollouts.send(command),
         }
         None

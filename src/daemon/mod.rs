@@ -276,7 +276,8 @@ async fn start_actors(
         rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
     let (settings, agent) = (config.rollout.clone(), config.agent.clone());
     rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
-    let dispatch = Dispatch { phones, lines, hubs, power: ledgers, rollouts: Backlog::new(rollouts) };
+    let dispatch =
+        Dispatch { phones, lines, hubs, power: ledgers, holds: leases.clone(), rollouts: Backlog::new(rollouts) };
     Ok((dispatch, Asked::new(asks, leases)))
 }
 

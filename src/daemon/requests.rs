@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::leases::Wanted;
+use super::leases::{Orders, Wanted};
 use crate::rack::event::{HubEvent, RolloutEvent};
 use crate::rack::ids::{HubName, HubPort};
 use crate::rack::lease::{HOLD_MAX, LeaseEvent, REASON_MAX};
@@ -27,7 +27,7 @@ const WAITING_MAX: usize = 64;
 /// The requests under way.
 pub(super) struct Asked {
     rollouts: mpsc::Sender<(Request, Ask)>,
-    leases: mpsc::Sender<(Wanted, Ask)>,
+    leases: Orders,
     waiting: BTreeMap<Ask, Asker>,
     last_ask: u64,
     ports: Vec<PortOrder>,
@@ -57,7 +57,7 @@ impl Answer {
 }
 
 impl Asked {
-    pub(super) fn new(rollouts: mpsc::Sender<(Request, Ask)>, leases: mpsc::Sender<(Wanted, Ask)>) -> Self {
+    pub(super) fn new(rollouts: mpsc::Sender<(Request, Ask)>, leases: Orders) -> Self {
         Self { rollouts, leases, waiting: BTreeMap::new(), last_ask: 0, ports: Vec::new() }
     }
 
@@ -99,7 +99,7 @@ impl Asked {
         self.waiting.retain(|_, asker| !asker.is_closed());
         self.last_ask += 1;
         let ask = Ask(self.last_ask);
-        if self.waiting.len() < WAITING_MAX && self.leases.try_send((wanted, ask)).is_ok() {
+        if self.waiting.len() < WAITING_MAX && self.leases.try_send((wanted, Some(ask))).is_ok() {
             self.waiting.insert(ask, answer);
             return;
         }

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::rack::ids::{HubName, PackageName, Serial, SlotName, VersionCode};
+use crate::rack::lease::{HOLD, Lease, Tool};
 use crate::rack::snapshot::{
-    AlertView, Battery, DaemonView, HostHealth, HubState, HubView, InstalledAgent, LineState, LineView, PhoneState,
-    PhoneView,
+    AlertView, Battery, BatteryHealth, DaemonView, DeviceView, HostHealth, HubState, HubView, InstalledAgent,
+    LineState, LineView, PhoneState, PhoneView, Storage,
 };
 
 #[test]
@@ -32,9 +33,9 @@ fn a_rack_is_told_as_documented() {
     }
     // The bytes themselves: keys in this order, no blanks, null for what is not known.
     let unknown = concat!(
-        r#"{"at":1764000000000,"id":"slot:A2","slot":"A2","serial":null,"model":null,"state":"absent","#,
-        r#""why":"nothing answers at tcp:127.0.0.1:15502","since":1763999000000,"battery":null,"agent":null,"#,
-        r#""line":{"state":"closed","why":""},"last_alive":null}"#
+        r#"{"at":1764000000000,"id":"slot:A2","slot":"A2","serial":null,"model":null,"android":null,"state":"absent","#,
+        r#""why":"nothing answers at tcp:127.0.0.1:15502","since":1763999000000,"battery":null,"storage_free_bytes":null,"started":null,"agent":null,"#,
+        r#""line":{"state":"closed","why":""},"last_alive":null,"held":null}"#
     );
     assert_eq!(sent[4].1, unknown);
 }
@@ -164,10 +165,18 @@ fn rack() -> Snapshot {
         why: "the agent is installed".to_owned(),
         since: UnixMillis(1_763_999_500_000),
         model: Some("Pixel 6a".to_owned()),
+        device: DeviceView {
+            android: Some("14".to_owned()),
+            storage: Some(Storage { free_bytes: 68_132_567_040, total_bytes: 115_041_984_512 }),
+            started: Some(UnixMillis(1_763_948_000_000)),
+            ..DeviceView::default()
+        },
         battery: Some(Battery {
             level_percent: 81,
             temperature_celsius: Some(29.5),
             voltage_millivolts: Some(4100),
+            current_milliamps: Some(312),
+            health: Some(BatteryHealth::Good),
             charging: true,
         }),
         agent: Some(InstalledAgent {
@@ -181,6 +190,15 @@ fn rack() -> Snapshot {
             ..LineView::default()
         },
         last_alive: Some(UnixMillis(1_763_999_990_000)),
+        leases: vec![Lease {
+            phone: PhoneId::new("R58M1234"),
+            id: HOLD,
+            tool: Tool::Hold,
+            who: "mara".to_owned(),
+            reason: "battery check".to_owned(),
+            since: UnixMillis(1_763_999_400_000),
+            until: UnixMillis(1_764_006_600_000),
+        }],
         ..unknown_phone()
     };
     Snapshot {

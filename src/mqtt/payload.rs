@@ -6,7 +6,8 @@ use serde::{Serialize, Serializer};
 use crate::clock::UnixMillis;
 use crate::rack::Snapshot;
 use crate::rack::ids::{PackageName, PhoneId, Serial, SlotName, VersionCode};
-use crate::rack::snapshot::{AlertView, HubState, HubView, LineState, PhoneState, PhoneView};
+use crate::rack::lease::Tool;
+use crate::rack::snapshot::{AlertView, BatteryHealth, HubState, HubView, LineState, PhoneState, PhoneView};
 
 /// The payload of `status` while the daemon is there.
 pub const ONLINE: &str = "online";
@@ -59,14 +60,19 @@ pub fn phone(phone: &PhoneView, at: UnixMillis) -> Vec<u8> {
         slot: phone.slot.as_ref(),
         serial: phone.serial.as_ref(),
         model: phone.model.as_deref(),
+        android: phone.device.android.as_deref(),
         state: phone.state,
         why: shortened(&phone.why),
         since: phone.since,
         battery: phone.battery.map(|battery| Battery {
             level_percent: battery.level_percent,
             temperature_celsius: battery.temperature_celsius,
+            current_milliamps: battery.current_milliamps,
+            health: battery.health,
             charging: battery.charging,
         }),
+        storage_free_bytes: phone.device.storage.map(|storage| storage.free_bytes),
+        started: phone.device.started,
         agent: phone.agent.as_ref().map(|agent| Agent {
             package: &agent.package,
             version_code: agent.version_code,
@@ -74,6 +80,13 @@ pub fn phone(phone: &PhoneView, at: UnixMillis) -> Vec<u8> {
         }),
         line: Line { state: phone.line.state, why: shortened(&phone.line.why) },
         last_alive: phone.last_alive,
+        held: phone.leases.first().map(|lease| Held {
+            who: &lease.who,
+            tool: lease.tool,
+            reason: shortened(&lease.reason),
+            since: lease.since,
+            until: lease.until,
+        }),
     })
 }
 
@@ -161,20 +174,36 @@ struct Phone<'a> {
     slot: Option<&'a SlotName>,
     serial: Option<&'a Serial>,
     model: Option<&'a str>,
+    android: Option<&'a str>,
     state: PhoneState,
     why: String,
     since: UnixMillis,
     battery: Option<Battery>,
+    storage_free_bytes: Option<u64>,
+    started: Option<UnixMillis>,
     agent: Option<Agent<'a>>,
     line: Line,
     last_alive: Option<UnixMillis>,
+    held: Option<Held<'a>>,
 }
 
 #[derive(Serialize)]
 struct Battery {
     level_percent: u8,
     temperature_celsius: Option<f32>,
+    current_milliamps: Option<i32>,
+    health: Option<BatteryHealth>,
     charging: bool,
+}
+
+/// Who has the phone to himself: the person's hold, else whoever came first.
+#[derive(Serialize)]
+struct Held<'a> {
+    who: &'a str,
+    tool: Tool,
+    reason: String,
+    since: UnixMillis,
+    until: UnixMillis,
 }
 
 #[derive(Serialize)]

@@ -14,11 +14,12 @@ pub mod tools;
 pub mod trace;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::rack::ids::{PackageName, RolloutId, Serial, VersionCode};
-use crate::rack::snapshot::{Battery, InstalledAgent};
+use crate::rack::snapshot::{Battery, InstalledAgent, ScreenSize, ScreenState, Storage};
 
 /// What the actor of a phone is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +154,12 @@ pub struct Profile {
     pub model: String,
     /// `ro.build.version.sdk`.
     pub sdk: u32,
+    /// `ro.build.version.release`.
+    pub android: Option<String>,
+    /// `ro.build.display.id`.
+    pub build: Option<String>,
+    /// `ro.product.cpu.abi`.
+    pub abi: Option<String>,
     /// The first IMEI, where the phone tells it to its shell.
     pub imei: Option<String>,
     /// `settings get secure android_id`, asked only where there is no IMEI.
@@ -161,6 +168,16 @@ pub struct Profile {
     pub booted: bool,
     /// `dumpsys battery`.
     pub battery: Option<Battery>,
+    /// Since its kernel started.
+    pub uptime: Option<Duration>,
+    /// The partition of apps and their data.
+    pub storage: Option<Storage>,
+    /// The screen's size, as apps see it.
+    pub screen_size: Option<ScreenSize>,
+    /// The screen's density, as apps see it, in dots an inch.
+    pub screen_density_dpi: Option<u32>,
+    /// Whether the screen is on.
+    pub screen: Option<ScreenState>,
     /// The agent's package as installed.
     pub agent: Option<InstalledAgent>,
     /// `wifi`, `mobile` or `none`.

@@ -1,10 +1,14 @@
-//! What Android's own tools print, read: properties, battery, packages, IMEI, network.
+//! What Android's own tools print, read: properties, battery, storage, screen, packages, IMEI, network.
 //!
 //! Every reader takes the whole text and gives `None` where the text does not say: a reading is never invented. The formats are
 //! those of AOSP's `getprop`, `dumpsys` and `service`, which makers extend but seldom change.
 
+mod readings;
+
+pub use readings::{battery, current_milliamps, screen_density, screen_size, screen_state, storage, uptime};
+
 use crate::rack::ids::{PackageName, VersionCode};
-use crate::rack::snapshot::{Battery, InstalledAgent};
+use crate::rack::snapshot::InstalledAgent;
 
 /// The value of a property in the output of `getprop`: lines of `[key]: [value]`.
 #[must_use]
@@ -12,29 +16,6 @@ pub fn property<'a>(getprop: &'a str, key: &str) -> Option<&'a str> {
     getprop.lines().find_map(|line| {
         let (name, value) = line.trim_end().strip_prefix('[')?.split_once("]: [")?;
         (name == key).then(|| value.strip_suffix(']').unwrap_or(value)).filter(|value| !value.is_empty())
-    })
-}
-
-/// The battery in the output of `dumpsys battery`; `None` without a level.
-#[must_use]
-pub fn battery(dumpsys: &str) -> Option<Battery> {
-    let field = |name: &str| {
-        dumpsys.lines().find_map(|line| {
-            let (key, value) = line.trim().split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim().parse::<i64>().ok())?
-        })
-    };
-    let level = field("level")?;
-    let scale = field("scale").filter(|scale| *scale > 0).unwrap_or(100);
-    let percent = u8::try_from(level.checked_mul(100)? / scale).ok().filter(|percent| *percent <= 100)?;
-    Some(Battery {
-        level_percent: percent,
-        temperature_celsius: field("temperature")
-            .and_then(|tenths| i16::try_from(tenths).ok())
-            .map(|t| f32::from(t) / 10.0),
-        voltage_millivolts: field("voltage").and_then(|millivolts| u32::try_from(millivolts).ok()),
-        // BatteryManager: 2 charging, 5 full.
-        charging: matches!(field("status"), Some(2 | 5)),
     })
 }
 
@@ -117,6 +98,15 @@ pub fn network(dumpsys: &str) -> &'static str {
     }
 }
 
+/// Any bytes, as if a phone had answered each question with them.
+pub fn fuzz_profile(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = (property(&text, "ro.product.model"), imei(&text), android_id(&text), network(&text));
+    let _ = package(&text, &PackageName::new("org.example.agent"));
+    let _ = (battery(&text), current_milliamps(&text, "Samsung"), current_milliamps(&text, "Google"));
+    let _ = (storage(&text), uptime(&text), screen_size(&text), screen_density(&text), screen_state(&text));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,21 +127,6 @@ mod tests {
         assert_eq!(property(text, "gsm.sim"), None);
         assert_eq!(property(text, "a"), Some("x"));
         assert_eq!(property(text, "ro.product"), None);
-    }
-
-    #[test]
-    fn a_battery_is_read_as_android_prints_it() {
-        let text = "Current Battery Service state:\n  AC powered: false\n  USB powered: true\n  status: 2\n  health: 2\n  present: true\n  level: 84\n  scale: 100\n  voltage: 4210\n  temperature: 287\n  technology: Li-ion\n";
-        let read = battery(text).unwrap();
-        assert_eq!((read.level_percent, read.voltage_millivolts, read.charging), (84, Some(4210), true));
-        assert_eq!(read.temperature_celsius, Some(28.7));
-    }
-
-    #[test]
-    fn a_battery_without_a_sane_level_is_no_battery() {
-        for text in ["", "level: x", "level: 900\nscale: 100", "level: -1", "level: 9223372036854775807"] {
-            assert_eq!(battery(text), None, "{text}");
-        }
     }
 
     #[test]
@@ -188,11 +163,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_a_reader_panic(text in "(?s).{0,400}") {
-            let _ = property(&text, "a");
-            let _ = battery(&text);
-            let _ = package(&text, &PackageName::new("a.b"));
-            let _ = imei(&text);
-            let _ = network(&text);
+            fuzz_profile(text.as_bytes());
         }
     }
 }

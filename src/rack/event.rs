@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
-use super::lease::LeaseEvent;
+use super::lease::{Lease, LeaseEvent};
 use super::power::PowerLedger;
 use super::request::{Ask, Done, Refusal};
 use super::snapshot::{ControllerView, HostHealth, LineState, MqttView, PortMode, RolloutView, UsbView};
@@ -419,6 +419,8 @@ pub enum Command {
         /// The whole truth.
         ledger: PowerLedger,
     },
+    /// To the keeper of holds: the time of this one is over, which belongs into the audit.
+    HoldIsOver(Lease),
     /// To the rollout actor.
     Rollout(RolloutCommand),
 }

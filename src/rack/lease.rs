@@ -37,6 +37,19 @@ pub enum Tool {
     Adb,
 }
 
+impl Tool {
+    /// The word for it in JSON and in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Shell => "shell",
+            Self::Logcat => "logcat",
+            Self::Adb => "adb",
+        }
+    }
+}
+
 /// One lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {

@@ -7,7 +7,7 @@ use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
 use super::line::{Line, NEW_ACTOR, credential_of, device_info};
 use super::snapshot::{LineState, PhoneState, UsbView};
 use super::{Change, Outcome, Rack};
-use crate::clock::{Deadline, Moment};
+use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::phone::Profile;
 use crate::phone::life::Life;
 use crate::phone::trace::Trace;
@@ -73,11 +73,24 @@ pub(super) struct Phone {
     pub(super) place: Option<Endpoint>,
     /// As last read, kept while the phone is away.
     pub(super) profile: Option<Profile>,
+    /// When the profile was read, and when its kernel had started by that.
+    pub(super) read: Option<Reading>,
     pub(super) last_alive: Option<Moment>,
     pub(super) line: Line,
     pub(super) trace: Arc<Trace>,
     pub(super) told: Told,
 }
+
+/// A reading of a phone's profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) at: Moment,
+    /// By the host's clock, as it was set when this was read.
+    pub(super) started: Option<UnixMillis>,
+}
+
+/// Two readings of a phone's uptime that are so near by each other are of one start: an answer takes its time.
+const SAME_START_MS: u64 = 10_000;
 
 /// What rollouts were told last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,11 +118,27 @@ impl Phone {
             descriptor: None,
             place: None,
             profile: None,
+            read: None,
             last_alive: None,
             line: Line::new(now),
             trace: Arc::default(),
             told: Told::Nothing,
         }
+    }
+
+    /// Takes in what was read at `at`, which is `wall` by the host's clock.
+    fn remember(&mut self, profile: &Profile, at: Moment, wall: UnixMillis) {
+        self.profile = Some(profile.clone());
+        if self.read.is_some_and(|read| read.at == at) {
+            return;
+        }
+        let before = self.read.and_then(|read| read.started);
+        let now = profile.uptime.map(|up| wall.minus(up));
+        let started = match (before, now) {
+            (Some(before), Some(now)) if before.0.abs_diff(now.0) < SAME_START_MS => Some(before),
+            (_, now) => now,
+        };
+        self.read = Some(Reading { at, started });
     }
 
     /// Whether nothing but a USB descriptor was ever seen of it.
@@ -133,7 +162,8 @@ impl Rack {
         if place.life.is_connected()
             && let Some(profile) = place.life.profile()
         {
-            phone.profile = Some(profile.clone());
+            let read_at = place.life.read_at();
+            phone.remember(profile, read_at, self.epoch.plus(read_at.since_start()));
         }
         phone.last_alive = phone.last_alive.max(place.life.last_alive());
         let installing = place.life.installing().is_some();

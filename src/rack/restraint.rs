@@ -4,11 +4,11 @@
 
 use super::ids::{Endpoint, PhoneId, PortPath};
 use super::incident::{Ancestor, Incident, LAST_MAX, Member, News, WINDOW};
-use super::lease::{HOLD, Lease, LeaseEvent};
+use super::lease::{HOLD, Lease, LeaseEvent, Tool};
 use super::place::Place;
 use super::request::Refusal;
 use super::snapshot::{AlertView, IncidentPhone, IncidentView, PortMode};
-use super::{Change, Outcome, Rack};
+use super::{Change, Command, Outcome, Rack};
 use crate::clock::Moment;
 use crate::phone::life::Restraint;
 use crate::phone::trace::Happening;
@@ -111,6 +111,9 @@ impl Rack {
     pub(super) fn advance_leases(&mut self, now: Moment, out: &mut Outcome) {
         for lease in self.leases.advance(now) {
             self.lease_ended(now, &lease, "its time is over", out);
+            if lease.tool == Tool::Hold {
+                out.commands.push(Command::HoldIsOver(lease));
+            }
         }
     }
 

@@ -3,11 +3,12 @@
 use super::ids::{Endpoint, HubName, PhoneId};
 use super::place::{Phone, Place};
 use super::snapshot::{
-    AlertView, DaemonView, DeadlineView, HubPortView, HubView, LineView, PhoneState, PhoneView, PowerPort, Snapshot,
-    TroubleView,
+    AlertView, DaemonView, DeadlineView, DeviceView, HubPortView, HubView, LineView, PhoneState, PhoneView, PowerPort,
+    Snapshot, TroubleView,
 };
 use super::{Rack, hubs::Hub};
 use crate::clock::{Deadline, Moment, UnixMillis};
+use crate::phone::Profile;
 use crate::rack::ids::HubPort;
 use crate::rack::request::Refusal;
 
@@ -135,10 +136,28 @@ impl Rack {
             brand: profile.map(|profile| profile.brand.clone()),
             model: profile.map(|profile| profile.model.clone()),
             sdk: profile.map(|profile| profile.sdk),
+            device: profile.map(|profile| self.device_view(profile, phone)).unwrap_or_default(),
             battery: profile.and_then(|profile| profile.battery),
             agent: profile.and_then(|profile| profile.agent.clone()),
             line: phone.map(|phone| self.line_view(phone)).unwrap_or_default(),
             last_alive: phone.and_then(|phone| phone.last_alive).map(|at| self.wall(at)),
+        }
+    }
+
+    fn device_view(&self, profile: &Profile, phone: Option<&Phone>) -> DeviceView {
+        let read = phone.and_then(|phone| phone.read);
+        DeviceView {
+            android: profile.android.clone(),
+            build: profile.build.clone(),
+            abi: profile.abi.clone(),
+            imei: profile.imei.clone(),
+            android_id: profile.android_id.clone(),
+            storage: profile.storage,
+            screen_size: profile.screen_size,
+            screen_density_dpi: profile.screen_density_dpi,
+            screen: profile.screen,
+            started: read.and_then(|read| read.started),
+            read: read.map(|read| self.wall(read.at)),
         }
     }
 

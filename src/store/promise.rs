@@ -22,6 +22,8 @@ pub enum Promise {
     Power(PowerLedger),
     /// A person's hold of a phone: new, or in place of an earlier one.
     Lease(Lease),
+    /// The time of this hold is over; one that took its place stays.
+    LeaseIsOver(Lease),
     /// A phone is no longer held.
     ForgetLease(PhoneId),
     /// Who did what; only ever added.

@@ -26,6 +26,10 @@ pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result
             )?
             .execute(params![lease.phone.as_str(), lease.who, lease.reason, lease.since.0, lease.until.0])
             .map(drop),
+        Promise::LeaseIsOver(lease) => db
+            .prepare_cached("DELETE FROM lease WHERE phone = ?1 AND until_unix_ms = ?2")?
+            .execute(params![lease.phone.as_str(), lease.until.0])
+            .map(drop),
         Promise::ForgetLease(phone) => {
             db.prepare_cached("DELETE FROM lease WHERE phone = ?1")?.execute([phone.as_str()]).map(drop)
         }

@@ -199,7 +199,12 @@ async fn a_hold_survives_a_restart_and_a_release_does_too() {
     drop((state, store));
     let (_state, store) = open(dir.path());
     assert_eq!(store.load_leases().await.unwrap(), [hold("jon")]);
-    store.commit(vec![Promise::ForgetLease(PhoneId::new("P1"))]).await.unwrap();
+    let earlier = Lease { until: UnixMillis(5), ..hold("jon") };
+    store.commit(vec![Promise::LeaseIsOver(earlier)]).await.unwrap();
+    assert_eq!(store.load_leases().await.unwrap(), [hold("jon")], "another one took its place");
+    store.commit(vec![Promise::LeaseIsOver(hold("jon"))]).await.unwrap();
+    assert_eq!(store.load_leases().await.unwrap(), []);
+    store.commit(vec![Promise::Lease(hold("jon")), Promise::ForgetLease(PhoneId::new("P1"))]).await.unwrap();
     assert_eq!(store.load_leases().await.unwrap(), []);
 }
 

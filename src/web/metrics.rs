@@ -1,7 +1,7 @@
 //! The rack as Prometheus reads it. A value that is not known, or too old to be believed, is left out: a gap is honest, a zero
 //! is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use axum::extract::State;
@@ -31,6 +31,19 @@ const LINE_RESTARTS: Family =
 const BATTERY: Family = Family("farmhand_phone_battery_ratio", "A phone's battery, 0 to 1, as last read.");
 const BATTERY_CELSIUS: Family =
     Family("farmhand_phone_battery_celsius", "A phone's battery temperature, as last read.");
+const BATTERY_HEALTH: Family = Family(
+    "farmhand_phone_battery_health",
+    "What a phone thinks of its battery, always 1; absent where it does not say.",
+);
+const BATTERY_AMPERES: Family = Family(
+    "farmhand_phone_battery_amperes",
+    "Current into a phone's battery, negative while it runs down, as last read.",
+);
+const STORAGE_FREE: Family = Family("farmhand_phone_storage_free_bytes", "Room left for a phone's apps, as last read.");
+const STORAGE: Family = Family("farmhand_phone_storage_bytes", "Size of the partition of a phone's apps.");
+const PHONE_START: Family =
+    Family("farmhand_phone_start_time_seconds", "When a phone's kernel started, since 1970, exact to 10 s.");
+const HELD: Family = Family("farmhand_phone_held", "Somebody has the phone to himself, by what he does; always 1.");
 const ALIVE: Family = Family("farmhand_phone_alive_time_seconds", "When a phone last answered the probe, since 1970.");
 const HUB_LIVE: Family = Family("farmhand_hub_live", "Whether a hub's readings can be believed.");
 const HUB_CELSIUS: Family = Family("farmhand_hub_celsius", "A live hub's temperature.");
@@ -116,6 +129,19 @@ impl Page {
                 &labels,
                 battery.and_then(|battery| battery.temperature_celsius).map(f64::from),
             );
+            if let Some(health) = battery.and_then(|battery| battery.health) {
+                self.add(BATTERY_HEALTH, &[labels[0], labels[1], ("health", health.as_str())], 1.0);
+            }
+            let amperes =
+                battery.and_then(|battery| battery.current_milliamps).map(|current| f64::from(current) / 1000.0);
+            self.add_known(BATTERY_AMPERES, &labels, amperes);
+            let storage = phone.device.storage.as_ref();
+            self.add_known(STORAGE_FREE, &labels, storage.map(|storage| storage.free_bytes as f64));
+            self.add_known(STORAGE, &labels, storage.map(|storage| storage.total_bytes as f64));
+            self.add_known(PHONE_START, &labels, phone.device.started.map(seconds));
+            for tool in phone.leases.iter().map(|lease| lease.tool).collect::<BTreeSet<_>>() {
+                self.add(HELD, &[labels[0], labels[1], ("tool", tool.as_str())], 1.0);
+            }
             self.add(LINE_RESTARTS, &labels, f64::from(phone.line.restarts));
             self.add_known(ALIVE, &labels, phone.last_alive.map(seconds));
         }

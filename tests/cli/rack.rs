@@ -80,6 +80,8 @@ fn battery(level_percent: u8, celsius: f32, charging: Charging) -> Battery {
         level_percent,
         temperature_celsius: Some(celsius),
         voltage_millivolts: Some(3_700 + u32::from(level_percent) * 5),
+        current_milliamps: Some(if matches!(charging, Charging::Yes) { 412 } else { -95 }),
+        health: Some(BatteryHealth::Good),
         charging: matches!(charging, Charging::Yes),
     }
 }
@@ -125,6 +127,19 @@ fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMi
         brand: Some(brand.to_owned()),
         model: Some(model.to_owned()),
         sdk: Some(34),
+        device: DeviceView {
+            android: Some("14".to_owned()),
+            build: Some("UQ1A.240205.004".to_owned()),
+            abi: Some("arm64-v8a".to_owned()),
+            imei: Some(format!("35362607209{slot:04}")),
+            storage: Some(Storage { free_bytes: 68_132_567_040, total_bytes: 115_041_984_512 }),
+            screen_size: Some(ScreenSize { width: 1080, height: 2400 }),
+            screen_density_dpi: Some(420),
+            screen: Some(ScreenState::Off),
+            started: Some(ago(3 * 86_400)),
+            read: Some(ago(45)),
+            ..DeviceView::default()
+        },
         battery: Some(battery(55 + u8::try_from(slot).unwrap() * 4, 29.5, Charging::Yes)),
         agent: Some(agent(21)),
         line: LineView {
@@ -163,6 +178,7 @@ fn authorise(phone: &mut PhoneView, ago: &impl Fn(i64) -> UnixMillis) {
     phone.since = ago(900);
     phone.agent = None;
     phone.battery = None;
+    phone.device = DeviceView::default();
     phone.last_alive = None;
     phone.line = LineView { why: "the phone is not ready".to_owned(), since: ago(900), ..LineView::default() };
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use farmhand::central::exercise;
-use farmhand::{adb, agent, power, usb};
+use farmhand::{adb, agent, phone, power, usb};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -29,6 +29,7 @@ const TARGETS: &[(&str, Entry)] = &[
     ("central_session", exercise::session),
     ("hub_lines", power::cambrionix::fuzz_hub_lines),
     ("hub_reply", power::dialogue::fuzz_hub_reply),
+    ("phone_profile", phone::profile::fuzz_profile),
     ("usb_kernel_log", usb::kernel_log::fuzz_kernel_log),
 ];
 

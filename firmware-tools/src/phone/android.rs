@@ -60,6 +60,8 @@ pub(super) struct State {
     pub(super) installs_failed: u64,
     pub(super) shells: u64,
     pub(super) reboots: u64,
+    /// When the kernel started last.
+    pub(super) kernel_started: Duration,
     /// adbd runs as root.
     pub(super) root: bool,
     /// Questions on the screen that wait for a hand.
@@ -92,6 +94,7 @@ impl Android {
             installs_failed: 0,
             shells: 0,
             reboots: 0,
+            kernel_started: Duration::ZERO,
             root: false,
             questions: 0,
             log_cleared: 0,
@@ -119,6 +122,21 @@ impl Android {
     /// Time since the phone was made.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Time since the kernel started.
+    pub(super) fn uptime(&self) -> Duration {
+        self.now().saturating_sub(self.state().kernel_started)
+    }
+
+    /// The kernel starts anew; Android follows.
+    pub(super) fn goes_down(&self) {
+        let now = self.now();
+        let mut state = self.state();
+        state.booted = false;
+        state.root = false;
+        state.reboots += 1;
+        state.kernel_started = now;
     }
 
     pub(super) fn set_power(&self, power: Power) {
@@ -195,6 +213,7 @@ impl Android {
                 "ro.build.fingerprint",
                 format!("{}/{product}/{product}:{release}/VIRT.1/1:{build}/release-keys", spec.brand),
             ),
+            ("ro.build.display.id", "VIRT.1".to_owned()),
             ("ro.build.id", "VIRT.1".to_owned()),
             ("ro.build.type", build.to_owned()),
             ("ro.build.version.release", release.to_owned()),

@@ -20,6 +20,8 @@ pub(super) struct Reading {
     pub(super) temperature: i32,
     pub(super) millivolts: u32,
     pub(super) charge_counter_uah: u32,
+    /// Into the battery.
+    pub(super) current_ua: i32,
     pub(super) power: Power,
 }
 
@@ -61,8 +63,20 @@ impl Battery {
             temperature: temperature_at(now, self.power),
             millivolts: (3500.0 + 8.5 * percent) as u32,
             charge_counter_uah: (CAPACITY_UAH * percent / 100.0) as u32,
+            current_ua: self.current_at(percent),
             power: self.power,
         }
+    }
+
+    /// What moves the charge as [`Battery::percent_at`] has it; a full battery takes nothing.
+    fn current_at(&self, percent: f64) -> i32 {
+        const MINUTES: f64 = 60.0;
+        let percent_per_minute = match self.power {
+            Power::Usb if percent >= 100.0 => 0.0,
+            Power::Usb => CHARGE_PER_MINUTE,
+            Power::Battery => -DISCHARGE_PER_MINUTE,
+        };
+        (CAPACITY_UAH * percent_per_minute / 100.0 * MINUTES) as i32
     }
 
     fn percent_at(&self, now: Duration) -> f64 {
@@ -94,10 +108,10 @@ mod tests {
     fn it_charges_when_plugged_in_and_runs_down_when_not() {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         let mut battery = Battery::new(50.0, minutes(0));
-        assert_eq!(battery.read(minutes(20)).level, 48);
+        assert_eq!((battery.read(minutes(20)).level, battery.read(minutes(20)).current_ua), (48, -264_600));
         battery.set_power(Power::Usb, minutes(20));
-        assert_eq!(battery.read(minutes(40)).level, 58);
-        assert_eq!(battery.read(minutes(4000)).level, 100);
+        assert_eq!((battery.read(minutes(40)).level, battery.read(minutes(40)).current_ua), (58, 1_323_000));
+        assert_eq!((battery.read(minutes(4000)).level, battery.read(minutes(4000)).current_ua), (100, 0));
         battery.set_percent(7.0, minutes(4000));
         assert_eq!(battery.read(minutes(4000)).level, 7);
         assert_eq!(Battery::new(200.0, minutes(0)).read(minutes(0)).level, 100);

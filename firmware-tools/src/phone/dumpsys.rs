@@ -10,6 +10,12 @@ use super::spec::Network;
 /// Android 13 knows docks.
 const SDK_WITH_DOCKS: u32 = 33;
 
+/// Android 14 tells how and by which policy it charges.
+const SDK_WITH_POLICY: u32 = 34;
+
+/// Android 12 and later tell of no display in `dumpsys power`.
+const LAST_SDK_WITH_DISPLAY: u32 = 30;
+
 /// `dumpsys battery`.
 pub(super) fn battery(android: &Android) -> String {
     let now = android.now();
@@ -22,12 +28,41 @@ pub(super) fn battery(android: &Android) -> String {
     };
     let (microamperes, microvolts) = if usb { (500_000, 5_000_000) } else { (0, 0) };
     let dock = if android.spec.sdk >= SDK_WITH_DOCKS { "  Dock powered: false\n" } else { "" };
+    let policy = if android.spec.sdk >= SDK_WITH_POLICY { "  Charging state: 0\n  Charging policy: 1\n" } else { "" };
+    let current = match is_samsung(android) {
+        true => format!("  current now: {}\n", reading.current_ua / 1000),
+        false => String::new(),
+    };
     format!(
         "Current Battery Service state:\n  AC powered: false\n  USB powered: {usb}\n  Wireless powered: false\n{dock}  \
          Max charging current: {microamperes}\n  Max charging voltage: {microvolts}\n  Charge counter: {}\n  \
          status: {status}\n  health: 2\n  present: true\n  level: {}\n  scale: 100\n  voltage: {}\n  temperature: {}\n  \
-         technology: Li-ion\n",
+         technology: Li-ion\n{policy}{current}",
         reading.charge_counter_uah, reading.level, reading.millivolts, reading.temperature,
+    )
+}
+
+/// Samsung's phones tell the current of their battery, in milliampere.
+pub(super) fn is_samsung(android: &Android) -> bool {
+    android.spec.brand.eq_ignore_ascii_case("samsung")
+}
+
+/// `dumpsys power`: the lines that hosts read. The phone stays awake while it has power.
+pub(super) fn power(android: &Android) -> String {
+    let now = android.now();
+    let (awake, display) = match android.state().battery.read(now).power {
+        Power::Usb => ("Awake", "ON"),
+        Power::Battery => ("Asleep", "OFF"),
+    };
+    let shown = match android.spec.sdk {
+        ..=LAST_SDK_WITH_DISPLAY => format!("\nDisplay Power: state={display}\n"),
+        _ => String::new(),
+    };
+    format!(
+        "POWER MANAGER (dumpsys power)\n\nPower Manager State:\n  mDirty=0x0\n  mWakefulness={awake}\n  \
+         mWakefulnessChanging=false\n  mIsPowered={powered}\n  mPlugType={plug}\n{shown}",
+        powered = awake == "Awake",
+        plug = if awake == "Awake" { 2 } else { 0 },
     )
 }
 

@@ -238,12 +238,7 @@ async fn live(android: Arc<Android>, port: Arc<Port>, stop: CancellationToken) {
 
 async fn restart(android: &Android, port: &Port) {
     tracing::debug!(phone = android.spec.name, "the phone restarts");
-    {
-        let mut state = android.state();
-        state.booted = false;
-        state.root = false;
-        state.reboots += 1;
-    }
+    android.goes_down();
     // Nothing is bound while it is away, so nothing can fail.
     let _ = port.set_up(false).await;
     tokio::time::sleep(seconds(android.spec.reboot_away_s)).await;

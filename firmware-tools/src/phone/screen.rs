@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(super) const WIDTH: u32 = 270;
 /// See [`WIDTH`].
 pub(super) const HEIGHT: u32 = 600;
+/// Dots an inch.
+pub(super) const DENSITY: u32 = 160;
 
 /// The screen of the phone with this serial after so long: its own colour, and a bar that moves each second.
 ///

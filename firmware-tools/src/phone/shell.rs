@@ -6,10 +6,11 @@
 //! | `settings get secure android_id`, `put`, `delete`, `list` | an identity of the installation |
 //! | `service call iphonesubinfo 1 s16 com.android.shell` | the IMEI, which apps may not read but the shell may |
 //! | `dumpsys iphonesubinfo` | the same before Android 5 |
-//! | `dumpsys battery`, `dumpsys connectivity` | charge, temperature, power; the network in use |
+//! | `dumpsys battery`, `dumpsys power`, `dumpsys connectivity` | charge, temperature, power; the screen; the network in use |
+//! | `cat /sys/class/power_supply/battery/current_now`, `cmd battery get current_now` | the battery's current, where Android tells it |
 //! | `pm`, `cmd package` | apps, see `pm.rs` |
 //! | `am`, `cmd activity` | start something of an app |
-//! | `logcat`, `screencap -p`, `df`, `cat`, `ls`, `rm`, `mkdir`, `id`, `wm size`, `input` | see and do |
+//! | `logcat`, `screencap -p`, `df`, `cat`, `ls`, `rm`, `mkdir`, `id`, `wm size`, `wm density`, `input` | see and do |
 //! | `echo <words>` | whether the phone still answers |
 //! | `reboot` | a restart |
 
@@ -122,6 +123,8 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
             Ok(picture) => Output::success(picture),
             Err(error) => Output::failure(1, format!("screencap: {error}\n")),
         },
+        ["wm", "density"] => Output::success(format!("Physical density: {}\n", screen::DENSITY)),
+        ["cmd", "battery", "get", key] => tools::battery_value(android, key),
         ["wm", "size"] => Output::success(format!("Physical size: {}x{}\n", screen::WIDTH, screen::HEIGHT)),
         ["input", ..] => Output::default(),
         ["settings", rest @ ..] | ["cmd", "settings", rest @ ..] => tools::settings(android, rest),
@@ -174,6 +177,7 @@ fn no_service(words: &[&str]) -> Output {
 fn dump(android: &Android, service: &str, arguments: &[&str]) -> Output {
     match (service, arguments) {
         ("battery", []) => Output::success(dumpsys::battery(android)),
+        ("power", []) => Output::success(dumpsys::power(android)),
         ("connectivity", _) => Output::success(dumpsys::connectivity(android.spec.network)),
         ("package", [name, ..]) => pm::dump(android, name),
         ("iphonesubinfo", _) => match &android.spec.imei {

@@ -136,6 +136,27 @@ async fn a_phone_tells_who_it_is() {
 }
 
 #[tokio::test]
+async fn a_phone_tells_how_it_is_as_its_android_does() {
+    const KERNEL: &str = "cat /sys/class/power_supply/battery/current_now 2>/dev/null || cmd battery get current_now";
+    for (brand, sdk, current) in [
+        ("samsung", 26, "1323\n"),
+        ("google", 27, "1323000\n"),
+        ("google", 33, "Unknown get option: current_now\n"),
+        ("google", 35, "1323000\n"),
+    ] {
+        let phone = VirtualPhone::start(PhoneSpec { brand: brand.to_owned(), sdk, ..spec() }).unwrap();
+        let mut host = Host::online(&phone).await;
+        assert_eq!(host.shell(KERNEL).await, current, "{brand} {sdk}");
+        let told = host.shell("dumpsys battery").await.contains("\n  current now: 1323\n");
+        assert_eq!(told, brand == "samsung");
+        let power = host.shell("dumpsys power").await;
+        assert!(power.contains("\n  mWakefulness=Awake\n"), "{power}");
+        assert_eq!(power.contains("\nDisplay Power: state=ON\n"), sdk <= 30, "{power}");
+        assert_eq!(host.shell("wm size; wm density").await, "Physical size: 270x600\nPhysical density: 160\n");
+    }
+}
+
+#[tokio::test]
 async fn apps_are_installed_told_and_removed() {
     let mut spec = spec();
     spec.packages = vec![path("other-package-1.apk")];

@@ -4,6 +4,9 @@ use handset::{Console, Errno, FileSystem as _, Output};
 
 use super::android::Android;
 
+/// Where the kernel tells the battery's current.
+const CURRENT_NOW: &str = "/sys/class/power_supply/battery/current_now";
+
 /// Runs `one` for each path and collects what comes out; a failure is said as toybox says it.
 fn each_path(tool: &str, paths: &[&str], one: impl Fn(&str) -> Result<Vec<u8>, Errno>) -> Output {
     let mut output = Output::default();
@@ -23,7 +26,8 @@ fn each_path(tool: &str, paths: &[&str], one: impl Fn(&str) -> Result<Vec<u8>, E
 pub(super) async fn cat(android: &Android, paths: &[&str], console: &mut Console<'_>) -> Output {
     if !paths.is_empty() {
         return each_path("cat", paths, |path| match path {
-            "/proc/uptime" => Ok(format!("{0:.2} {0:.2}\n", android.now().as_secs_f64()).into_bytes()),
+            "/proc/uptime" => Ok(format!("{0:.2} {0:.2}\n", android.uptime().as_secs_f64()).into_bytes()),
+            CURRENT_NOW => kernel_current(android),
             path => Ok(android.files.read(path)?.to_vec()),
         });
     }
@@ -33,6 +37,32 @@ pub(super) async fn cat(android: &Android, paths: &[&str], console: &mut Console
         }
     }
     Output::default()
+}
+
+/// What the kernel says of the battery's current: microampere, on Samsung's phones milliampere. Android 9 and later keep it from the
+/// shell.
+fn kernel_current(android: &Android) -> Result<Vec<u8>, Errno> {
+    const LAST_SDK_WITH_SYSFS: u32 = 27;
+    if android.spec.sdk > LAST_SDK_WITH_SYSFS {
+        return Err(Errno::PermissionDenied);
+    }
+    let current = current_ua(android);
+    let current = if super::dumpsys::is_samsung(android) { current / 1000 } else { current };
+    Ok(format!("{current}\n").into_bytes())
+}
+
+/// `cmd battery get <key>`, which tells the current since Android 15.
+pub(super) fn battery_value(android: &Android, key: &str) -> Output {
+    const SDK_WITH_CURRENT: u32 = 35;
+    match key {
+        "current_now" if android.spec.sdk >= SDK_WITH_CURRENT => Output::success(format!("{}\n", current_ua(android))),
+        _ => Output::success(format!("Unknown get option: {key}\n")),
+    }
+}
+
+fn current_ua(android: &Android) -> i32 {
+    let now = android.now();
+    android.state().battery.read(now).current_ua
 }
 
 pub(super) fn list(android: &Android, paths: &[&str]) -> Output {

@@ -70,12 +70,7 @@ pub async fn serve(spec: PhoneSpec, folder: &Path, gadget: Option<Gadget>, fault
 
 /// Away from the bus and back, where the phone can; Android starts anew in any case.
 async fn restart(android: &Android, gadget: Option<&Gadget>) -> io::Result<()> {
-    {
-        let mut state = android.state();
-        state.booted = false;
-        state.root = false;
-        state.reboots += 1;
-    }
+    android.goes_down();
     if let Some(gadget) = gadget {
         gadget.unplug()?;
     }

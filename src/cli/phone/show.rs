@@ -6,7 +6,7 @@ use crate::cli::client::{Client, segment};
 use crate::cli::failure::Failure;
 use crate::cli::paper::{Cell, Paper, Tone, json, or_dash};
 use crate::cli::phones::{tone_of, tone_of_line};
-use crate::rack::snapshot::PhoneView;
+use crate::rack::snapshot::{DeviceView, PhoneView, Storage};
 
 /// Everything that is known of it
 #[derive(Debug, Args)]
@@ -23,6 +23,37 @@ impl Show {
     }
 }
 
+/// What is known of some facts, or nothing.
+fn joined<const N: usize>(facts: [Option<String>; N]) -> Option<String> {
+    let known: Vec<String> = facts.into_iter().flatten().collect();
+    (!known.is_empty()).then(|| known.join(", "))
+}
+
+fn android(phone: &PhoneView) -> Option<String> {
+    joined([phone.device.android.clone(), phone.sdk.map(|sdk| format!("SDK {sdk}"))])
+}
+
+/// The number that is this handset's own, which some keep from their shell.
+fn own_number(device: &DeviceView) -> (&'static str, Cell) {
+    match (&device.imei, &device.android_id) {
+        (None, Some(id)) => ("android_id", id.into()),
+        (imei, _) => ("IMEI", or_dash(imei.as_ref()).into()),
+    }
+}
+
+fn room(storage: Storage) -> String {
+    const GIB: f64 = (1u64 << 30) as f64;
+    format!("{:.1} of {:.1} GiB free", storage.free_bytes as f64 / GIB, storage.total_bytes as f64 / GIB)
+}
+
+fn screen(device: &DeviceView) -> Option<String> {
+    joined([
+        device.screen_size.map(|size| format!("{} x {}", size.width, size.height)),
+        device.screen_density_dpi.map(|density| format!("{density} dpi")),
+        device.screen.map(|state| state.as_str().to_owned()),
+    ])
+}
+
 fn sheet(phone: &PhoneView, paper: &Paper) -> String {
     let state = format!("{} for {}", phone.state.as_str(), paper.age(phone.since));
     let word = phone.line.state.as_str();
@@ -30,14 +61,17 @@ fn sheet(phone: &PhoneView, paper: &Paper) -> String {
         .map_or_else(|| word.to_owned(), |since| format!("{word} for {}", paper.age(since)));
     let battery = phone.battery.map(|battery| {
         let mut parts = vec![format!("{} %", battery.level_percent)];
+        parts.extend(battery.health.map(|health| health.as_str().replace('_', " ")));
         parts.extend(battery.temperature_celsius.map(|celsius| format!("{celsius:.1} °C")));
         parts.extend(battery.voltage_millivolts.map(|millivolts| format!("{millivolts} mV")));
+        parts.extend(battery.current_milliamps.map(|milliamps| format!("{milliamps:+} mA")));
         parts.push(if battery.charging { "charging" } else { "not charging" }.to_owned());
         parts.join(", ")
     });
     let agent =
         phone.agent.as_ref().map(|agent| format!("{} {} ({})", agent.package, agent.version_name, agent.version_code));
     let model = [&phone.brand, &phone.model].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+    let device = &phone.device;
     let power = phone.power.as_ref().map(|power| format!("hub {} port {}", power.hub, power.port));
     let mut rows: Vec<(&str, Cell)> = vec![
         ("phone", (&phone.id).into()),
@@ -47,9 +81,15 @@ fn sheet(phone: &PhoneView, paper: &Paper) -> String {
         ("", (&phone.why).into()),
         ("waits for", paper.wait_or_dash(phone.deadline.as_ref()).into()),
         ("model", or_dash((!model.is_empty()).then_some(model)).into()),
-        ("Android SDK", or_dash(phone.sdk).into()),
+        ("Android", or_dash(android(phone)).into()),
+        ("build", or_dash(joined([device.build.clone(), device.abi.clone()])).into()),
         ("serial", or_dash(phone.serial.as_ref()).into()),
+        own_number(device),
         ("battery", or_dash(battery).into()),
+        ("storage", or_dash(device.storage.map(room)).into()),
+        ("screen", or_dash(screen(device)).into()),
+        ("up", or_dash(device.started.map(|at| paper.age(at))).into()),
+        ("read", paper.ago_or_dash(device.read).into()),
         ("power", or_dash(power).into()),
         ("agent", or_dash(agent).into()),
         ("last alive", paper.ago_or_dash(phone.last_alive).into()),

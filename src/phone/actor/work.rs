@@ -118,12 +118,20 @@ pub(super) async fn probe(adb: Adb) -> Event {
     }
 }
 
-/// Asks all questions at once, each on a stream of its own.
+/// The battery's current, where the kernel or, since Android 15, the battery service tells it to the shell.
+const CURRENT: &str = "cat /sys/class/power_supply/battery/current_now 2>/dev/null || cmd battery get current_now";
+
+/// Asks all questions at once, each on a stream of its own, so that a service that hangs keeps no other from its answer.
 pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event {
     let package = context.package.clone();
-    let (properties, battery, network, imei, agent) = tokio::join!(
+    let (properties, battery, current, uptime, storage, screen, power, network, imei, agent) = tokio::join!(
         ask(&adb, "getprop"),
         ask(&adb, "dumpsys battery"),
+        ask(&adb, CURRENT),
+        ask(&adb, "cat /proc/uptime"),
+        ask(&adb, "df /data"),
+        ask(&adb, "wm size; wm density"),
+        ask(&adb, "dumpsys power"),
         ask(&adb, "dumpsys connectivity"),
         ask(&adb, "service call iphonesubinfo 1 s16 com.android.shell"),
         ask_package(&adb, package.as_ref()),
@@ -133,6 +141,11 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
         Err(why) => return Event::ProfileFailed { why: format!("its properties could not be read: {why}") },
     };
     let property = |key| profile::property(&properties, key).map(str::to_owned);
+    let brand = property("ro.product.brand").unwrap_or_default();
+    let mut battery = battery.ok().as_deref().and_then(profile::battery);
+    if let (Some(battery), Ok(current)) = (&mut battery, current) {
+        battery.current_milliamps = battery.current_milliamps.or_else(|| profile::current_milliamps(&current, &brand));
+    }
     let imei = imei.ok().as_deref().and_then(profile::imei);
     let android_id = match imei {
         Some(_) => None,
@@ -142,13 +155,21 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
     let package_service = agent.is_ok();
     Event::profile(Profile {
         serial: property("ro.serialno").or_else(|| property("ro.boot.serialno")).map(Serial::new),
-        brand: property("ro.product.brand").unwrap_or_default(),
+        brand,
         model: property("ro.product.model").unwrap_or_default(),
         sdk: property("ro.build.version.sdk").and_then(|sdk| sdk.parse().ok()).unwrap_or_default(),
+        android: property("ro.build.version.release"),
+        build: property("ro.build.display.id"),
+        abi: property("ro.product.cpu.abi"),
         imei,
         android_id,
         booted: package_service && property("sys.boot_completed").as_deref() == Some("1"),
-        battery: battery.ok().as_deref().and_then(profile::battery),
+        battery,
+        uptime: uptime.ok().as_deref().and_then(profile::uptime),
+        storage: storage.ok().as_deref().and_then(profile::storage),
+        screen_size: screen.as_deref().ok().and_then(profile::screen_size),
+        screen_density_dpi: screen.as_deref().ok().and_then(profile::screen_density),
+        screen: power.ok().as_deref().and_then(profile::screen_state),
         agent: agent.ok().flatten(),
         network: network.as_deref().map_or("none", profile::network).to_owned(),
     })

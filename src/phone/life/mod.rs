@@ -105,6 +105,8 @@ pub struct Life {
     since: Moment,
     why: String,
     profile: Option<Profile>,
+    /// When the profile was read.
+    read_at: Moment,
     ladder: Ladder,
     last_alive: Option<Moment>,
     probe: Probe,
@@ -197,6 +199,7 @@ impl Life {
             since: now,
             why: "not seen since farmhand started".to_owned(),
             profile: None,
+            read_at: now,
             ladder: Ladder::new(policy.max_rung),
             last_alive: None,
             probe: Probe::Off,
@@ -241,6 +244,12 @@ impl Life {
     #[must_use]
     pub fn profile(&self) -> Option<&Profile> {
         self.profile.as_ref()
+    }
+
+    /// When [`Life::profile`] was read.
+    #[must_use]
+    pub fn read_at(&self) -> Moment {
+        self.read_at
     }
 
     /// When the handset last answered end to end.

@@ -67,6 +67,7 @@ impl Life {
         let booted = profile.booted;
         let has_agent = profile.agent.is_some();
         self.profile = Some(profile);
+        self.read_at = now;
         self.alive(now);
         self.refresh = Refresh::At(now + if booted { self.jittered(REFRESH_EVERY) } else { BOOT_POLL });
         match self.state {
@@ -97,6 +98,11 @@ impl Life {
         if profile.imei.is_none() {
             profile.imei.clone_from(&before.imei);
         }
+        if profile.imei.is_none() && profile.android_id.is_none() {
+            profile.android_id.clone_from(&before.android_id);
+        }
+        profile.screen_size = profile.screen_size.or(before.screen_size);
+        profile.screen_density_dpi = profile.screen_density_dpi.or(before.screen_density_dpi);
         if !profile.booted && profile.agent.is_none() {
             profile.agent.clone_from(&before.agent);
         }

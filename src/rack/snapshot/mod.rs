@@ -1,16 +1,18 @@
 //! What everyone outside the model sees of the rack: one value, made anew after each change, and the shape of the JSON API.
 
+mod device;
 mod rollout;
 mod trouble;
 mod usb;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, Serial, SlotName, VersionCode};
+use super::ids::{Endpoint, HubName, HubPort, PhoneId, Serial, SlotName};
 use super::lease::Lease;
 use super::story::Traces;
 use crate::clock::UnixMillis;
 
+pub use device::{Battery, BatteryHealth, DeviceView, InstalledAgent, ScreenSize, ScreenState, Storage};
 pub use rollout::{RolloutPhoneState, RolloutPhoneView, RolloutState, RolloutView, WaveView};
 pub use trouble::{IncidentPhone, IncidentView};
 pub use usb::{ControllerView, Speed, UsbView};
@@ -224,6 +226,9 @@ pub struct PhoneView {
     pub model: Option<String>,
     /// `ro.build.version.sdk`.
     pub sdk: Option<u32>,
+    /// What else Android tells of it.
+    #[serde(default)]
+    pub device: DeviceView,
     /// Its battery, as last read.
     pub battery: Option<Battery>,
     /// The agent that is installed on it.
@@ -258,6 +263,7 @@ impl PhoneView {
             brand: None,
             model: None,
             sdk: None,
+            device: DeviceView::default(),
             battery: None,
             agent: None,
             line: LineView::default(),
@@ -276,30 +282,6 @@ pub struct DeadlineView {
     pub at: UnixMillis,
     /// What is waited for.
     pub why: String,
-}
-
-/// A battery as Android reports it (`dumpsys battery`).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Battery {
-    /// 0 to 100.
-    pub level_percent: u8,
-    /// In degrees Celsius; Android gives tenths.
-    pub temperature_celsius: Option<f32>,
-    /// In millivolt.
-    pub voltage_millivolts: Option<u32>,
-    /// Whether it is being charged or full.
-    pub charging: bool,
-}
-
-/// The agent's package as the phone's package manager reports it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstalledAgent {
-    /// Its package.
-    pub package: PackageName,
-    /// `versionCode`.
-    pub version_code: VersionCode,
-    /// `versionName`.
-    pub version_name: String,
 }
 
 /// The state of a phone's line to the central server.

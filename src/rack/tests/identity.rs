@@ -43,6 +43,27 @@ fn a_descriptor_with_another_serial_leaves_no_ghost_and_is_known_the_next_time()
 }
 
 #[test]
+fn a_start_is_told_by_the_first_reading_until_another_one_is_seen() {
+    let mut bench = Bench::new(Rung::Reopen);
+    let up = |millis| Profile { uptime: Some(Duration::from_millis(millis)), ..is("P1", None, None) };
+    bench.joins(ONE, "P1", up(50_000));
+    let started = |bench: &Bench| {
+        let phones = bench.rack.snapshot(bench.now).phones;
+        phones.into_iter().find(|phone| phone.id.as_str() == "P1").and_then(|phone| phone.device.started)
+    };
+    let first = started(&bench);
+    assert!(first.is_some());
+    bench.unplugged(ONE);
+    bench.now = bench.now + Duration::from_secs(60);
+    bench.joins(ONE, "P1", up(108_000));
+    assert_eq!(started(&bench), first, "an answer that took 2 s is of the same start");
+    bench.unplugged(ONE);
+    bench.now = bench.now + Duration::from_secs(30);
+    bench.joins(ONE, "P1", up(20_000));
+    assert_eq!(started(&bench).map(|at| at.0), first.map(|at| at.0 + 120_000));
+}
+
+#[test]
 fn two_phones_behind_one_descriptor_serial_keep_their_own_names() {
     let mut bench = Bench::new(Rung::Reopen);
     bench.joins(ONE, "MAKER", is("P1", None, None));

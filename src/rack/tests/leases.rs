@@ -51,6 +51,24 @@ fn a_held_phone_is_opened_again_and_nothing_harsher_until_the_lease_ends_by_itse
 }
 
 #[test]
+fn a_hold_whose_time_is_over_is_told_to_its_keeper_once_and_a_tools_lease_is_not() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let shell = Lease { id: 7, tool: Tool::Shell, ..hold("mara", 300) };
+    bench.lease(LeaseEvent::Taken(hold("mara", 600)));
+    bench.lease(LeaseEvent::Taken(shell));
+    let over: Vec<Lease> = bench
+        .wait(1200)
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::HoldIsOver(lease) => Some(lease),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(over, [hold("mara", 600)]);
+}
+
+#[test]
 fn the_configured_agent_waits_for_the_end_of_the_lease() {
     let mut bench = Bench::new(Rung::Reopen);
     bench.ready_with_agent(1);

@@ -236,6 +236,7 @@ impl Rollouts {
             | Promise::Power(_)
             | Promise::Audit(_)
             | Promise::Lease(_)
+            | Promise::LeaseIsOver(_)
             | Promise::ForgetLease(_) => {}
         }
     }

@@ -178,12 +178,17 @@ function phoneParts(phone, port) {
   const facts = [];
   const absent = phone.state === "absent";
   for (const lease of phone.leases) facts.push(...pair("Held", el("span", { title: lease.reason }, `${lease.who}, ${lease.tool}`)));
+  const { device } = phone;
   facts.push(...pair("Agent", phone.agent ? el("span", { title: `${phone.agent.package}, ${phone.agent.version_code}` }, phone.agent.version_name) : "none"));
   facts.push(...pair("Line", lineWord(phone.line)));
   if (phone.last_alive !== null) facts.push(...pair("Answered", age(phone.last_alive, " ago")));
   facts.push(...pair("Power", port ? powerWord(port, phone.power) : phone.power ? `${phone.power.hub} port ${phone.power.port}, no reading` : "not on a hub"));
+  if (device.storage !== null && !absent) {
+    const { free_bytes: free, total_bytes: total } = device.storage;
+    facts.push(...pair("Room", el("span", { title: `of ${gib(total)} GiB` }, `${gib(free)} GiB`)));
+  }
   return [
-    el("div", { class: "head" }, el("h3", { title: `${phone.id}, ${place}` }, name), el("span", { class: "model", title: `${model}, ${phone.id}` }, model || place)),
+    el("div", { class: "head" }, el("h3", { title: `${phone.id}, ${place}` }, name), el("span", { class: "model", title: modelTitle(phone, model) }, model || place)),
     el("div", { class: "state" }, word(phone.state), age(phone.since)),
     el("p", { class: "why", title: phone.why }, phone.why),
     phone.battery && !absent ? battery(phone.battery) : el("div", { class: "battery" }, track(0, "quiet"), el("span", null, "–")),
@@ -191,17 +196,25 @@ function phoneParts(phone, port) {
   ];
 }
 
+/** What there is no room for in a cell. */
+function modelTitle({ id, sdk, device }, model) {
+  const size = device.screen_size && `${device.screen_size.width} × ${device.screen_size.height}`;
+  return [model, device.android && `Android ${device.android}`, sdk !== null && `SDK ${sdk}`, device.build, size, id].filter(Boolean).join(", ");
+}
+
 function powerWord(port, power) {
   const mode = port.mode === "sync" ? "" : `, ${port.mode}`;
   return el("span", { title: `hub ${power.hub} port ${power.port}, ${port.mode}` }, `${port.current_milliamps} mA${mode}`);
 }
 
-function battery({ level_percent: level, temperature_celsius: celsius, charging }) {
+function battery({ level_percent: level, temperature_celsius: celsius, current_milliamps: current, health, charging }) {
   const hot = celsius !== null && celsius >= 45;
+  const ill = health !== null && health !== "good";
   const low = level < 20;
-  const notes = [`${level} %`, charging ? "charging" : null, low && !charging ? "low" : null, hot ? `${celsius.toFixed(0)} °C` : null];
-  const title = celsius === null ? null : `${celsius.toFixed(1)} °C`;
-  return el("div", { class: "battery", title }, track(level, low || hot ? "bad" : "good"), el("span", null, notes.filter(Boolean).join(" ")));
+  const notes = [`${level} %`, charging ? "charging" : null, low && !charging ? "low" : null, hot ? `${celsius.toFixed(0)} °C` : null, ill ? spoken(health) : null];
+  const told = [celsius !== null && `${celsius.toFixed(1)} °C`, current !== null && `${current} mA`, health !== null && spoken(health)];
+  const title = told.filter(Boolean).join(", ") || null;
+  return el("div", { class: "battery", title }, track(level, low || hot || ill ? "bad" : "good"), el("span", null, notes.filter(Boolean).join(" ")));
 }
 
 /** Says a phone's new state to those who listen, and lights its cell. */

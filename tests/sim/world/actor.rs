@@ -330,11 +330,10 @@ fn profile(text: &str) -> Option<Profile> {
         model: "Sim".to_owned(),
         sdk: 34,
         imei: booted.then(|| imei.to_owned()),
-        android_id: None,
         booted,
-        battery: None,
         agent: agent.parse().ok().filter(|_| booted).map(agent_of),
         network: "wifi".to_owned(),
+        ..Profile::default()
     })
 }
 

@@ -206,6 +206,8 @@ impl World {
             Command::Line { phone, command } => self.line_command(&phone, command),
             Command::SetPort { hub, port, mode } => self.order_port(&hub, port, mode),
             Command::PromisePower { number, ledger } => self.promise_power(number, ledger),
+            // The audit is the daemon's.
+            Command::HoldIsOver(_) => {}
             Command::Rollout(command) => {
                 self.rollout_word(Word::Command(command));
             }
