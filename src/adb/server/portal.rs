@@ -55,6 +55,8 @@ pub enum Order {
     End {
         /// Which.
         stream: u32,
+        /// What the client waits for, as phones answer: its close, closed.
+        answer: Option<Message>,
     },
 }
 
@@ -140,7 +142,7 @@ impl Portal {
             Command::Open => Ok(Some(self.open(arg0, &message.payload))),
             Command::Okay => Ok(self.okay(arg0, arg1)),
             Command::Write => self.write(arg0, arg1, message.payload),
-            Command::Close => Ok(self.streams.remove(&arg1).map(|_| Order::End { stream: arg1 })),
+            Command::Close => Ok(self.close(arg1)),
             Command::Auth | Command::Tls | Command::Sync => Err(PortalError::Unexpected(command)),
         }
     }
@@ -241,8 +243,20 @@ impl Portal {
         }
     }
 
+    fn close(&mut self, stream: u32) -> Option<Order> {
+        let answer = match self.streams.remove(&stream)? {
+            Standing::Open { theirs, .. } => Some(self.message(Command::Close, stream, theirs, Bytes::new())),
+            Standing::Asked { .. } | Standing::Offered => None,
+        };
+        Some(Order::End { stream, answer })
+    }
+
     fn send(&self, command: Command, arg0: u32, arg1: u32, payload: Bytes) -> Order {
-        Order::Send(Message::new(command, arg0, arg1, payload, self.framing().checksums))
+        Order::Send(self.message(command, arg0, arg1, payload))
+    }
+
+    fn message(&self, command: Command, arg0: u32, arg1: u32, payload: Bytes) -> Message {
+        Message::new(command, arg0, arg1, payload, self.framing().checksums)
     }
 
     /// A number that no stream has: 0 stands for none.
@@ -341,6 +355,17 @@ mod tests {
     }
 
     #[test]
+    fn a_close_of_the_client_is_answered_as_phones_answer_it() {
+        let mut portal = connected();
+        portal.receive(message(Command::Open, 9, 0, b"sync:\0")).unwrap();
+        portal.opened(1);
+        let answer = Some(message(Command::Close, 1, 9, b""));
+        let end = Order::End { stream: 1, answer };
+        assert_eq!(portal.receive(message(Command::Close, 9, 1, b"")), Ok(Some(end)));
+        assert_eq!(portal.ended(1), None, "it has ended once");
+    }
+
+    #[test]
     fn a_phone_reaches_the_clients_host_if_it_lets_it() {
         let mut portal = connected();
         let (stream, order) = portal.offer("tcp:5000").unwrap();
@@ -348,7 +373,10 @@ mod tests {
         assert_eq!(portal.receive(message(Command::Okay, 7, stream, b"")), Ok(Some(Order::Begin { stream })));
         assert_eq!(sent(portal.said(stream, Bytes::from_static(b"x"))), (Command::Write, stream, 7));
         let (refused, _) = portal.offer("tcp:5000").unwrap();
-        assert_eq!(portal.receive(message(Command::Close, 0, refused, b"")), Ok(Some(Order::End { stream: refused })));
+        assert_eq!(
+            portal.receive(message(Command::Close, 0, refused, b"")),
+            Ok(Some(Order::End { stream: refused, answer: None }))
+        );
     }
 
     #[test]

@@ -185,7 +185,12 @@ impl Talk<'_> {
                     handle.go_on.add_permits(1);
                 }
             }
-            Some(Order::End { stream }) => self.end(stream),
+            Some(Order::End { stream, answer }) => {
+                self.end(stream);
+                if let Some(answer) = answer {
+                    drop(self.outgoing.send(answer));
+                }
+            }
             None => {}
         }
     }
