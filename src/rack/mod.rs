@@ -16,6 +16,7 @@
 //! Invariant: a phone is bound to at most one place (`tests/sim`).
 //! Invariant: every place that waits has a deadline with a reason (`tests/sim`).
 
+mod change;
 pub mod event;
 mod hubs;
 mod identity;
@@ -34,6 +35,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use change::Change;
 pub use event::{Command, Event};
 pub use power::{CYCLES_MAX, CYCLES_WINDOW, PowerLedger};
 pub use settings::Settings;
@@ -92,106 +94,6 @@ pub struct Outcome {
     pub commands: Vec<Command>,
     /// What a person would want to know, in order.
     pub changes: Vec<Change>,
-}
-
-/// Something that a person would want to know.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// A phone, or a place whose phone is not known yet, is in a new state.
-    Phone {
-        /// The slot or endpoint, and the phone's id where it is known.
-        name: String,
-        /// Before.
-        from: PhoneState,
-        /// Now.
-        to: PhoneState,
-        /// Why.
-        why: String,
-    },
-    /// A phone is in another place than before.
-    Moved {
-        /// Which.
-        phone: PhoneId,
-        /// Its slot or endpoint before.
-        from: String,
-        /// Its slot or endpoint now.
-        to: String,
-    },
-    /// A phone has another name than before: more is known of it, or its serial has turned out not to be unique.
-    Renamed {
-        /// Its name before.
-        from: PhoneId,
-        /// Its name now.
-        to: PhoneId,
-        /// Why.
-        why: String,
-    },
-    /// A line is in a new state.
-    Line {
-        /// Whose.
-        phone: PhoneId,
-        /// Now.
-        state: LineState,
-        /// Why.
-        why: String,
-    },
-    /// Something happened that a person should see to: it stands among the snapshot's alerts.
-    Alert {
-        /// Whose line.
-        phone: PhoneId,
-        /// What happened.
-        what: String,
-    },
-    /// Several phones failed together: what they hang on is in trouble, and they wait for each other.
-    Incident {
-        /// Its number.
-        number: u64,
-        /// What happened.
-        what: String,
-    },
-    /// Somebody has a phone to himself, or has given it back.
-    Lease {
-        /// Which.
-        phone: PhoneId,
-        /// What happened, as a sentence.
-        what: String,
-    },
-    /// An incident is over.
-    IncidentOver {
-        /// Its number.
-        number: u64,
-        /// What hung on which ancestor, and how it ended.
-        what: String,
-    },
-    /// A rollout is in a new state, or was not known before.
-    Rollout {
-        /// Which.
-        rollout: ids::RolloutId,
-        /// Now.
-        state: snapshot::RolloutState,
-        /// Why.
-        why: String,
-    },
-    /// A hub's readings became old, or current again.
-    Hub {
-        /// Which.
-        hub: ids::HubName,
-        /// Now.
-        state: snapshot::HubState,
-        /// Why.
-        why: String,
-    },
-    /// A port of a hub was asked to change its mode.
-    PortSwitched {
-        /// Which.
-        hub: ids::HubName,
-        /// Its port.
-        port: ids::HubPort,
-        /// The mode.
-        mode: snapshot::PortMode,
-        /// Who asked for it, and why.
-        why: String,
-    },
 }
 
 impl Rack {
