@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("agent", &["rack"]),
     ("announce", &["config"]),
     ("central", &["rack", "clock", "config", "reason"]),
-    ("cli", &["adb", "agent", "config", "daemon", "phone", "rack", "clock"]),
+    ("cli", &["adb", "agent", "config", "daemon", "phone", "rack", "clock", "reason"]),
     ("clock", &[]),
     ("config", &["rack", "reason", "spelling"]),
     (

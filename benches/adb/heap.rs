@@ -28,6 +28,7 @@ pub(crate) async fn measure(adbd: &str, allocator: &StatsAlloc<System>) -> io::R
         keys: keys(),
         package: None,
         agent: None,
+        sims: farmhand::config::Sims::Kept,
         install_timeout: Duration::from_secs(60),
         bus: None,
         events,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
-use crate::config::ConfigError;
+use crate::config::{BadPhones, ConfigError};
 use crate::daemon::DaemonError;
 use crate::rack::request::Refusal;
 
@@ -62,6 +62,15 @@ pub(super) enum Failure {
     #[error("{}: {reason}", path.display())]
     #[diagnostic(code("cli.file"))]
     File { path: PathBuf, reason: String },
+    /// A table of identities.
+    #[error("{}: {bad}", path.display())]
+    #[diagnostic(
+        code("identity.table"),
+        help(
+            "it begins with the line `phone,credential`; a line for each phone follows: its id, serial or slot, a comma, its credential"
+        )
+    )]
+    Phones { path: PathBuf, bad: BadPhones },
     /// The command line asks for what does not go together.
     #[error("{what}")]
     #[diagnostic(code("cli.usage"), help("{help}"))]
@@ -92,6 +101,7 @@ impl Failure {
             | Self::Apk(_)
             | Self::NotUnderstood { .. }
             | Self::Unwritable { .. }
+            | Self::Phones { .. }
             | Self::File { .. }
             | Self::Keys(_)
             | Self::Runtime(_)

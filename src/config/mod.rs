@@ -12,6 +12,8 @@
 //! Invariant: no key is ignored: what no reader asked for is a problem.
 
 #[cfg(feature = "daemon")]
+mod identity;
+#[cfg(feature = "daemon")]
 mod places;
 #[cfg(feature = "daemon")]
 mod problem;
@@ -33,6 +35,8 @@ use std::time::Duration;
 
 use crate::rack::ids::{Endpoint, HubName, HubPort, PackageName, SlotName};
 
+#[cfg(feature = "daemon")]
+pub use identity::{BadPhones, check_credential, parse_phones};
 #[cfg(feature = "daemon")]
 pub use problem::{ConfigError, Invalid, Problem};
 #[cfg(feature = "daemon")]
@@ -119,19 +123,48 @@ pub struct Central {
     pub max_frame: usize,
     /// A line stays open while the last answered probe is younger; 90 s by default.
     pub grace: Duration,
-    /// What a phone registers as.
+    /// What phones register as, and what is told of them.
+    pub identity: Identity,
+}
+
+/// Who a phone is to the central server: `[central.identity]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// What it registers as, where nobody has set it for this phone.
     pub credential: Credential,
+    /// Whether its SIM cards' IMSI and numbers are read and told; `send_sim`.
+    pub sims: Sims,
+}
+
+/// Whether the central server is told of SIM cards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sims {
+    /// They are neither read nor told.
+    #[default]
+    Kept,
+    /// IMSI and number of each are told.
+    Told,
 }
 
 /// What a phone registers with the central server as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Credential {
     /// Its first IMEI.
+    #[default]
     Imei,
     /// Its serial.
     Serial,
-    /// By slot or serial, from a table of the configuration.
-    Map(std::collections::BTreeMap<String, String>),
+    /// By id, serial or slot, from the owner's table.
+    Map(IdentityMap),
+}
+
+/// The owner's table of credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdentityMap {
+    /// The CSV file from which it was read; `None` for a table of the configuration itself.
+    pub file: Option<PathBuf>,
+    /// The credential of each id, serial or slot.
+    pub entries: std::collections::BTreeMap<String, String>,
 }
 
 /// The MQTT broker.

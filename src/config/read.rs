@@ -8,13 +8,12 @@ use std::time::Duration;
 use miette::NamedSource;
 use toml::de::DeTable;
 
+use super::identity::identity;
 use super::places;
 use super::problem::{ConfigError, Invalid, Problem};
 use super::section::{Notes, Section, Typed};
 use super::value::{file, host_and_port, list, made, name, seconds, sha256, switch, text, whole_as, word};
-use super::{
-    AdbServer, Agent, Announce, Approval, Central, Config, Credential, Loaded, Mqtt, Recovery, Rollout, Rung, Usb, Web,
-};
+use super::{AdbServer, Agent, Announce, Approval, Central, Config, Loaded, Mqtt, Recovery, Rollout, Rung, Usb, Web};
 use crate::rack::ids::PackageName;
 
 const DAY_S: u32 = 86_400;
@@ -93,7 +92,7 @@ fn whole_file(mut root: Section<'_, '_>, base: &Path, host: &str) -> Option<Conf
     let hubs = places::hubs(&mut root, base);
     let slots = places::slots(&mut root, &hubs);
     let agent = root.child("agent").map(|table| agent(table, base));
-    let central = root.child("central").map(central);
+    let central = root.child("central").map(|table| central(table, base));
     let mqtt = root.child("mqtt").map(|table| mqtt(table, base));
     let web = root.child("web").map_or(Some(WEB), web);
     let adb_server = root.child("adb_server").map(|table| adb_server(table, slots.len())).unwrap_or_default();
@@ -142,51 +141,20 @@ fn package_name(text: &str) -> Option<PackageName> {
     (text.contains('.') && text.split('.').all(part_fits)).then(|| PackageName::new(text))
 }
 
-fn central(mut table: Section<'_, '_>) -> Option<Central> {
+fn central(mut table: Section<'_, '_>, base: &Path) -> Option<Central> {
     let server = table.required("server", "\"centre.example:9200\"", host_and_port);
     let heartbeat = table.optional("heartbeat_s", seconds(1..=DAY_S));
     let max_frame = table.optional("max_frame", whole_as::<usize>(FRAME_BYTES));
     let grace = table.optional("grace_s", seconds(1..=HOUR_S));
-    let credential = table.child("identity").map_or(Some(Credential::Imei), credential);
+    let identity = identity(table.child("identity"), base);
     table.finish();
     Some(Central {
         server: value(server)?,
         heartbeat: value(heartbeat).unwrap_or(Duration::from_secs(60)),
         max_frame: value(max_frame).unwrap_or(16 << 20),
         grace: value(grace).unwrap_or(Duration::from_secs(90)),
-        credential: credential?,
+        identity: identity?,
     })
-}
-
-fn credential(mut table: Section<'_, '_>) -> Option<Credential> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Imei,
-        Serial,
-        Map,
-    }
-    let words = [("imei", Kind::Imei), ("serial", Kind::Serial), ("map", Kind::Map)];
-    let kind = table.optional("credential", word(&words));
-    let map = table.child("map").map(|map| (map.at(), map.texts()));
-    let kind = kind.map_or(Kind::Imei, |kind| kind.value);
-    let credential = match (kind, map) {
-        (Kind::Imei, None) => Some(Credential::Imei),
-        (Kind::Serial, None) => Some(Credential::Serial),
-        (Kind::Map, Some((_, map))) => Some(Credential::Map(map)),
-        (Kind::Map, None) => {
-            let help = "write [central.identity.map], below it A1 = \"490154203237518\" for each slot or serial";
-            table.missing("[central.identity] has credential = \"map\" and no map", help);
-            None
-        }
-        (Kind::Imei | Kind::Serial, Some((at, _))) => {
-            let what = "[central.identity.map] would not be used";
-            let help = "write credential = \"map\" in [central.identity], or leave the map out";
-            table.complain(Problem::new("config.contradiction", at, what, help));
-            None
-        }
-    };
-    table.finish();
-    credential
 }
 
 fn mqtt(mut table: Section<'_, '_>, base: &Path) -> Option<Mqtt> {

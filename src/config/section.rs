@@ -98,6 +98,11 @@ impl<'d, 'n> Section<'d, 'n> {
         self.values.get(key).map(|(_, value)| value.span())
     }
 
+    /// Whether a table stands under `key`.
+    pub(super) fn is_section(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|(_, value)| value.get_ref().is_table())
+    }
+
     /// The value of `key` where it was typed and can be read.
     pub(super) fn optional<T>(
         &mut self,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{Announce, Approval, Config, Credential, Loaded, Usb};
+use super::{Announce, Approval, Config, Credential, IdentityMap, Loaded, Sims, Usb};
 
 impl Loaded {
     /// The effective configuration as TOML; what was not typed ends in `# default`, sections that are off are comments.
@@ -86,17 +86,24 @@ impl Page<'_> {
         self.key("max_frame", &central.max_frame.to_string());
         self.key("grace_s", &central.grace.as_secs().to_string());
         self.section("central.identity");
-        let word = match &central.credential {
+        let word = match &central.identity.credential {
             Credential::Imei => "imei",
             Credential::Serial => "serial",
             Credential::Map(_) => "map",
         };
         self.key("credential", &quoted(word));
-        if let Credential::Map(map) = &central.credential {
-            self.line("\n[central.identity.map]");
-            for (key, credential) in map {
-                self.line(&format!("{} = {}", quoted(key), quoted(credential)));
+        self.key("send_sim", if central.identity.sims == Sims::Told { "true" } else { "false" });
+        match &central.identity.credential {
+            Credential::Map(IdentityMap { file: Some(file), .. }) => {
+                self.key("map", &quoted(&file.display().to_string()))
             }
+            Credential::Map(IdentityMap { file: None, entries }) => {
+                self.line("\n[central.identity.map]");
+                for (key, credential) in entries {
+                    self.line(&format!("{} = {}", quoted(key), quoted(credential)));
+                }
+            }
+            Credential::Imei | Credential::Serial => {}
         }
     }
 

@@ -47,7 +47,9 @@ fn the_example_with_everything_switched_on_is_allowed() {
     assert_eq!(config.agent.unwrap().apk.unwrap(), Path::new("/etc/farmhand/agent.apk"));
     let central = config.central.unwrap();
     assert_eq!(central.heartbeat, Duration::from_secs(60));
-    assert!(matches!(central.credential, Credential::Map(map) if map["A1"] == "490154203237518"));
+    assert_eq!(central.identity.sims, Sims::Told);
+    let Credential::Map(map) = central.identity.credential else { panic!("a table is given") };
+    assert_eq!(map.entries["A1"], "490154203237518");
     assert_eq!(config.mqtt.unwrap().user.unwrap().0, "farmhand");
 }
 
@@ -59,6 +61,23 @@ fn what_is_shown_means_the_same_when_it_is_read() {
         let again = parsed(&shown).unwrap_or_else(|e| panic!("{shown}\n{:?}", miette::Report::new(e)));
         assert_eq!(again.config, loaded.config, "{shown}");
     }
+}
+
+#[test]
+fn a_table_of_credentials_may_be_a_file_whose_faults_have_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[central]\nserver = \"c:1\"\n[central.identity]\ncredential = \"map\"\nmap = \"phones.csv\"\n";
+    let read = || parse("farmhand.toml", text, dir.path(), "pi-7");
+    std::fs::write(dir.path().join("phones.csv"), "phone,credential\nA1,350-1\n").unwrap();
+    let loaded = read().unwrap();
+    let again = parse("farmhand.toml", &loaded.show(), Path::new("/"), "pi-7").unwrap();
+    assert_eq!(again.config, loaded.config, "{}", loaded.show());
+    let Credential::Map(map) = loaded.config.central.unwrap().identity.credential else { panic!("a table is given") };
+    assert_eq!(map.entries["A1"], "350-1");
+
+    std::fs::write(dir.path().join("phones.csv"), "phone,credential\nA1 350-1\n").unwrap();
+    let problem = read().unwrap_err().problems[0].to_string();
+    assert!(problem.ends_with("phones.csv: line 2: expected 2 values with a comma between, seen 1"), "{problem}");
 }
 
 #[test]
@@ -175,7 +194,7 @@ fn a_map_of_credentials_is_wanted_exactly_when_it_is_used() {
     assert_eq!(central("credential = \"map\""), ["[central.identity] has credential = \"map\" and no map"]);
     assert_eq!(
         central("credential = \"imei\"\n[central.identity.map]\nA1 = \"1\""),
-        ["[central.identity.map] would not be used"]
+        ["`map` in [central.identity] would not be used"]
     );
     assert_eq!(
         central("credential = \"map\"\n[central.identity.map]\nA1 = 7"),

@@ -13,6 +13,7 @@ mod backlog;
 mod clock;
 mod dispatch;
 mod doors;
+mod identities;
 mod keeper;
 mod leases;
 mod model;
@@ -41,10 +42,11 @@ use crate::adb::auth::{KeyError, KeyRing};
 use crate::adb::server::AdbServer;
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
-use crate::config::{Announce, Config, Usb};
+use crate::config::{Announce, Config, Sims, Usb};
 use crate::phone::WantedAgent;
 use crate::phone::actor::ActorContext;
 use crate::phone::tools::{OnlinePhones, ToolServer};
+use crate::rack::identities::IdentityEvent;
 use crate::rack::ids::HubName;
 use crate::rack::lease::LeaseEvent;
 use crate::rack::snapshot::SwitchedOff;
@@ -145,6 +147,8 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
     for lease in store.load_leases().await? {
         rack.apply(clock.now(), Event::Lease { event: LeaseEvent::Taken(lease), ask: None });
     }
+    let set = IdentityEvent::Set(store.load_identities().await?);
+    rack.apply(clock.now(), Event::Identity { event: set, ask: None });
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (requests, asks) = mpsc::channel(REQUESTS_MAX);
     let (snapshots, snapshot) = watch::channel(Arc::new(rack.snapshot(clock.now())));
@@ -157,6 +161,7 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
         keys,
         package: config.agent.as_ref().map(|agent| agent.package.clone()),
         agent,
+        sims: config.central.as_ref().map_or(Sims::Kept, |central| central.identity.sims),
         install_timeout: config.rollout.install_timeout,
         bus,
         events: events.clone(),
@@ -271,6 +276,7 @@ async fn start_actors(
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);
     let promises = store.load_rollouts().await?;
     let leases = leases::spawn(store.clone(), sources.events.clone(), cancel.clone());
+    let identities = identities::spawn(store.clone(), sources.events.clone(), cancel.clone());
     let fetcher = Fetcher::new(state.path().join("apks"), config.rollout.sources.clone())?;
     let channels =
         rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
@@ -278,7 +284,7 @@ async fn start_actors(
     rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
     let dispatch =
         Dispatch { phones, lines, hubs, power: ledgers, holds: leases.clone(), rollouts: Backlog::new(rollouts) };
-    Ok((dispatch, Asked::new(asks, leases)))
+    Ok((dispatch, Asked::new(asks, leases, identities)))
 }
 
 fn start_sinks(config: &Config, snapshots: &watch::Receiver<Arc<Snapshot>>, sources: &Sources) {

@@ -6,8 +6,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::identities;
 use super::leases::{Orders, Wanted};
+use crate::config::check_credential;
 use crate::rack::event::{HubEvent, RolloutEvent};
+use crate::rack::identities::IdentityEvent;
 use crate::rack::ids::{HubName, HubPort};
 use crate::rack::lease::{HOLD_MAX, LeaseEvent, REASON_MAX};
 use crate::rack::request::{Ask, Done, Refusal, Request};
@@ -24,10 +27,14 @@ const CONFIRM_MAX: Duration = Duration::from_secs(8);
 /// Port orders that wait for their confirmation, and as many requests to the rollouts; one more is refused.
 const WAITING_MAX: usize = 64;
 
+/// Identities that are imported at once: an order's body is bounded, too.
+const IMPORT_MAX: usize = 10_000;
+
 /// The requests under way.
 pub(super) struct Asked {
     rollouts: mpsc::Sender<(Request, Ask)>,
     leases: Orders,
+    identities: mpsc::Sender<(identities::Wanted, Ask)>,
     waiting: BTreeMap<Ask, Asker>,
     last_ask: u64,
     ports: Vec<PortOrder>,
@@ -57,8 +64,12 @@ impl Answer {
 }
 
 impl Asked {
-    pub(super) fn new(rollouts: mpsc::Sender<(Request, Ask)>, leases: Orders) -> Self {
-        Self { rollouts, leases, waiting: BTreeMap::new(), last_ask: 0, ports: Vec::new() }
+    pub(super) fn new(
+        rollouts: mpsc::Sender<(Request, Ask)>,
+        leases: Orders,
+        identities: mpsc::Sender<(identities::Wanted, Ask)>,
+    ) -> Self {
+        Self { rollouts, leases, identities, waiting: BTreeMap::new(), last_ask: 0, ports: Vec::new() }
     }
 
     /// The event that carries a request out, if it makes sense now and is the model's to carry out.
@@ -67,6 +78,10 @@ impl Asked {
             Request::SetPort { hub, port, mode } => (hub, port, mode),
             Request::Hold { .. } | Request::Release { .. } => {
                 self.ask_for_lease(request, answer, rack);
+                return None;
+            }
+            Request::IdentitySet { .. } | Request::IdentityForget { .. } | Request::IdentitiesImport { .. } => {
+                self.ask_for_identity(request, answer, rack);
                 return None;
             }
             other => {
@@ -106,6 +121,25 @@ impl Asked {
         refuse(answer, "lease.busy", "too many holds wait for the store", Some("try again; see the log"));
     }
 
+    fn ask_for_identity(&mut self, request: Request, answer: Asker, rack: &Rack) {
+        let wanted = match checked_identity(request, rack) {
+            Ok(wanted) => wanted,
+            Err(refusal) => {
+                // Whoever asked may have hung up.
+                let _ = answer.send(Err(refusal));
+                return;
+            }
+        };
+        self.waiting.retain(|_, asker| !asker.is_closed());
+        self.last_ask += 1;
+        let ask = Ask(self.last_ask);
+        if self.waiting.len() < WAITING_MAX && self.identities.try_send((wanted, ask)).is_ok() {
+            self.waiting.insert(ask, answer);
+            return;
+        }
+        refuse(answer, "identity.busy", "too many identities wait for the store", Some("try again; see the log"));
+    }
+
     fn ask_rollouts(&mut self, request: Request, answer: Asker) {
         // Who has hung up waits for nothing.
         self.waiting.retain(|_, asker| !asker.is_closed());
@@ -126,6 +160,10 @@ impl Asked {
             Event::Lease { event, ask: Some(ask) } => {
                 let asked = vec![self.waiting.remove(ask)?];
                 Some(Answer { asked, told: told_of(event) })
+            }
+            Event::Identity { event, ask: Some(ask) } => {
+                let asked = vec![self.waiting.remove(ask)?];
+                Some(Answer { asked, told: told_of_identity(event) })
             }
             Event::Rollout(RolloutEvent::Answer { ask, result }) => {
                 let asked = vec![self.waiting.remove(ask)?];
@@ -195,6 +233,46 @@ fn checked(request: Request, rack: &Rack) -> Result<Wanted, Refusal> {
     }
 }
 
+/// What a person wants phones to be, if it makes sense now.
+fn checked_identity(request: Request, rack: &Rack) -> Result<identities::Wanted, Refusal> {
+    let bad = |what: String| Refusal { code: "identity.credential".to_owned(), what, help: None };
+    let (who, change) = match request {
+        Request::IdentitySet { phone, credential, who } => {
+            check_credential(&credential).map_err(bad)?;
+            let phone = rack.check_phone(&phone)?;
+            (who, identities::Change::Set(BTreeMap::from([(phone.to_string(), credential)])))
+        }
+        Request::IdentityForget { phone, who } => (who, identities::Change::Forget(rack.check_identity(&phone)?)),
+        Request::IdentitiesImport { phones, who } => {
+            if phones.is_empty() || phones.len() > IMPORT_MAX {
+                return Err(bad(format!("{} phones cannot be imported at once, only 1 to {IMPORT_MAX}", phones.len())));
+            }
+            phones.values().try_for_each(|credential| check_credential(credential)).map_err(bad)?;
+            (who, identities::Change::Set(phones))
+        }
+        other => return Err(bad(format!("{other:?} sets no identity"))),
+    };
+    if let identities::Change::Set(entries) = &change {
+        rack.check_identities(entries)?;
+    }
+    Ok(identities::Wanted { who, change })
+}
+
+fn told_of_identity(event: &IdentityEvent) -> Result<Done, Refusal> {
+    let what = match event {
+        IdentityEvent::Set(entries) => match entries.first_key_value() {
+            Some((name, _)) if entries.len() == 1 => format!("the identity of {name} is set"),
+            _ => format!("the identities of {} phones are set", entries.len()),
+        },
+        IdentityEvent::Forgotten { phone } => format!("what was set for {phone} no longer counts"),
+        IdentityEvent::NotKept { why } => {
+            let help = Some("nothing has changed; look for room in the state directory".to_owned());
+            return Err(Refusal { code: "identity.store".to_owned(), what: why.clone(), help });
+        }
+    };
+    Ok(Done { what, rollout: None })
+}
+
 fn told_of(event: &LeaseEvent) -> Result<Done, Refusal> {
     let what = match event {
         LeaseEvent::Taken(lease) => format!("{}: {}", lease.phone, lease.sentence()),
@@ -232,7 +310,7 @@ mod tests {
     #[test]
     fn an_answer_of_the_rollouts_waits_for_whoever_asked_until_its_event_is_taken_in() {
         let (rollouts, mut inbox) = mpsc::channel(4);
-        let (mut asked, rack) = (Asked::new(rollouts, mpsc::channel(1).0), rack());
+        let (mut asked, rack) = (Asked::new(rollouts, mpsc::channel(1).0, mpsc::channel(1).0), rack());
         let mut answer = ask(&mut asked, &rack);
         let (_, ask) = inbox.try_recv().unwrap();
         let done = Done { what: "R1 is paused".to_owned(), rollout: None };
@@ -247,7 +325,7 @@ mod tests {
     #[test]
     fn whoever_asked_rollouts_that_broke_is_told_so() {
         let (rollouts, _inbox) = mpsc::channel(4);
-        let (mut asked, rack) = (Asked::new(rollouts, mpsc::channel(1).0), rack());
+        let (mut asked, rack) = (Asked::new(rollouts, mpsc::channel(1).0, mpsc::channel(1).0), rack());
         let mut answer = ask(&mut asked, &rack);
         asked.answer_to(&Event::Rollout(RolloutEvent::Restarted)).unwrap().send();
         assert_eq!(answer.try_recv().unwrap().unwrap_err().code, "rollout.restarted");

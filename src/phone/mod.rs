@@ -182,6 +182,17 @@ pub struct Profile {
     pub agent: Option<InstalledAgent>,
     /// `wifi`, `mobile` or `none`.
     pub network: String,
+    /// Its SIM cards, by slot; read only where the owner wants them told.
+    pub sims: Vec<Sim>,
+}
+
+/// A SIM card, as far as Android tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sim {
+    /// The IMSI; empty where it is not told.
+    pub imsi: String,
+    /// The number; empty where it is not told.
+    pub number: String,
 }
 
 /// Why an install failed, by what to do about it.

@@ -7,6 +7,7 @@ mod readings;
 
 pub use readings::{battery, current_milliamps, screen_density, screen_size, screen_state, storage, uptime};
 
+use super::Sim;
 use crate::rack::ids::{PackageName, VersionCode};
 use crate::rack::snapshot::InstalledAgent;
 
@@ -105,6 +106,34 @@ pub fn fuzz_profile(bytes: &[u8]) {
     let _ = package(&text, &PackageName::new("org.example.agent"));
     let _ = (battery(&text), current_milliamps(&text, "Samsung"), current_milliamps(&text, "Google"));
     let _ = (storage(&text), uptime(&text), screen_size(&text), screen_density(&text), screen_state(&text));
+    let _ = (sims(&text), sims(&format!("Row: {text}")));
+}
+
+/// The SIM cards that are in their slots, in the answer of `content query --uri content://telephony/siminfo`: a line for each card
+/// that the phone ever had, `Row: 0 _id=1, icc_id=…, sim_id=0, …`. A card that was taken out has -1 as `sim_id`.
+#[must_use]
+pub fn sims(answer: &str) -> Vec<Sim> {
+    let mut sims: Vec<(u8, Sim)> = answer.lines().filter_map(sim).collect();
+    sims.sort_by_key(|(slot, _)| *slot);
+    sims.dedup_by_key(|(slot, _)| *slot);
+    sims.into_iter().map(|(_, sim)| sim).collect()
+}
+
+fn sim(row: &str) -> Option<(u8, Sim)> {
+    let columns = row.trim().strip_prefix("Row: ")?.split_once(' ')?.1;
+    let column = |name: &str| {
+        let value = columns.split(", ").find_map(|column| column.strip_prefix(name)?.strip_prefix('='))?;
+        Some(value.trim()).filter(|value| *value != "NULL")
+    };
+    let digits = |name: &str| {
+        let fits = |text: &&str| {
+            let digits = text.strip_prefix('+').unwrap_or(text);
+            (1..=20).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        column(name).filter(fits).unwrap_or_default().to_owned()
+    };
+    let slot = column("sim_id")?.parse().ok()?;
+    Some((slot, Sim { imsi: digits("imsi"), number: digits("number") }))
 }
 
 #[cfg(test)]
@@ -117,6 +146,19 @@ mod tests {
         assert_eq!(android_id("9774D56D682E549c\r\n").as_deref(), Some("9774d56d682e549c"));
         for none in ["null", "", "1234567", "12345678901234567", "/system/bin/sh: settings: not found"] {
             assert_eq!(android_id(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn the_cards_in_their_slots_are_told_and_those_of_former_days_are_not() {
+        let text = "Row: 0 _id=1, icc_id=8949, sim_id=-1, display_name=Old, number=+4917000, imsi=262010000000001\n\
+                    Row: 1 _id=2, icc_id=8950, sim_id=1, display_name=Two, of them, number=NULL, imsi=262020000000002\n\
+                    Row: 2 _id=3, icc_id=8951, sim_id=0, display_name=One, number=+49171234567, imsi=NULL\n";
+        let told: Vec<(String, String)> = sims(text).into_iter().map(|sim| (sim.imsi, sim.number)).collect();
+        let told: Vec<(&str, &str)> = told.iter().map(|(imsi, number)| (imsi.as_str(), number.as_str())).collect();
+        assert_eq!(told, [("", "+49171234567"), ("262020000000002", "")]);
+        for none in ["No result found.\n", "", "Error while accessing provider:telephony", "Row: 0 sim_id=x"] {
+            assert_eq!(sims(none), [], "{none}");
         }
     }
 

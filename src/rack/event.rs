@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::identities::IdentityEvent;
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
 use super::lease::{Lease, LeaseEvent};
 use super::power::PowerLedger;
@@ -9,7 +10,7 @@ use super::request::{Ask, Done, Refusal};
 use super::snapshot::{ControllerView, HostHealth, LineState, MqttView, PortMode, RolloutView, UsbView};
 use crate::clock::UnixMillis;
 use crate::phone;
-pub use crate::phone::InstallOrder;
+pub use crate::phone::{InstallOrder, Sim};
 
 /// Something that happened outside the model.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +101,13 @@ pub enum Event {
     Changed {
         /// Which.
         phone: PhoneId,
+    },
+    /// Somebody has set what phones register as.
+    Identity {
+        /// What.
+        event: IdentityEvent,
+        /// Whose answer it is, if somebody waits for it.
+        ask: Option<Ask>,
     },
     /// A lease was taken, renewed or ended.
     Lease {
@@ -228,6 +236,8 @@ pub struct DeviceInfo {
     pub apps: Vec<AppVersion>,
     /// `wifi`, `mobile` or `none`.
     pub network: String,
+    /// Its SIM cards, by slot; none where the owner does not want them told.
+    pub sims: Vec<Sim>,
 }
 
 /// One installed app.

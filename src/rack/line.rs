@@ -10,7 +10,6 @@ use super::event::{AppVersion, Command, DeviceInfo, LineCommand, LineEvent, Pres
 use super::ids::PhoneId;
 use super::snapshot::LineState;
 use crate::clock::{Deadline, Moment};
-use crate::config::Credential;
 use crate::phone::Profile;
 
 /// Failures that are kept until the server has taken their reports; the rollouts say those beyond again later.
@@ -133,6 +132,11 @@ impl Line {
     /// Whether the line's actor was told to be open.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// Whether it is open with this credential.
+    pub(super) fn registers_as(&self, credential: &str) -> bool {
+        self.open.as_ref().is_some_and(|open| open.credential == credential)
     }
 
     /// How often its actor was stuck.
@@ -314,29 +318,6 @@ impl Line {
     }
 }
 
-/// What the phone registers as, or why it cannot.
-pub(super) fn credential_of(
-    kind: &Credential,
-    profile: &Profile,
-    slot: Option<&super::ids::SlotName>,
-) -> Result<String, String> {
-    match kind {
-        Credential::Imei => {
-            profile.imei.clone().ok_or_else(|| "the phone does not tell its IMEI to its shell".to_owned())
-        }
-        Credential::Serial => {
-            profile.serial.as_ref().map(ToString::to_string).ok_or_else(|| "the phone has no serial".to_owned())
-        }
-        Credential::Map(map) => profile
-            .serial
-            .as_ref()
-            .and_then(|serial| map.get(serial.as_str()))
-            .or_else(|| slot.and_then(|slot| map.get(slot.as_str())))
-            .cloned()
-            .ok_or_else(|| "neither its serial nor its slot is in [central.identity.map]".to_owned()),
-    }
-}
-
 /// What the server is told of a phone.
 pub(super) fn device_info(profile: &Profile, credential: &str) -> DeviceInfo {
     DeviceInfo {
@@ -354,5 +335,6 @@ pub(super) fn device_info(profile: &Profile, credential: &str) -> DeviceInfo {
             })
             .collect(),
         network: profile.network.clone(),
+        sims: profile.sims.clone(),
     }
 }

@@ -19,6 +19,7 @@
 mod change;
 pub mod event;
 mod hubs;
+pub mod identities;
 mod identity;
 pub mod ids;
 mod incident;
@@ -50,7 +51,7 @@ use self::incident::Incidents;
 use self::lease::Leases;
 use self::line::{Reaction, Turns};
 use self::place::{Phone, Place};
-use self::snapshot::{ControllerView, HostHealth, LineState, MqttView, PhoneState, RolloutView};
+use self::snapshot::{ControllerView, HostHealth, MqttView, RolloutView};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::phone::life::{Life, LifePolicy, Wish};
 use crate::phone::{self, InstallFailure, OpenFault};
@@ -71,6 +72,8 @@ pub struct Rack {
     hubs: Hubs,
     incidents: Incidents,
     leases: Leases,
+    /// The credential that somebody has set for an id, a serial or a slot.
+    identities: BTreeMap<String, String>,
     host: Option<HostHealth>,
     controllers: Vec<ControllerView>,
     mqtt: MqttView,
@@ -117,6 +120,7 @@ impl Rack {
             hubs,
             incidents: Incidents::default(),
             leases: Leases::default(),
+            identities: BTreeMap::new(),
             host: None,
             controllers: Vec::new(),
             mqtt: MqttView::default(),
@@ -161,6 +165,7 @@ impl Rack {
                     self.on_place(now, &endpoint, &mut out, |life| life.profile_is_old(now));
                 }
             }
+            Event::Identity { event, .. } => self.identities_changed(now, event, &mut out),
             Event::Lease { event, .. } => self.lease_reports(now, event, &mut out),
             Event::ClockSet(epoch) => self.clock_set(epoch),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::event::{Command, RolloutCommand};
 use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
-use super::line::{Line, NEW_ACTOR, credential_of, device_info};
+use super::line::{Line, NEW_ACTOR, device_info};
 use super::snapshot::{LineState, PhoneState, UsbView};
 use super::{Change, Outcome, Rack};
 use crate::clock::{Deadline, Moment, UnixMillis};
@@ -206,12 +206,14 @@ impl Rack {
         let Some(kind) = &self.settings.credential else { return };
         let Some(place) = self.places.get(endpoint) else { return };
         let (true, Some(profile)) = (place.life.is_connected(), place.life.profile()) else { return };
+        let Some(phone) = self.phones.get(id) else { return };
+        let credential = self.credential_of(kind, phone, profile, place.slot.as_ref());
         let Some(phone) = self.phones.get_mut(id) else { return };
         // A line that was closed over silence opens again by a new answer, not by the one from before.
         let closed_since = if phone.line.state == LineState::Closed { phone.line.since } else { Moment::START };
         let fresh = |at: Moment| now.since(at) < self.settings.grace && at >= closed_since;
         let fresh = place.life.last_alive().is_some_and(fresh);
-        match credential_of(kind, profile, place.slot.as_ref()) {
+        match credential {
             Ok(credential) if fresh && profile.booted => {
                 let device = device_info(profile, &credential);
                 phone.line.keep_open(now, id, credential, device, &mut self.turns, &mut out.commands);

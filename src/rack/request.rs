@@ -1,5 +1,7 @@
 //! What an operator may ask of a running daemon, by command line, page or API, and what is answered.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::ids::{HubName, HubPort, PackageName, PhoneId, RolloutId};
@@ -38,6 +40,32 @@ pub enum Request {
         #[serde(skip)]
         who: String,
     },
+    /// Set what a phone registers as with the central server.
+    IdentitySet {
+        /// Its slot or id.
+        phone: String,
+        /// The credential.
+        credential: String,
+        /// As in [`Request::Hold`].
+        #[serde(skip)]
+        who: String,
+    },
+    /// What was set for a phone no longer counts: the configuration does.
+    IdentityForget {
+        /// Its slot or id.
+        phone: String,
+        /// As in [`Request::Hold`].
+        #[serde(skip)]
+        who: String,
+    },
+    /// Set what many phones register as.
+    IdentitiesImport {
+        /// The credential of each id, serial or slot.
+        phones: BTreeMap<String, String>,
+        /// As in [`Request::Hold`].
+        #[serde(skip)]
+        who: String,
+    },
     /// Begin a rollout of an APK on the rack's host.
     RolloutStart {
         /// The APK's file on the host, absolute.
@@ -72,7 +100,12 @@ impl Request {
     /// The same, as `user` asks for it.
     #[must_use]
     pub fn by(mut self, user: &str) -> Self {
-        if let Self::Hold { who, .. } | Self::Release { who, .. } = &mut self {
+        if let Self::Hold { who, .. }
+        | Self::Release { who, .. }
+        | Self::IdentitySet { who, .. }
+        | Self::IdentityForget { who, .. }
+        | Self::IdentitiesImport { who, .. } = &mut self
+        {
             user.clone_into(who);
         }
         self

@@ -135,7 +135,7 @@ impl Rack {
     /// # Errors
     /// Nobody knows it, or somebody else has it.
     pub fn check_hold(&self, name: &str, who: &str) -> Result<PhoneId, Refusal> {
-        let phone = self.phone_named(name)?;
+        let phone = self.check_phone(name)?;
         self.leases.check_hold(&phone, who).map(|()| phone)
     }
 
@@ -144,14 +144,18 @@ impl Rack {
     /// # Errors
     /// Nobody knows it, or nobody holds it.
     pub fn check_release(&self, name: &str) -> Result<PhoneId, Refusal> {
-        let phone = self.phone_named(name)?;
+        let phone = self.check_phone(name)?;
         if self.leases.of(&phone).any(|lease| lease.id == HOLD) {
             return Ok(phone);
         }
         Err(Refusal { code: "lease.none".to_owned(), what: format!("nobody holds {name}"), help: None })
     }
 
-    fn phone_named(&self, name: &str) -> Result<PhoneId, Refusal> {
+    /// The phone that a person calls so, by slot or id.
+    ///
+    /// # Errors
+    /// Nobody is called so, or nobody was seen there.
+    pub fn check_phone(&self, name: &str) -> Result<PhoneId, Refusal> {
         let in_slot = |place: &&Place| place.slot.as_ref().is_some_and(|slot| slot.as_str() == name);
         let by_slot = self.places.values().find(in_slot);
         let known = match by_slot {

@@ -60,7 +60,7 @@ impl From<&Config> for Settings {
             slot_order: config.slots.iter().map(|slot| slot.name.clone()).collect(),
             power,
             hubs: config.hubs.iter().map(|hub| (hub.name.clone(), hub.device.display().to_string())).collect(),
-            credential: config.central.as_ref().map(|central| central.credential.clone()),
+            credential: config.central.as_ref().map(|central| central.identity.credential.clone()),
             grace: config.central.as_ref().map_or(Duration::from_secs(90), |central| central.grace),
             agent: if installs { AgentPolicy::InstallWhereMissing } else { AgentPolicy::Observe },
             install_timeout: config.rollout.install_timeout,

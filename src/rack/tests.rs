@@ -1,3 +1,4 @@
+mod credentials;
 mod identity;
 mod incidents;
 mod leases;
@@ -15,6 +16,7 @@ use super::*;
 use crate::config::{Credential, Rung};
 use crate::phone::life::AgentPolicy;
 use crate::phone::{OpenFault, Profile};
+use crate::rack::snapshot::{LineState, PhoneState};
 
 /// A rack with one slot, driven by hand.
 struct Bench {

@@ -1,4 +1,4 @@
--- user_version 3
+-- user_version 4
 CREATE TABLE rollout (
     number INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
@@ -47,4 +47,8 @@ CREATE TABLE lease (
     reason TEXT NOT NULL,
     since_unix_ms INTEGER NOT NULL,
     until_unix_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID
+CREATE TABLE identity (
+    name TEXT PRIMARY KEY,
+    credential TEXT NOT NULL
 ) STRICT, WITHOUT ROWID

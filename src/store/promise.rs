@@ -26,6 +26,15 @@ pub enum Promise {
     LeaseIsOver(Lease),
     /// A phone is no longer held.
     ForgetLease(PhoneId),
+    /// What a phone registers as with the central server, in place of what was set for this name before.
+    Identity {
+        /// Its id, serial or slot.
+        name: String,
+        /// The credential.
+        credential: String,
+    },
+    /// What was set for this id, serial or slot no longer counts.
+    ForgetIdentity(String),
     /// Who did what; only ever added.
     Audit(AuditRecord),
 }

@@ -1,5 +1,7 @@
 //! Records to rows and back. A row that makes no sense is an error that names it, never a guess.
 
+use std::collections::BTreeMap;
+
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, params};
 
@@ -32,6 +34,13 @@ pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result
             .map(drop),
         Promise::ForgetLease(phone) => {
             db.prepare_cached("DELETE FROM lease WHERE phone = ?1")?.execute([phone.as_str()]).map(drop)
+        }
+        Promise::Identity { name, credential } => db
+            .prepare_cached("INSERT OR REPLACE INTO identity (name, credential) VALUES (?1, ?2)")?
+            .execute([name, credential])
+            .map(drop),
+        Promise::ForgetIdentity(name) => {
+            db.prepare_cached("DELETE FROM identity WHERE name = ?1")?.execute([name]).map(drop)
         }
         Promise::Audit(record) => db
             .prepare_cached("INSERT INTO audit (at_unix_ms, who, what, target) VALUES (?1, ?2, ?3, ?4)")?
@@ -142,6 +151,12 @@ pub(super) fn leases(db: &Connection) -> rusqlite::Result<Vec<Lease>> {
         })
     };
     lines.query_map([], read)?.collect()
+}
+
+/// The credentials that were set, by id, serial or slot.
+pub(super) fn identities(db: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    let mut lines = db.prepare("SELECT name, credential FROM identity")?;
+    lines.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// The last `limit` lines of the audit, the newest first.

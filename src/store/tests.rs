@@ -182,7 +182,7 @@ fn a_file_of_a_newer_farmhand_is_refused() {
         .unwrap();
     let state = StateDir::lock(dir.path()).unwrap();
     let error = Store::open(&state).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 3, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 4, .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -206,6 +206,20 @@ async fn a_hold_survives_a_restart_and_a_release_does_too() {
     assert_eq!(store.load_leases().await.unwrap(), []);
     store.commit(vec![Promise::Lease(hold("jon")), Promise::ForgetLease(PhoneId::new("P1"))]).await.unwrap();
     assert_eq!(store.load_leases().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_identity_that_was_set_is_known_after_a_restart_until_it_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = |name: &str, credential: &str| Promise::Identity { name: name.into(), credential: credential.into() };
+    let (state, store) = open(dir.path());
+    store.commit(vec![set("P1", "1"), set("A2", "2"), set("P1", "3")]).await.unwrap();
+    drop((state, store));
+    let (_state, store) = open(dir.path());
+    let known = store.load_identities().await.unwrap();
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), [("A2".into(), "2".into()), ("P1".into(), "3".into())]);
+    store.commit(vec![Promise::ForgetIdentity("A2".into())]).await.unwrap();
+    assert_eq!(store.load_identities().await.unwrap().len(), 1);
 }
 
 #[test]

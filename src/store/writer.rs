@@ -1,5 +1,6 @@
 //! The thread that owns `promises.db`, and the handle by which everyone else reaches it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +81,7 @@ enum Job {
     Rollouts { done: oneshot::Sender<Result<Vec<Promise>, StoreError>> },
     Power { done: oneshot::Sender<Result<PowerLedger, StoreError>> },
     Leases { done: oneshot::Sender<Result<Vec<Lease>, StoreError>> },
+    Identities { done: oneshot::Sender<Result<BTreeMap<String, String>, StoreError>> },
     Audit { limit: u32, done: oneshot::Sender<Result<Vec<AuditRecord>, StoreError>> },
 }
 
@@ -132,6 +134,14 @@ impl Store {
     /// [`StoreError`] if the file can't be read.
     pub async fn load_leases(&self) -> Result<Vec<Lease>, StoreError> {
         self.ask(|done| Job::Leases { done }).await
+    }
+
+    /// What phones register as, where somebody has set it: by id, serial or slot.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file can't be read.
+    pub async fn load_identities(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        self.ask(|done| Job::Identities { done }).await
     }
 
     /// The last `limit` lines of the audit, the newest first.
@@ -188,6 +198,7 @@ async fn serve(mut db: Connection, file: PathBuf, mut inbox: mpsc::Receiver<Job>
             Some(Job::Rollouts { done }) => answer(done, rows::rollouts(&db).map_err(|e| classify(&file, e))),
             Some(Job::Power { done }) => answer(done, rows::power(&db).map_err(|e| classify(&file, e))),
             Some(Job::Leases { done }) => answer(done, rows::leases(&db).map_err(|e| classify(&file, e))),
+            Some(Job::Identities { done }) => answer(done, rows::identities(&db).map_err(|e| classify(&file, e))),
             Some(Job::Audit { limit, done }) => answer(done, rows::audit(&db, limit).map_err(|e| classify(&file, e))),
             Some(Job::Commit { .. }) | None => {}
         }

@@ -47,6 +47,25 @@ fn a_rollout_is_let_go_on() {
 }
 
 #[test]
+fn identities_are_set_one_by_one_or_from_a_table() {
+    let (desk, heard) = obedient();
+    assert_eq!(desk.farmhand(&["phone", "A1", "identity", "set", "350-1"]).code, 0);
+    assert_eq!(heard.recv().unwrap(), serde_json::json!({"do": "identity_set", "phone": "A1", "credential": "350-1"}));
+    assert_eq!(desk.farmhand(&["phone", "A1", "identity", "forget"]).code, 0);
+    assert_eq!(heard.recv().unwrap(), serde_json::json!({"do": "identity_forget", "phone": "A1"}));
+
+    let table = desk.state.path().join("phones.csv");
+    std::fs::write(&table, "phone,credential\nA1,350-1\nR5CW,350-2\n").unwrap();
+    assert_eq!(desk.farmhand(&["phones", "import", table.to_str().unwrap()]).code, 0);
+    let phones = serde_json::json!({"A1": "350-1", "R5CW": "350-2"});
+    assert_eq!(heard.recv().unwrap(), serde_json::json!({"do": "identities_import", "phones": phones}));
+
+    std::fs::write(&table, "phone,credential\nA1,350-1\nA2,350-1\n").unwrap();
+    let said = desk.farmhand(&["phones", "import", table.to_str().unwrap()]);
+    assert!(said.code == 1 && said.err.contains("line 3: A2 and A1 cannot both be 350-1"), "{said:?}");
+}
+
+#[test]
 fn a_refusal_comes_with_its_code_and_help() {
     let desk = Fixture::start(rack(now()), |_| {
         Err(Refusal {

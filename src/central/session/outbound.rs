@@ -82,6 +82,8 @@ impl Session {
 }
 
 fn device_info(device: &DeviceInfo) -> PostDeviceInfoNoticeMessage {
+    let sim = |slot: usize| device.sims.get(slot).cloned().unwrap_or_default();
+    let (first, second) = (sim(0), sim(1));
     PostDeviceInfoNoticeMessage {
         phone_brand: device.brand.clone(),
         phone_model: device.model.clone(),
@@ -89,6 +91,10 @@ fn device_info(device: &DeviceInfo) -> PostDeviceInfoNoticeMessage {
         app_infos: device.apps.iter().filter_map(app_info).collect(),
         net_type: device.network.clone(),
         imei: device.imei.clone(),
+        imsi1: first.imsi,
+        imsi2: second.imsi,
+        number1: first.number,
+        number2: second.number,
         ..Default::default()
     }
 }

@@ -1,10 +1,11 @@
 //! `farmhand phone A1 …`: what is known of one phone, and work on it.
 //!
-//! `show` and `trace` read the API, `hold` and `release` order by it. All else is done through the daemon's tool server, in plain blocking calls: a shell command is over before a
+//! `show` and `trace` read the API, `hold`, `release` and `identity` order by it. All else is done through the daemon's tool server, in plain blocking calls: a shell command is over before a
 //! runtime would be up. Ctrl-C needs no handling: the connection ends with this process, and what was asked ends with it.
 
 mod hold;
 mod identify;
+mod identity;
 mod install;
 mod link;
 mod logcat;
@@ -43,6 +44,8 @@ enum Action {
     Hold(hold::Hold),
     /// End its hold
     Release,
+    /// What it registers as with the central server
+    Identity(identity::Identity),
     /// What happened to it, the oldest first: the last 256 events
     Trace(trace::Trace),
     Shell(shell::Shell),
@@ -58,7 +61,10 @@ enum Action {
 impl Phone {
     /// Whether something is to be done on the phone itself.
     pub(super) fn is_work(&self) -> bool {
-        !matches!(self.action, Action::Show(_) | Action::Hold(_) | Action::Release | Action::Trace(_))
+        !matches!(
+            self.action,
+            Action::Show(_) | Action::Hold(_) | Action::Release | Action::Identity(_) | Action::Trace(_)
+        )
     }
 
     /// What the API tells.
@@ -67,6 +73,7 @@ impl Phone {
             Action::Show(show) => show.carry_out(&self.name, client, paper).await,
             Action::Hold(hold) => hold.carry_out(self.name, client).await,
             Action::Release => release::carry_out(self.name, client).await,
+            Action::Identity(identity) => identity.carry_out(self.name, client).await,
             Action::Trace(trace) => trace.carry_out(&self.name, client, paper).await,
             _ => Ok(String::new()),
         }
@@ -76,7 +83,9 @@ impl Phone {
     pub(super) fn work(self, client: &Client) -> Result<Ending, Failure> {
         let mut link = Link::open(client, self.name)?;
         match self.action {
-            Action::Show(_) | Action::Hold(_) | Action::Release | Action::Trace(_) => Ok(Ending::Text(String::new())),
+            Action::Show(_) | Action::Hold(_) | Action::Release | Action::Identity(_) | Action::Trace(_) => {
+                Ok(Ending::Text(String::new()))
+            }
             Action::Shell(shell) => shell.carry_out(&mut link),
             Action::Push(push) => push.carry_out(&mut link),
             Action::Pull(pull) => pull.carry_out(&mut link),

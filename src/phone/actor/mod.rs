@@ -29,6 +29,7 @@ use super::{Command, Event, OpenFault, WantedAgent};
 use crate::adb::auth::KeyRing;
 use crate::adb::banner::PeerKind;
 use crate::adb::driver::Adb;
+use crate::config::Sims;
 use crate::rack;
 use crate::rack::ids::{Endpoint, PackageName};
 
@@ -46,6 +47,8 @@ pub struct ActorContext {
     pub keys: Arc<KeyRing>,
     /// The package whose version is read, and which rollouts install.
     pub package: Option<PackageName>,
+    /// Whether SIM cards are read.
+    pub sims: Sims,
     /// The agent that is installed where it is missing.
     pub agent: Option<WantedAgent>,
     /// The longest that one install may take.

@@ -151,6 +151,12 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
         Some(_) => None,
         None => ask(&adb, "settings get secure android_id").await.ok().as_deref().and_then(profile::android_id),
     };
+    let sims = match context.sims {
+        crate::config::Sims::Kept => Vec::new(),
+        crate::config::Sims::Told => ask(&adb, "content query --uri content://telephony/siminfo")
+            .await
+            .map_or_else(|_| Vec::new(), |rows| profile::sims(&rows)),
+    };
     // The package service is up when it answers the question for a package, installed or not.
     let package_service = agent.is_ok();
     Event::profile(Profile {
@@ -171,6 +177,7 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
         screen_density_dpi: screen.as_deref().ok().and_then(profile::screen_density),
         screen: power.ok().as_deref().and_then(profile::screen_state),
         agent: agent.ok().flatten(),
+        sims,
         network: network.as_deref().map_or("none", profile::network).to_owned(),
     })
 }

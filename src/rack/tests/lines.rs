@@ -131,7 +131,10 @@ fn the_lines_of_a_full_rack_connect_one_after_the_other() {
         let (at, serial) = (format!("usb:1-{n}"), format!("P{n}"));
         bench.plugged(&at, &serial);
         bench.phone_at(&at, phone::Event::Opened { model: None, features: Vec::new() });
-        let commands = bench.phone_at(&at, phone::Event::profile(profile(&serial, Some(1))));
+        let commands = bench.phone_at(
+            &at,
+            phone::Event::profile(Profile { imei: Some(format!("35000000000{n:04}")), ..profile(&serial, Some(1)) }),
+        );
         pauses.extend(line_commands(&commands).iter().filter_map(|command| match command {
             LineCommand::Open { pause, .. } => Some(*pause),
             _ => None,

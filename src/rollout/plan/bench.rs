@@ -40,7 +40,12 @@ impl Shelf {
                     self.phones.retain(|(rollout, _), _| *rollout != number);
                 }
                 Promise::Audit(record) => self.audit.push(record),
-                other @ (Promise::Power(_) | Promise::Lease(_) | Promise::LeaseIsOver(_) | Promise::ForgetLease(_)) => {
+                other @ (Promise::Power(_)
+                | Promise::Lease(_)
+                | Promise::LeaseIsOver(_)
+                | Promise::ForgetLease(_)
+                | Promise::Identity { .. }
+                | Promise::ForgetIdentity(_)) => {
                     panic!("no affair of a rollout: {other:?}")
                 }
             }

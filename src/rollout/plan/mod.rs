@@ -237,7 +237,9 @@ impl Rollouts {
             | Promise::Audit(_)
             | Promise::Lease(_)
             | Promise::LeaseIsOver(_)
-            | Promise::ForgetLease(_) => {}
+            | Promise::ForgetLease(_)
+            | Promise::Identity { .. }
+            | Promise::ForgetIdentity(_) => {}
         }
     }
 

@@ -22,9 +22,7 @@ impl Rollouts {
             Request::RolloutApprove { rollout } => self.approve(now, rollout),
             Request::RolloutPause { rollout } => self.pause(now, rollout),
             Request::RolloutResume { rollout } => self.resume(now, rollout),
-            Request::RolloutStart { .. } | Request::SetPort { .. } | Request::Hold { .. } | Request::Release { .. } => {
-                Err(refusal("rollout.not_here", "this is no request to a rollout that exists", None))
-            }
+            _ => Err(refusal("rollout.not_here", "this is no request to a rollout that exists", None)),
         };
         self.draft.effects.push(Output::Answer { ask, result });
         self.close(now);

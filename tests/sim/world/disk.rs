@@ -30,7 +30,12 @@ impl Disk {
                     self.phones.retain(|(rollout, _), _| *rollout != number);
                 }
                 Promise::Power(ledger) => self.power = ledger,
-                Promise::Audit(_) | Promise::Lease(_) | Promise::LeaseIsOver(_) | Promise::ForgetLease(_) => {}
+                Promise::Audit(_)
+                | Promise::Lease(_)
+                | Promise::LeaseIsOver(_)
+                | Promise::ForgetLease(_)
+                | Promise::Identity { .. }
+                | Promise::ForgetIdentity(_) => {}
             }
         }
     }

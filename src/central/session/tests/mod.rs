@@ -173,5 +173,6 @@ fn device() -> DeviceInfo {
         imei: IMEI.to_owned(),
         apps: vec![agent],
         network: "wifi".to_owned(),
+        ..DeviceInfo::default()
     }
 }

@@ -1,0 +1,4 @@
+CREATE TABLE identity (
+    name TEXT PRIMARY KEY,
+    credential TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
