@@ -12,6 +12,7 @@ use std::alloc::System;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -25,12 +26,13 @@ use farmhand::central::session::Settings;
 use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent};
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::LineState;
+use farmhand::store::{StateDir, Store};
 use prost::Message;
 use report::{Goal, report};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
@@ -55,11 +57,14 @@ async fn main() -> io::Result<()> {
 async fn measure() -> io::Result<()> {
     let (server, address) = start_server("127.0.0.1:0")?;
     let (registered_in, mut registered) = mpsc::channel(LINES);
+    let dir = tempfile::tempdir()?;
+    let state = StateDir::lock(dir.path()).map_err(io::Error::other)?;
+    let store = Store::open(&state).map_err(io::Error::other)?;
     let before = live_bytes();
     let cancel = CancellationToken::new();
     let mut doors = Vec::with_capacity(LINES);
     for number in 0..LINES {
-        doors.push(open_line(number, &address, registered_in.clone(), &cancel).await);
+        doors.push(open_line(number, &address, &store, registered_in.clone(), &cancel).await);
     }
     all(&mut registered).await;
     let held = live_bytes().saturating_sub(before);
@@ -83,6 +88,7 @@ async fn measure() -> io::Result<()> {
 async fn open_line(
     number: usize,
     address: &str,
+    store: &Store,
     registered: mpsc::Sender<(usize, Instant)>,
     cancel: &CancellationToken,
 ) -> mpsc::Sender<LineCommand> {
@@ -91,6 +97,8 @@ async fn open_line(
         server: Resolver::new(address),
         max_frame: frame::MAX_FRAME_DEFAULT,
         session: Settings::new(Duration::from_secs(3600)),
+        policy: watch::channel(Arc::default()).1,
+        store: store.clone(),
     };
     spawn(settings, PhoneId::new(format!("P{number}")), commands_out, events_in, cancel.clone());
     tokio::spawn(async move {

@@ -37,7 +37,12 @@ async fn main() {
             }
         }
     });
-    serve_tcp(listener, Desk { snapshots: watched, requests }, CancellationToken::new()).await;
+    serve_tcp(
+        listener,
+        Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1 },
+        CancellationToken::new(),
+    )
+    .await;
 }
 
 fn now() -> UnixMillis {

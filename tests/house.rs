@@ -18,8 +18,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("adb", &["clock", "peer", "phone", "rack"]),
     ("agent", &["rack"]),
     ("announce", &["config"]),
-    ("central", &["rack", "clock", "config", "reason"]),
-    ("cli", &["adb", "agent", "config", "daemon", "phone", "rack", "clock", "reason"]),
+    ("central", &["rack", "clock", "config", "reason", "store"]),
+    ("cli", &["adb", "agent", "central", "config", "daemon", "phone", "rack", "clock", "reason"]),
     ("clock", &[]),
     ("config", &["rack", "reason", "spelling"]),
     (
@@ -40,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spelling", &[]),
     ("store", &["agent", "rack", "clock"]),
     ("usb", &["adb", "clock", "phone", "rack"]),
-    ("web", &["rack", "clock", "peer", "spelling", "phone"]),
+    ("web", &["rack", "clock", "config", "peer", "spelling", "phone"]),
 ];
 
 /// The cores: no I/O, no clock, no chance, no order that differs from run to run.
@@ -52,6 +52,7 @@ const CORES: &[&str] = &[
     "src/adb/server/portal.rs",
     "src/adb/server/request.rs",
     "src/adb/server/uses.rs",
+    "src/central/policy",
     "src/central/session",
     "src/mqtt/board.rs",
     "src/mqtt/outbox.rs",

@@ -2,6 +2,8 @@
 //!
 //! It is made when farmhand is built, from the descriptors of proto/ and proto/catalogue.tsv; the build ends if they disagree.
 
+pub use crate::config::PeopleGroup;
+
 /// What is known of one message type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -73,50 +75,6 @@ impl Group {
             Self::PeopleUp => "people.up",
             Self::People(group) => group.name(),
             Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// The groups of tasks that act on people, each allowed by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PeopleGroup {
-    /// Says, forwards, revokes.
-    Messages,
-    /// Adds, describes, removes friends.
-    Friends,
-    /// Changes chat rooms and who is in them.
-    Groups,
-    /// Publishes, likes, comments.
-    Moments,
-    /// Moves money or looks into the wallet.
-    Money,
-    /// Account upkeep.
-    Upkeep,
-    /// Collects other people's data.
-    Read,
-    /// Sends and reads short messages of the phone.
-    Sms,
-    /// Makes calls and reads their log.
-    Calls,
-    /// Log-out, settings, keys, location.
-    Account,
-}
-
-impl PeopleGroup {
-    /// Its name in the configuration and in sentences.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Messages => "people.messages",
-            Self::Friends => "people.friends",
-            Self::Groups => "people.groups",
-            Self::Moments => "people.moments",
-            Self::Money => "people.money",
-            Self::Upkeep => "people.upkeep",
-            Self::Read => "people.read",
-            Self::Sms => "people.sms",
-            Self::Calls => "people.calls",
-            Self::Account => "people.account",
         }
     }
 }

@@ -5,25 +5,29 @@
 use std::future::pending;
 use std::io;
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::catalogue;
 use super::frame::{self, Split};
 use super::resolver::Resolver;
-use super::session::{Output, Session, Settings};
-use crate::clock::{Deadline, Moment};
-use crate::config;
+use super::session::{Judged, Output, Session, Settings};
+use crate::clock::{Deadline, Moment, UnixMillis};
+use crate::config::{self, MinuteOfDay};
 use crate::rack::event::{LineCommand, LineEvent, LineWait};
 use crate::rack::ids::PhoneId;
 use crate::reason;
+use crate::store::Store;
+use crate::store::promise::{AuditRecord, Promise};
 
 /// What is read at once; most frames are shorter than a tenth of it.
 const READ_CHUNK: usize = 4096;
@@ -32,23 +36,34 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// The last words (an Error, an acknowledgement) and the end of the stream get this long to leave.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(1);
 
-/// What the owner set for all lines.
+/// Who is said in the audit to have asked for something.
+const CENTRE: &str = "central server";
+
+/// What all lines share: what the owner set, and where they write down what the centre asked for.
 #[derive(Clone, Debug)]
 pub struct LineSettings {
     /// The central server, looked up once for all lines.
     pub server: Resolver,
     /// The longest frame that is taken, in bytes.
     pub max_frame: usize,
-    /// Intervals, deadlines and policy.
+    /// Intervals and deadlines; the policy is the next field's.
     pub session: Settings,
+    /// What the centre may do, whenever the owner changes it.
+    pub policy: watch::Receiver<Arc<config::Policy>>,
+    /// Where the audit is.
+    pub store: Store,
 }
 
-impl From<&config::Central> for LineSettings {
-    fn from(central: &config::Central) -> Self {
+impl LineSettings {
+    /// As the owner configured it.
+    #[must_use]
+    pub fn new(central: &config::Central, policy: watch::Receiver<Arc<config::Policy>>, store: Store) -> Self {
         Self {
             server: Resolver::new(central.server.clone()),
             max_frame: central.max_frame,
             session: Settings::new(central.heartbeat),
+            policy,
+            store,
         }
     }
 }
@@ -62,8 +77,13 @@ pub fn spawn(
     cancel: CancellationToken,
 ) -> JoinHandle<()> {
     let span = tracing::info_span!("line", %phone);
+    let mut policy = settings.policy;
+    let session = Settings { policy: policy.borrow_and_update().as_ref().clone(), ..settings.session };
     let line = Line {
-        session: Session::new(settings.session, rand::random()),
+        phone,
+        policy,
+        store: settings.store,
+        session: Session::new(session, rand::random()),
         server: settings.server,
         max_frame: settings.max_frame,
         started: Instant::now(),
@@ -75,6 +95,9 @@ pub fn spawn(
 }
 
 struct Line {
+    phone: PhoneId,
+    policy: watch::Receiver<Arc<config::Policy>>,
+    store: Store,
     session: Session,
     server: Resolver,
     max_frame: usize,
@@ -122,6 +145,11 @@ impl Line {
                     None => return,
                 },
                 arrival = self.link.arrival() => self.arrived(arrival).await,
+                // Without an owner who could change it, it stays as it is.
+                Ok(()) = self.policy.changed() => {
+                    let policy = self.policy.borrow_and_update().as_ref().clone();
+                    self.session.change_policy(policy);
+                }
                 () = at(deadline) => self.session.advance(self.now()),
             }
         }
@@ -138,6 +166,7 @@ impl Line {
                 Output::Connect => self.link = Link::Connecting(Box::pin(connect(self.server.clone()))),
                 Output::Transmit(frame) => self.transmit(frame).await,
                 Output::Disconnect => self.disconnect().await,
+                Output::Judged(judged) => self.record(judged).await,
                 Output::Event(event) => {
                     if self.events.send(event).await.is_err() {
                         return Audience::Gone;
@@ -146,6 +175,19 @@ impl Line {
             }
         }
         self.tell_wait().await
+    }
+
+    /// What is not in the audit has no consequences. A store that is busy holds the centre back.
+    async fn record(&mut self, judged: Judged) {
+        let what = match judged.refused {
+            None => format!("{} passed", catalogue::describe(judged.msg_type)),
+            Some(why) => format!("{} was refused: {why}", catalogue::describe(judged.msg_type)),
+        };
+        let at = UnixMillis::from(SystemTime::now());
+        let record = AuditRecord { at, who: CENTRE.to_owned(), what, target: self.phone.to_string() };
+        if let Err(why) = self.store.commit(vec![Promise::Audit(record)]).await {
+            self.session.unrecorded(why, self.now());
+        }
     }
 
     async fn tell_wait(&mut self) -> Audience {
@@ -214,6 +256,7 @@ impl Line {
     async fn take_frames(&mut self) {
         while let Link::Up(_, buffer) = &mut self.link {
             let now = Moment::from_start(self.started.elapsed());
+            self.session.clock_shows(minute_of_day());
             match frame::split(buffer, self.max_frame) {
                 Ok(Split::Frame { payload, consumed }) => {
                     self.session.receive(payload, now);
@@ -243,6 +286,13 @@ impl Link {
             Self::Up(stream, _) => Arrival::Readable(stream.readable().await),
         }
     }
+}
+
+/// By the rack's own clock and time zone.
+fn minute_of_day() -> MinuteOfDay {
+    let now = jiff::ZonedDateTime::now();
+    let (hour, minute) = (now.hour().unsigned_abs(), now.minute().unsigned_abs());
+    MinuteOfDay::new(hour, minute).unwrap_or_default()
 }
 
 /// The session's deadline bounds this.

@@ -1,73 +1,54 @@
 //! The policy: which messages of the centre may reach a phone or be answered by the rack.
 //!
+//! ```text
+//!     code, content ──▶ Policy::judge (group: allowed at all?) ──▶ Gate::judge (quiet hours? too many?) ──▶ Judgement
+//! ```
+//!
 //! What a phone sends goes up untouched and is no matter of this module. What the centre sends is judged by group; nothing that
-//! acts on people passes until the owner allows its group by name.
+//! acts on people passes until the owner allows its group by name. A [`Gate`] is that of one phone: it also counts.
 //!
 //! Invariant: under the default policy exactly 1002, 1003, 1011, 1013, 1015, 1016, 1094, 1096, 1097, 1099, 1100, 1256 pass, and 1223
 //! by its Action (`the_default_policy_lets_exactly_these_pass`).
 //! Invariant: [`Group::Stop`] always passes; [`Group::Server`] and [`Group::Desktop`] never do.
 
-use std::collections::BTreeSet;
+mod explain;
+mod gate;
 
 use prost::Message as _;
 
+pub use self::explain::Explanation;
+pub use self::gate::{Gate, Now};
 use super::catalogue::{Entry, Group, Kind, Path, PeopleGroup, lookup};
 use super::proto::{EnumMsgType, EnumPhoneAction, PhoneActionTaskMessage};
+use crate::config::{self, PolicyGroup, QuietHours, Rate};
 
-/// What the owner of the rack allows.
+/// Which groups the owner of the rack allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    people: BTreeSet<PeopleGroup>,
-    device: DeviceTasks,
-    unknown: UnknownCodes,
+    rules: config::Policy,
 }
 
-/// Whether the centre may see to the handsets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceTasks {
-    /// It may.
-    #[default]
-    Allowed,
-    /// It may not.
-    Refused,
-}
-
-/// What becomes of codes that the catalogue does not have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnknownCodes {
-    /// They are refused and counted.
-    #[default]
-    Refused,
-    /// They are carried to the agent.
-    Allowed,
+impl From<config::Policy> for Policy {
+    fn from(rules: config::Policy) -> Self {
+        Self { rules }
+    }
 }
 
 impl Policy {
-    /// A policy that allows these groups of tasks that act on people.
-    #[must_use]
-    pub fn new(people: BTreeSet<PeopleGroup>, device: DeviceTasks, unknown: UnknownCodes) -> Self {
-        Self { people, device, unknown }
-    }
-
     /// Judges a message that the centre sends to a phone by its code and, where an inner field decides, its content.
     #[must_use]
     pub fn judge(&self, code: i32, content: &[u8]) -> Verdict {
-        let Some(entry) = lookup(code) else {
-            return self.by_group(Group::Unknown);
-        };
-        if !goes_down(entry) {
-            return Verdict::Refuse(Refusal::WrongDirection);
+        match group_for(code, content) {
+            Some(group) => self.by_group(group),
+            None => Verdict::Refuse(Refusal::WrongDirection),
         }
-        self.by_group(group_of(entry, content))
     }
 
     fn by_group(&self, group: Group) -> Verdict {
-        let allowed = match group {
-            Group::Session | Group::Stop => true,
-            Group::Device => self.device == DeviceTasks::Allowed,
-            Group::People(people) => self.people.contains(&people),
-            Group::Unknown => self.unknown == UnknownCodes::Allowed,
-            Group::Server | Group::Desktop | Group::Result | Group::PeopleUp => false,
+        let allowed = match (group, owners_group(group)) {
+            (_, Some(owners)) => self.rules.allowed.contains_key(&owners),
+            (Group::Session | Group::Stop, None) => true,
+            (_, None) => false,
         };
         if allowed { Verdict::Pass } else { Verdict::Refuse(Refusal::Group(group)) }
     }
@@ -89,6 +70,28 @@ pub enum Refusal {
     Group(Group),
     /// The centre never sends this to a phone.
     WrongDirection,
+    /// Not at this time of the day.
+    Quiet(Group, QuietHours),
+    /// This phone had as many as it may have.
+    TooMany(Group, Rate),
+}
+
+/// The group that decides about a message of the centre; `None` if the centre never sends it to a phone.
+fn group_for(code: i32, content: &[u8]) -> Option<Group> {
+    match lookup(code) {
+        None => Some(Group::Unknown),
+        Some(entry) => goes_down(entry).then(|| group_of(entry, content)),
+    }
+}
+
+/// The group by the name that the owner can allow it by.
+fn owners_group(group: Group) -> Option<PolicyGroup> {
+    match group {
+        Group::Device => Some(PolicyGroup::Device),
+        Group::People(people) => Some(PolicyGroup::People(people)),
+        Group::Unknown => Some(PolicyGroup::Unknown),
+        Group::Session | Group::Server | Group::Desktop | Group::Stop | Group::Result | Group::PeopleUp => None,
+    }
 }
 
 /// Of the session's own messages, requests are the phone's to send; results and notices of a phone only go up.
@@ -132,6 +135,11 @@ mod tests {
         entries().iter().map(|e| e.code).filter(|code| policy.judge(*code, &[]) == Verdict::Pass).collect()
     }
 
+    fn allowing(groups: &[PolicyGroup]) -> Policy {
+        let allowed = groups.iter().map(|group| (*group, config::Allowance::default())).collect();
+        config::Policy { allowed, quiet_hours: None }.into()
+    }
+
     fn phone_action(action: i32) -> Vec<u8> {
         PhoneActionTaskMessage { action, ..Default::default() }.encode_to_vec()
     }
@@ -158,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_group_is_allowed_by_name_and_alone() {
-        let policy = Policy::new(BTreeSet::from([PeopleGroup::Money]), DeviceTasks::default(), UnknownCodes::default());
+        let policy = allowing(&[PolicyGroup::People(PeopleGroup::Money)]);
         assert_eq!(policy.judge(1217, &[]), Verdict::Pass, "SendLuckyMoneyTask");
         assert_eq!(
             policy.judge(1070, &[]),
@@ -169,15 +177,8 @@ mod tests {
 
     #[test]
     fn stopping_an_act_is_never_refused_and_the_desktops_words_always_are() {
-        let nothing = Policy::new(BTreeSet::new(), DeviceTasks::Refused, UnknownCodes::Refused);
-        let everything = Policy::new(
-            entries()
-                .iter()
-                .filter_map(|e| if let Group::People(group) = e.group { Some(group) } else { None })
-                .collect(),
-            DeviceTasks::Allowed,
-            UnknownCodes::Allowed,
-        );
+        let nothing = allowing(&[]);
+        let everything = allowing(&PolicyGroup::ALL);
         for code in [1096, 1099, 1100] {
             assert_eq!(nothing.judge(code, &[]), Verdict::Pass);
         }

@@ -21,6 +21,7 @@ mod man;
 mod paper;
 mod phone;
 mod phones;
+mod policy;
 mod rollout;
 mod run;
 mod slots;
@@ -86,6 +87,8 @@ enum Command {
     Rollout(rollout::Rollout),
     /// The lines of phones to the central server
     Line(line::Line),
+    /// What the central server may have phones do
+    Policy(policy::Policy),
     /// The keys with which phones let this host in
     Keys(keys::Keys),
     /// Check a configuration file, show what it means, print an example
@@ -155,6 +158,7 @@ fn ask(command: Command, client: &Client) -> Result<String, Failure> {
             Command::Hub(hub) => hub.carry_out(client, &paper).await,
             Command::Rollout(rollout) => rollout.carry_out(client, &paper).await,
             Command::Line(line) => line.carry_out(client, &paper).await,
+            Command::Policy(policy) => policy.carry_out(client, &paper).await,
             Command::Keys(_) | Command::Config(_) | Command::Completions(_) | Command::Man(_) | Command::Run(_) => {
                 Ok(String::new())
             }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::failure::Failure;
@@ -45,12 +46,12 @@ impl Run {
             .enable_all()
             .build()
             .map_err(Failure::Runtime)?
-            .block_on(run(config, state))
+            .block_on(run(config, self.config.unwrap_or_else(|| super::CONFIG_FILE.into()), state))
             .map(|()| String::new())
     }
 }
 
-async fn run(loaded: Option<Loaded>, state: &Path) -> Result<(), Failure> {
+async fn run(loaded: Option<Loaded>, file: PathBuf, state: &Path) -> Result<(), Failure> {
     let cancel = CancellationToken::new();
     stop_on_signal(cancel.clone()).map_err(Failure::Runtime)?;
     let config = loaded.map_or_else(
@@ -60,7 +61,27 @@ async fn run(loaded: Option<Loaded>, state: &Path) -> Result<(), Failure> {
         },
         |loaded| loaded.config,
     );
-    daemon::run(config, state, cancel).await.map_err(Failure::Daemon)
+    let reloads = reload_on_signal(file).map_err(Failure::Runtime)?;
+    daemon::run(config, reloads, state, cancel).await.map_err(Failure::Daemon)
+}
+
+/// Reads the file anew at each SIGHUP. One that is wrong changes nothing, and says so.
+fn reload_on_signal(file: PathBuf) -> std::io::Result<mpsc::Receiver<config::Config>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (reloads, inbox) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match config::read(&file) {
+                Ok(loaded) => {
+                    if reloads.send(loaded.config).await.is_err() {
+                        return;
+                    }
+                }
+                Err(why) => error!("what ran before goes on: {:?}", miette::Report::new(why)),
+            }
+        }
+    });
+    Ok(inbox)
 }
 
 /// Ends the daemon in good order at the first SIGTERM or SIGINT, at once at the second.

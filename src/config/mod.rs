@@ -15,6 +15,9 @@
 mod identity;
 #[cfg(feature = "daemon")]
 mod places;
+mod policy;
+#[cfg(feature = "daemon")]
+mod policy_section;
 #[cfg(feature = "daemon")]
 mod problem;
 #[cfg(feature = "daemon")]
@@ -37,6 +40,7 @@ use crate::rack::ids::{Endpoint, HubName, HubPort, PackageName, SlotName};
 
 #[cfg(feature = "daemon")]
 pub use identity::{BadPhones, check_credential, parse_phones};
+pub use policy::{Allowance, MinuteOfDay, NoHours, PeopleGroup, Policy, PolicyGroup, QuietHours, Rate};
 #[cfg(feature = "daemon")]
 pub use problem::{ConfigError, Invalid, Problem};
 #[cfg(feature = "daemon")]
@@ -67,6 +71,8 @@ pub struct Config {
     pub agent: Option<Agent>,
     /// `[central]`; off by default.
     pub central: Option<Central>,
+    /// `[policy]`.
+    pub policy: Policy,
     /// `[mqtt]`; off by default.
     pub mqtt: Option<Mqtt>,
     /// `[web]`; `None` after `listen = "off"`.

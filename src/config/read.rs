@@ -10,10 +10,13 @@ use toml::de::DeTable;
 
 use super::identity::identity;
 use super::places;
+use super::policy_section::policy;
 use super::problem::{ConfigError, Invalid, Problem};
 use super::section::{Notes, Section, Typed};
 use super::value::{file, host_and_port, list, made, name, seconds, sha256, switch, text, whole_as, word};
-use super::{AdbServer, Agent, Announce, Approval, Central, Config, Loaded, Mqtt, Recovery, Rollout, Rung, Usb, Web};
+use super::{
+    AdbServer, Agent, Announce, Approval, Central, Config, Loaded, Mqtt, Policy, Recovery, Rollout, Rung, Usb, Web,
+};
 use crate::rack::ids::PackageName;
 
 const DAY_S: u32 = 86_400;
@@ -43,6 +46,7 @@ pub fn observing() -> Config {
         hubs: Vec::new(),
         agent: None,
         central: None,
+        policy: Policy::default(),
         mqtt: None,
         web: Some(WEB),
         adb_server: AdbServer::default(),
@@ -93,6 +97,7 @@ fn whole_file(mut root: Section<'_, '_>, base: &Path, host: &str) -> Option<Conf
     let slots = places::slots(&mut root, &hubs);
     let agent = root.child("agent").map(|table| agent(table, base));
     let central = root.child("central").map(|table| central(table, base));
+    let policy = policy(root.child("policy"));
     let mqtt = root.child("mqtt").map(|table| mqtt(table, base));
     let web = root.child("web").map_or(Some(WEB), web);
     let adb_server = root.child("adb_server").map(|table| adb_server(table, slots.len())).unwrap_or_default();
@@ -106,6 +111,7 @@ fn whole_file(mut root: Section<'_, '_>, base: &Path, host: &str) -> Option<Conf
         hubs,
         agent: all_or_none(agent)?,
         central: all_or_none(central)?,
+        policy,
         mqtt: all_or_none(mqtt)?,
         web,
         adb_server,

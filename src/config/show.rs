@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{Announce, Approval, Config, Credential, IdentityMap, Loaded, Sims, Usb};
+use super::{Allowance, Announce, Approval, Config, Credential, IdentityMap, Loaded, Policy, PolicyGroup, Sims, Usb};
 
 impl Loaded {
     /// The effective configuration as TOML; what was not typed ends in `# default`, sections that are off are comments.
@@ -15,6 +15,7 @@ impl Loaded {
         page.places(&self.config);
         page.agent(&self.config);
         page.central(&self.config);
+        page.policy(&self.config.policy);
         page.mqtt(&self.config);
         page.rest(&self.config);
         page.text
@@ -104,6 +105,31 @@ impl Page<'_> {
                 }
             }
             Credential::Imei | Credential::Serial => {}
+        }
+    }
+
+    fn policy(&mut self, policy: &Policy) {
+        self.section("policy");
+        for (key, group) in [("device", PolicyGroup::Device), ("unknown", PolicyGroup::Unknown)] {
+            match policy.allowed.get(&group) {
+                None => self.key(key, "\"refuse\""),
+                Some(allowance) if *allowance == Allowance::default() => self.key(key, "\"allow\""),
+                Some(_) => {}
+            }
+        }
+        if let Some(hours) = policy.quiet_hours {
+            self.key("quiet_hours", &quoted(&hours.to_string()));
+        }
+        let said = |group: &PolicyGroup, allowance: &Allowance| {
+            !matches!(group, PolicyGroup::People(_)) && *allowance == Allowance::default()
+        };
+        for (group, allowance) in policy.allowed.iter().filter(|(group, allowance)| !said(group, allowance)) {
+            let Allowance { rate, quiet_hours } = allowance;
+            let (group, per_minute, burst) = (quoted(group.name()), rate.per_minute, rate.burst);
+            self.line(&format!("\n[[policy.allow]]\ngroup = {group}\nper_minute = {per_minute}\nburst = {burst}"));
+            if let Some(hours) = quiet_hours {
+                self.line(&format!("quiet_hours = {}", quoted(&hours.to_string())));
+            }
         }
     }
 

@@ -151,11 +151,16 @@ mod tests {
     use crate::central::resolver::Resolver;
     use crate::central::session::Settings;
     use crate::rack::event::Presence;
+    use crate::store::{StateDir, Store};
 
     #[tokio::test]
     async fn a_line_that_takes_no_more_orders_is_ended_and_the_model_hears_of_it() {
         let session = Settings::new(Duration::from_secs(60));
-        let settings = LineSettings { server: Resolver::new("127.0.0.1:9"), max_frame: 1 << 20, session };
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&StateDir::lock(dir.path()).unwrap()).unwrap();
+        let (_owner, policy) = watch::channel(Arc::default());
+        let server = Resolver::new("127.0.0.1:9");
+        let settings = LineSettings { server, max_frame: 1 << 20, session, policy, store };
         let (events, _inbox) = mpsc::channel(8);
         let mut lines = Lines::new(settings, events, CancellationToken::new());
         let (phone, order) = (PhoneId::new("P1"), LineCommand::Presence(Presence::Answered));

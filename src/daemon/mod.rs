@@ -17,6 +17,7 @@ mod identities;
 mod keeper;
 mod leases;
 mod model;
+mod reload;
 mod requests;
 mod sources;
 mod uses;
@@ -42,7 +43,8 @@ use crate::adb::auth::{KeyError, KeyRing};
 use crate::adb::server::AdbServer;
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
-use crate::config::{Announce, Config, Sims, Usb};
+use crate::central::line::LineSettings;
+use crate::config::{Announce, Config, Policy, Sims, Usb};
 use crate::phone::WantedAgent;
 use crate::phone::actor::ActorContext;
 use crate::phone::tools::{OnlinePhones, ToolServer};
@@ -126,11 +128,17 @@ pub enum DaemonError {
     },
 }
 
-/// Runs the daemon on a state directory until `cancel`.
+/// Runs the daemon on a state directory until `cancel`. Of each further configuration that comes by `reloads` it takes over what can
+/// change while it runs: the policy.
 ///
 /// # Errors
 /// [`DaemonError`] when it cannot start.
-pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Result<(), DaemonError> {
+pub async fn run(
+    config: Config,
+    reloads: mpsc::Receiver<Config>,
+    state: &Path,
+    cancel: CancellationToken,
+) -> Result<(), DaemonError> {
     let state = StateDir::lock(state)?;
     let store = Store::open(&state)?;
     let keys = Arc::new(load_keys(state.path()).await?);
@@ -152,7 +160,8 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (requests, asks) = mpsc::channel(REQUESTS_MAX);
     let (snapshots, snapshot) = watch::channel(Arc::new(rack.snapshot(clock.now())));
-    let desk = Desk { snapshots: snapshot.clone(), requests };
+    let (owner, policy) = watch::channel(Arc::new(config.policy.clone()));
+    let desk = Desk { snapshots: snapshot.clone(), requests, policy: policy.clone() };
     let tasks = TaskTracker::new();
     let sources = Sources { events: events.clone(), tasks: tasks.clone(), cancel: cancel.clone() };
 
@@ -170,11 +179,12 @@ pub async fn run(config: Config, state: &Path, cancel: CancellationToken) -> Res
     let phones = ToolServer { snapshots: snapshot.clone(), online: context.online.clone(), events: events.clone() };
     let (online, records) = (context.online.clone(), uses::keep(store.clone(), &tasks));
     let adb_server = AdbServer::start(snapshot.clone(), online, events.clone(), records, &cancel);
-    let (dispatch, asked) = start_actors(&config, &state, store, context, &sources).await?;
+    let (dispatch, asked) = start_actors(&config, &state, store, policy, context, &sources).await?;
     if let Err(why) = host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone()) {
         warn!("the host's health is not read: {why}");
     }
     start_sinks(&config, &snapshot, &sources);
+    tasks.spawn(cancel.clone().run_until_cancelled_owned(reload::serve(config.clone(), reloads, owner)));
     let announcement = doors.page.as_ref().and_then(|page| announce_page(&config, page));
     doors.serve(desk, phones, adb_server, &tasks, &cancel);
     let model = Model { rack, clock, events: inbox, asks, snapshots, dispatch, asked };
@@ -249,6 +259,7 @@ async fn start_actors(
     config: &Config,
     state: &StateDir,
     store: Store,
+    policy: watch::Receiver<Arc<Policy>>,
     context: ActorContext,
     sources: &Sources,
 ) -> Result<(Dispatch, Asked), DaemonError> {
@@ -257,8 +268,10 @@ async fn start_actors(
     for slot in &config.slots {
         phones.watch(&slot.endpoint);
     }
-    let lines =
-        config.central.as_ref().map(|central| Lines::new(central.into(), sources.events.clone(), cancel.clone()));
+    let lines = config.central.as_ref().map(|central| {
+        let settings = LineSettings::new(central, policy, store.clone());
+        Lines::new(settings, sources.events.clone(), cancel.clone())
+    });
 
     let mut hubs = BTreeMap::new();
     for hub in &config.hubs {

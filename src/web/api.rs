@@ -76,6 +76,11 @@ fn names(phone: &PhoneView) -> impl Iterator<Item = &str> {
     phone.slot.iter().map(|slot| slot.as_str()).chain([phone.id.as_str()])
 }
 
+pub(super) async fn policy(State(counter): State<Counter>) -> Response {
+    let policy = counter.desk.policy.borrow().clone();
+    Json(&*policy).into_response()
+}
+
 pub(super) async fn hubs(State(counter): State<Counter>) -> Response {
     Json(&counter.now().hubs).into_response()
 }

@@ -33,6 +33,7 @@ use axum::routing::{get, post};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Policy;
 use crate::rack::Snapshot;
 use crate::rack::request::{Done, Refusal, Request};
 
@@ -49,6 +50,8 @@ pub struct Desk {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// To the model. An order that finds the queue full is refused.
     pub requests: mpsc::Sender<Order>,
+    /// What the central server may do.
+    pub policy: watch::Receiver<Arc<Policy>>,
 }
 
 /// The most event streams that are kept open at once; each holds one snapshot.
@@ -70,6 +73,7 @@ pub fn router(desk: Desk, door: Door, cancel: CancellationToken) -> Router {
         .route("/api/phones", get(api::phones))
         .route("/api/phones/{name}", get(api::phone))
         .route("/api/phones/{name}/trace", get(trace::trace))
+        .route("/api/policy", get(api::policy))
         .route("/api/hubs", get(api::hubs))
         .route("/api/hubs/{name}", get(api::hub))
         .route("/api/rollouts", get(api::rollouts))

@@ -20,7 +20,11 @@ fn service_of_a_long_snapshot() -> (TowerToHyperService<axum::Router>, impl Size
     };
     let (snapshots, watched) = watch::channel(Arc::new(rack));
     let (requests, orders) = mpsc::channel(1);
-    let router = router(Desk { snapshots: watched, requests }, Door::Local, CancellationToken::new());
+    let router = router(
+        Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1 },
+        Door::Local,
+        CancellationToken::new(),
+    );
     (TowerToHyperService::new(router), (snapshots, orders))
 }
 

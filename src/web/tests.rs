@@ -29,7 +29,7 @@ struct Model {
 fn desk(rack: Snapshot, queue: usize) -> (Desk, Model) {
     let (snapshots, watched) = watch::channel(Arc::new(rack));
     let (requests, orders) = mpsc::channel(queue);
-    (Desk { snapshots: watched, requests }, Model { snapshots, orders })
+    (Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1 }, Model { snapshots, orders })
 }
 
 async fn ask(desk: &Desk, request: Http<Body>) -> (StatusCode, serde_json::Value) {

@@ -29,7 +29,7 @@ impl Fixture {
         let cancel = CancellationToken::new();
         let (snapshots, watched) = watch::channel(Arc::new(rack));
         let (requests, mut orders) = mpsc::channel(4);
-        let desk = Desk { snapshots: watched, requests };
+        let desk = Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1 };
         let path = state.path().join("farmhand.sock");
         let listener = runtime.block_on(bind_unix(&path)).unwrap();
         runtime.spawn(serve_unix(listener, desk, cancel.clone()));

@@ -24,6 +24,8 @@ fn every_help_text_is_as_agreed() {
         &["rollout", "start"],
         &["rollout", "approve"],
         &["line"],
+        &["policy"],
+        &["policy", "explain"],
         &["config"],
         &["config", "check"],
         &["completions"],

@@ -16,6 +16,9 @@ fn every_table_is_as_agreed() {
         &["hub", "H2", "show"],
         &["rollout", "list"],
         &["rollout", "show", "R2"],
+        &["policy", "show"],
+        &["policy", "explain", "1223"],
+        &["policy", "explain", "UpgradeDeviceAppNotice"],
         &["line"],
         &["line", "A7"],
     ];

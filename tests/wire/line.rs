@@ -1,5 +1,6 @@
 //! A line over a real socket: what it does when the server is well, silent, wrong or hostile.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use farmhand::central::line::{LineSettings, spawn};
@@ -9,11 +10,13 @@ use farmhand::central::proto::{
 };
 use farmhand::central::resolver::Resolver;
 use farmhand::central::session::Settings;
+use farmhand::config::{Allowance, Policy, PolicyGroup};
 use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::LineState;
+use farmhand::store::{StateDir, Store};
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +32,33 @@ struct Line {
     events: mpsc::Receiver<LineEvent>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
+    office: Office,
+}
+
+/// What a line has of the daemon: the owner's policy, and the store.
+struct Office {
+    owner: watch::Sender<Arc<Policy>>,
+    store: Store,
+    _state: StateDir,
+    _dir: tempfile::TempDir,
+}
+
+impl Office {
+    fn open(server: String, session: Settings) -> (LineSettings, Self) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::lock(dir.path()).unwrap();
+        let store = Store::open(&state).unwrap();
+        let (owner, policy) = watch::channel(Arc::default());
+        let server = Resolver::new(server);
+        let settings = LineSettings { server, max_frame: 1 << 20, session, policy, store: store.clone() };
+        (settings, Self { owner, store, _state: state, _dir: dir })
+    }
+
+    /// The audit, the oldest first.
+    async fn audit(&self) -> Vec<String> {
+        let rows = self.store.audit(100).await.unwrap();
+        rows.into_iter().rev().map(|row| format!("{}: {} ({})", row.who, row.what, row.target)).collect()
+    }
 }
 
 impl Line {
@@ -38,11 +68,11 @@ impl Line {
     }
 
     async fn open_with(server: &Server, session: Settings) -> Self {
-        let settings = LineSettings { server: Resolver::new(server.address()), max_frame: 1 << 20, session };
+        let (settings, office) = Office::open(server.address(), session);
         let ((commands, commands_out), (events_in, events)) = (mpsc::channel(8), mpsc::channel(8));
         let cancel = CancellationToken::new();
         let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
-        let line = Self { commands, events, cancel, task };
+        let line = Self { commands, events, cancel, task, office };
         line.tell(LineCommand::Open {
             credential: CREDENTIAL.to_owned(),
             device: DeviceInfo::default(),
@@ -185,16 +215,12 @@ async fn a_server_that_accepts_and_never_answers_is_left() {
 #[tokio::test]
 async fn nobody_listening_is_a_reason_to_wait() {
     let server = Server::start().await;
-    let settings = LineSettings {
-        server: Resolver::new(server.address()),
-        max_frame: 1 << 20,
-        session: Settings::new(Duration::from_secs(60)),
-    };
+    let (settings, office) = Office::open(server.address(), Settings::new(Duration::from_secs(60)));
     drop(server);
     let ((commands, commands_out), (events_in, events)) = (mpsc::channel(8), mpsc::channel(8));
     let cancel = CancellationToken::new();
     let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
-    let mut line = Line { commands, events, cancel, task };
+    let mut line = Line { commands, events, cancel, task, office };
     line.tell(LineCommand::Open {
         credential: CREDENTIAL.to_owned(),
         device: DeviceInfo::default(),
@@ -314,12 +340,11 @@ async fn a_server_that_is_not_there_is_named_in_words() {
     let server = Server::start().await;
     let address = server.address();
     drop(server);
-    let settings =
-        LineSettings { server: Resolver::new(address.clone()), max_frame: 1 << 20, session: Settings::new(PATIENCE) };
+    let (settings, office) = Office::open(address.clone(), Settings::new(PATIENCE));
     let ((commands, commands_out), (events_in, events)) = (mpsc::channel(8), mpsc::channel(8));
     let cancel = CancellationToken::new();
     let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
-    let mut line = Line { commands, events, cancel, task };
+    let mut line = Line { commands, events, cancel, task, office };
     line.tell(LineCommand::Open {
         credential: CREDENTIAL.to_owned(),
         device: DeviceInfo::default(),
@@ -329,4 +354,43 @@ async fn a_server_that_is_not_there_is_named_in_words() {
     let why = line.until(LineState::Waiting).await;
     assert_eq!(why, format!("the central server cannot be reached: nobody listens at {address}"));
     assert!(line.until_it_waits_for("the next attempt").await <= Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn what_the_centre_asks_for_stands_in_the_audit_before_it_is_answered() {
+    let server = Server::start().await;
+    let mut line = Line::open(&server).await;
+    let mut peer = server.accept_registered().await;
+    line.until(LineState::Registered).await;
+    let talk = peer.send(1070, b"secret", 0).await;
+    assert_eq!(peer.expect(EnumMsgType::Error).await.reference, talk);
+    let asked = peer.send(1016, &[], 0).await;
+    assert_eq!(peer.expect(EnumMsgType::MsgReceivedAck).await.reference, asked);
+    let audit = line.office.audit().await;
+    let refused =
+        "1070 TalkToFriendTask was refused: TalkToFriendTask: the owner of this rack has not allowed people.messages";
+    assert_eq!(
+        audit,
+        [format!("central server: {refused} (P1)"), "central server: 1016 TriggerDeviceInfo passed (P1)".to_owned()]
+    );
+}
+
+#[tokio::test]
+async fn another_policy_of_the_owner_counts_on_the_line_that_stands() {
+    let server = Server::start().await;
+    let mut line = Line::open(&server).await;
+    let mut peer = server.accept_registered().await;
+    line.until(LineState::Registered).await;
+    let mut policy = Policy::default();
+    policy.allowed.insert(PolicyGroup::Unknown, Allowance::default());
+    line.office.owner.send_replace(Arc::new(policy));
+    // The line hears of it beside what it reads.
+    loop {
+        let id = peer.send(4711, &[], 0).await;
+        let error = peer.expect(EnumMsgType::Error).await;
+        assert_eq!(error.reference, id);
+        if ErrorMessage::decode(&error.body[..]).unwrap().error_code() == EnumErrorCode::TargetNotOnline {
+            break;
+        }
+    }
 }

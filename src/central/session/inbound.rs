@@ -2,10 +2,10 @@
 
 use prost::Message;
 
-use super::{Acknowledged, FOR_THE_OTHER_HOLDER, Output, Session, State, UNKNOWN_CODES_MAX, name_of};
+use super::{Acknowledged, FOR_THE_OTHER_HOLDER, Judged, Output, Session, State, UNKNOWN_CODES_MAX, name_of};
 use crate::central::catalogue::{self, Group, Path};
 use crate::central::envelope::View;
-use crate::central::policy::{Refusal, Verdict};
+use crate::central::policy::{Now, Refusal, Verdict};
 use crate::central::proto::{
     AccountForceOfflineNoticeMessage, DeviceAppUpgradeMessage, DeviceAuthRspMessage, EnumErrorCode,
     EnumForceOfflineReason, EnumMsgType, ErrorMessage, PostDeleteDeviceNoticeMessage, UpgradeDeviceAppNoticeMessage,
@@ -42,9 +42,14 @@ impl Session {
     }
 
     fn receive_registered(&mut self, view: &View<'_>, now: Moment) {
-        if let Verdict::Refuse(refusal) = self.settings.policy.judge(view.msg_type, view.body()) {
+        let verdict = self.gate.judge(view.msg_type, view.body(), Now { moment: now, minute: self.minute });
+        if let Verdict::Refuse(refusal) = verdict {
             let why = self.sentence(view.msg_type, refusal);
+            self.judged(view.msg_type, Some(why.clone()));
             return self.refuse(view, EnumErrorCode::NoRight, &why);
+        }
+        if catalogue::lookup(view.msg_type).is_none_or(|entry| entry.group != Group::Session) {
+            self.judged(view.msg_type, None);
         }
         match EnumMsgType::try_from(view.msg_type) {
             Ok(EnumMsgType::MsgReceivedAck) => self.on_acknowledgement(view.ref_message_id),
@@ -210,16 +215,14 @@ impl Session {
 
     /// Says why the policy refuses a message, and counts codes that nobody knows.
     fn sentence(&mut self, code: i32, refusal: Refusal) -> String {
-        match refusal {
-            Refusal::Group(Group::Unknown) => {
-                self.count_unknown(code);
-                format!("message type {code} is not known to this rack")
-            }
-            Refusal::Group(group) => {
-                format!("{}: the owner of this rack has not allowed {}", name_of(code), group.name())
-            }
-            Refusal::WrongDirection => format!("{} is nothing that a central server sends to a phone", name_of(code)),
+        if refusal == Refusal::Group(Group::Unknown) {
+            self.count_unknown(code);
         }
+        format!("{}: {}", name_of(code), refusal.sentence())
+    }
+
+    fn judged(&mut self, msg_type: i32, refused: Option<String>) {
+        self.outputs.push_back(Output::Judged(Judged { msg_type, refused }));
     }
 
     fn count_unknown(&mut self, code: i32) {

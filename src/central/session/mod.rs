@@ -21,6 +21,7 @@
 mod backoff;
 mod inbound;
 mod outbound;
+mod registered;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
@@ -29,9 +30,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::backoff::Backoff;
-use super::policy::Policy;
+use self::registered::Acknowledged;
+use super::policy::Gate;
 use super::proto::EnumMsgType;
 use crate::clock::{Deadline, Moment};
+use crate::config::{MinuteOfDay, Policy};
 use crate::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
 use crate::rack::snapshot::LineState;
 
@@ -86,6 +89,17 @@ pub enum Output {
     Disconnect,
     /// Tell the model.
     Event(LineEvent),
+    /// Write down what the centre asked for and whether it passed, before anything that follows; or call [`Session::unrecorded`].
+    Judged(Judged),
+}
+
+/// What became of a message of the centre that is no word of the session itself. Its content is nobody's affair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Its code.
+    pub msg_type: i32,
+    /// Why it was refused, as a sentence; `None` if it passed the policy.
+    pub refused: Option<String>,
 }
 
 /// What was refused and could not be read, since the line was made.
@@ -113,6 +127,9 @@ pub struct Session {
     next_id: i64,
     outputs: VecDeque<Output>,
     counters: Counters,
+    gate: Gate,
+    /// The time of the day, as the shell told it last.
+    minute: MinuteOfDay,
 }
 
 #[derive(Debug)]
@@ -173,6 +190,8 @@ impl Session {
     #[must_use]
     pub fn new(settings: Settings, seed: u64) -> Self {
         Self {
+            gate: Gate::new(settings.policy.clone()),
+            minute: MinuteOfDay::default(),
             settings,
             state: State::Idle,
             wanted: None,
@@ -182,6 +201,22 @@ impl Session {
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }
+    }
+
+    /// The owner has changed what the centre may do; it counts for what comes next.
+    pub fn change_policy(&mut self, policy: Policy) {
+        self.gate.change(policy);
+    }
+
+    /// The time of the day by the rack's own clock, for quiet hours; to be told before [`Session::receive`].
+    pub fn clock_shows(&mut self, minute: MinuteOfDay) {
+        self.minute = minute;
+    }
+
+    /// What [`Output::Judged`] says could not be written down: then it has no consequences, and the centre is not heard until that works.
+    pub fn unrecorded(&mut self, why: impl Display, now: Moment) {
+        self.outputs.clear();
+        self.closed(format!("what it asks for cannot be written down: {why}"), now);
     }
 
     /// The next thing to do; to be called until there is none, after each input.
@@ -412,55 +447,6 @@ impl Session {
         tracing::debug!(state = state.as_str(), "{why}");
         self.outputs.push_back(Output::Event(LineEvent::State { state, why }));
     }
-}
-
-impl Registered {
-    fn deadline(&self, heartbeat: Duration) -> Deadline {
-        let beat = match self.beat {
-            Beat::Resting { due } => Deadline { at: due, why: "the next heartbeat" },
-            Beat::AskingForPresence { until, .. } => {
-                Deadline { at: until, why: "whether the phone answers, before its heartbeat" }
-            }
-        };
-        let answer = self
-            .given_up_at(heartbeat)
-            .map(|at| Deadline { at, why: "the central server's acknowledgement of the heartbeats" });
-        Deadline::earlier(Some(beat), answer).unwrap_or(beat)
-    }
-
-    /// When the oldest unanswered heartbeat has waited for too long.
-    fn given_up_at(&self, heartbeat: Duration) -> Option<Moment> {
-        let intervals = u32::try_from(UNANSWERED_MAX).unwrap_or(u32::MAX);
-        (!self.unanswered.is_empty()).then(|| self.unanswered_since + heartbeat.saturating_mul(intervals))
-    }
-
-    /// The heartbeat `id` was acknowledged; TCP keeps the order, so earlier ones count as answered too.
-    fn acknowledge(&mut self, id: i64) -> Acknowledged {
-        match self.unanswered.iter().position(|sent| *sent == id) {
-            Some(at) => {
-                self.unanswered.drain(..=at);
-                Acknowledged::Heartbeat
-            }
-            None => Acknowledged::Other,
-        }
-    }
-
-    /// The reports that `of` shows to be taken, an acknowledgement of one of them or of a heartbeat that was sent after them:
-    /// the server takes what comes by one connection in its order.
-    fn taken(&mut self, of: i64, acknowledged: Acknowledged) -> Vec<i64> {
-        let is_taken = |report: &mut Untaken| match acknowledged {
-            Acknowledged::Heartbeat => report.id < of,
-            Acknowledged::Other => report.id == of,
-        };
-        self.untaken.extract_if(.., is_taken).map(|report| report.message_id).collect()
-    }
-}
-
-/// What an acknowledgement was for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Acknowledged {
-    Heartbeat,
-    Other,
 }
 
 /// A code in a sentence; kept here so that both halves of the session name messages alike.

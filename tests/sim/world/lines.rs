@@ -125,6 +125,7 @@ impl World {
                         }
                     }
                 }
+                Output::Judged(_) => {}
                 Output::Disconnect => {
                     if let Some(link) = line.link.take() {
                         self.centre.left(phone, link);

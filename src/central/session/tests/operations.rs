@@ -87,7 +87,7 @@ proptest! {
                         let named = view.access_token == "token";
                         prop_assert!(named || matches!(view.msg_type, 1010 | 1003), "{} without a token", view.msg_type);
                     }
-                    Output::Event(_) => {}
+                    Output::Event(_) | Output::Judged(_) => {}
                 }
             }
             let idle = matches!(line.session.state, State::Idle);

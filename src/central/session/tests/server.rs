@@ -1,6 +1,7 @@
 use prost::Message;
 
 use super::*;
+use crate::config::{self, Allowance, MinuteOfDay, PolicyGroup};
 
 #[test]
 fn an_upgrade_is_acknowledged_and_told_app_by_app() {
@@ -119,6 +120,52 @@ fn tasks_that_act_on_people_are_refused_by_the_policy() {
     let (code, why) = line.refused(id);
     assert_eq!(code, EnumErrorCode::NoRight);
     assert!(why.contains("TalkToFriendTask") && why.contains("people.messages"), "{why}");
+}
+
+#[test]
+fn what_was_asked_for_is_written_down_before_it_is_answered() {
+    let mut line = Line::registered();
+    line.serve_bytes(1016, b"", 0);
+    let judged = Output::Judged(Judged { msg_type: 1016, refused: None });
+    assert_eq!(line.outputs[0], judged);
+    assert!(line.outputs.len() > 1);
+    line.outputs.clear();
+    line.beat();
+    assert!(!line.outputs.iter().any(|output| matches!(output, Output::Judged(_))), "words of the session are no news");
+}
+
+#[test]
+fn what_cannot_be_written_down_has_no_consequences() {
+    let mut line = Line::registered();
+    line.server_id += 1;
+    let envelope = Envelope { id: 7, access_token: "", msg_type: 1016, body: None, ref_message_id: 0 };
+    line.session.receive(&envelope.frame().unwrap()[HEADER..], line.now);
+    assert!(matches!(line.session.poll(), Some(Output::Judged(_))));
+    line.session.unrecorded("the disk is full", line.now);
+    assert_eq!(line.codes(), [0; 0]);
+    assert!(line.disconnects());
+    let (state, why) = line.told();
+    assert!(state == LineState::Waiting && why.contains("the disk is full"), "{why}");
+}
+
+#[test]
+fn quiet_hours_and_rates_are_the_owners() {
+    let mut line = Line::registered();
+    let mut policy = config::Policy::default();
+    let hours = "22:00-07:00".parse().ok();
+    policy.allowed.insert(PolicyGroup::Unknown, Allowance { quiet_hours: hours, ..Allowance::default() });
+    line.session.change_policy(policy);
+    line.session.clock_shows(MinuteOfDay::new(23, 0).unwrap());
+    let id = line.serve_bytes(4711, b"", 0);
+    assert!(line.refused(id).1.contains("rest during 22:00-07:00"));
+    line.session.clock_shows(MinuteOfDay::new(9, 0).unwrap());
+    for _ in 0..30 {
+        let id = line.serve_bytes(4711, b"", 0);
+        assert_eq!(line.refused(id).0, EnumErrorCode::TargetNotOnline, "it passed, and there is no agent");
+    }
+    let id = line.serve_bytes(4711, b"", 0);
+    let (code, why) = line.refused(id);
+    assert!(code == EnumErrorCode::NoRight && why.contains("30 a minute, 30 at once"), "{why}");
 }
 
 #[test]
