@@ -96,7 +96,7 @@ impl Page<'_> {
         self.key("send_sim", if central.identity.sims == Sims::Told { "true" } else { "false" });
         match &central.identity.credential {
             Credential::Map(IdentityMap { file: Some(file), .. }) => {
-                self.key("map", &quoted(&file.display().to_string()))
+                self.key("map", &quoted(&file.display().to_string()));
             }
             Credential::Map(IdentityMap { file: None, entries }) => {
                 self.line("\n[central.identity.map]");

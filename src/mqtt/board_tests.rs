@@ -156,8 +156,8 @@ fn unknown_phone() -> PhoneView {
     }
 }
 
-fn rack() -> Snapshot {
-    let ready = PhoneView {
+fn ready_phone() -> PhoneView {
+    PhoneView {
         id: PhoneId::new("R58M1234"),
         slot: Some(SlotName::new("A1")),
         serial: Some(Serial::new("R58M1234")),
@@ -200,7 +200,10 @@ fn rack() -> Snapshot {
             until: UnixMillis(1_764_006_600_000),
         }],
         ..unknown_phone()
-    };
+    }
+}
+
+fn rack() -> Snapshot {
     Snapshot {
         at: UnixMillis(1_764_000_000_000),
         daemon: DaemonView {
@@ -217,7 +220,7 @@ fn rack() -> Snapshot {
             disk_total_bytes: Some(32_212_254_720),
             temperature_celsius: Some(51.3),
         }),
-        phones: vec![ready, unknown_phone()],
+        phones: vec![ready_phone(), unknown_phone()],
         hubs: vec![HubView {
             name: HubName::new("H1"),
             device: "/dev/serial/by-id/hub".to_owned(),
