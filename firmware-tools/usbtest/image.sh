@@ -60,7 +60,7 @@ make_image() {
     add_adbd
     cp "$here"/guest/android/* "$root/bin/"
     cp "$here/guest/init" "$here/guest/phone" "$root/"
-    cp "$here/guest/farmhand.toml" "$root/etc/"
+    cp "$here"/guest/*.toml "$root/etc/"
     add_key
     add_authorities
     local program

@@ -130,10 +130,11 @@ async fn learn(client: &Client, names: Vec<String>) -> Result<Vec<Learnt>, Failu
     }
 }
 
-/// The ports in which something is, whatever mode it is in.
+/// The ports in which a handset is, whatever mode it is in: what did not enumerate may be anything.
 async fn plugged(client: &Client) -> Result<BTreeSet<PortPath>, Failure> {
     let phones: Vec<PhoneView> = client.read("/api/phones").await?;
-    let here = phones.iter().filter(|phone| phone.state != PhoneState::Absent);
+    let is_here = |phone: &&PhoneView| !matches!(phone.state, PhoneState::Absent | PhoneState::NotEnumerated);
+    let here = phones.iter().filter(is_here);
     Ok(here.filter_map(path).cloned().collect())
 }
 

@@ -1,5 +1,6 @@
 //! The daemon under test: started, killed, asked over its socket, and counted in /proc.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,7 +13,10 @@ use serde_json::Value;
 
 use crate::check::{Failure, until};
 
-const CONFIG: &str = "/etc/farmhand.toml";
+/// Its recovery stops at opening a phone again, as an owner finds it.
+pub(crate) const CAREFUL: &str = "/etc/farmhand.toml";
+/// The owner allows it to reset phones on the bus.
+pub(crate) const MAY_RESET: &str = "/etc/farmhand-may-reset.toml";
 
 /// The log of all daemons of the story, one behind the other.
 const LOG: &str = "/tmp/farmhand.log";
@@ -30,6 +34,9 @@ pub(crate) enum User {
     /// As the package runs it: it may open what a group of its own may open.
     Nobody,
 }
+
+/// By the thread's name and number.
+pub(crate) type Wakeups = BTreeMap<String, u64>;
 
 /// A running daemon; it is killed when this is dropped.
 pub(crate) struct Daemon {
@@ -49,10 +56,10 @@ pub(crate) struct Phone {
 
 impl Daemon {
     /// Starts it on a state directory and waits until it answers.
-    pub(crate) fn start(state: &str, user: User) -> Result<Self, Failure> {
+    pub(crate) fn start(state: &str, config: &str, user: User) -> Result<Self, Failure> {
         let log = File::options().create(true).append(true).open(LOG)?;
         let mut command = Command::new("farmhand");
-        command.args(["--state", state, "run", "--config", CONFIG]).env("NO_COLOR", "1");
+        command.args(["--state", state, "run", "--config", config]).env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         if user == User::Nobody {
             command.uid(1000).gid(1000);
@@ -109,24 +116,18 @@ impl Daemon {
         Ok(fs::read_dir(format!("/proc/{}/task", self.child.id()))?.count())
     }
 
-    /// How often its threads have gone to sleep, which is how often they were woken.
-    pub(crate) fn wakeups(&self) -> Result<u64, Failure> {
-        let mut wakeups = 0;
+    /// How often each of its threads has gone to sleep, which is how often it was woken.
+    pub(crate) fn wakeups(&self) -> Result<Wakeups, Failure> {
+        let mut wakeups = Wakeups::new();
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
-            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            wakeups += count.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or_default();
+            let path = task?.path();
+            let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            let count = field("voluntary_ctxt_switches:").and_then(|count| count.parse().ok()).unwrap_or_default();
+            let id = path.file_name().unwrap_or_default().to_string_lossy();
+            wakeups.insert(format!("{} {id}", field("Name:").unwrap_or_default()), count);
         }
         Ok(wakeups)
-    }
-
-    /// The names of its threads, for whoever wonders about their number.
-    pub(crate) fn thread_names(&self) -> Vec<String> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
-        tasks
-            .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
-            .map(|name| name.trim().to_owned())
-            .collect()
     }
 }
 

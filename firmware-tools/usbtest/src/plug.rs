@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::check::{Failure, check};
-use crate::daemon::{Daemon, User};
+use crate::daemon::{CAREFUL, Daemon, User};
 use crate::phone;
 
 /// The phones are numbers 0 and 1.
@@ -17,7 +17,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     for number in 0..PHONES {
         phone::make(number)?;
     }
-    let daemon = Daemon::start("/state", User::Root)?;
+    let daemon = Daemon::start("/state", CAREFUL, User::Root)?;
     check("plugged", || {
         for number in 0..PHONES {
             phone::plug(number)?;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::check::{Failure, check, until};
-use crate::daemon::{self, Daemon, Phone, User};
+use crate::daemon::{self, CAREFUL, Daemon, Phone, User};
 
 /// Enumeration of a device that was switched on, the daemon's look every 10 s, and emulation.
 const SHOWN_MAX: Duration = Duration::from_secs(40);
@@ -28,7 +28,7 @@ const PORTS: [u8; 2] = [3, 2];
 const LEARN_MAX: Duration = Duration::from_secs(90);
 
 pub(crate) fn run() -> Result<(), Failure> {
-    let daemon = Daemon::start("/state", User::Root)?;
+    let daemon = Daemon::start("/state", CAREFUL, User::Root)?;
     let hub = inner_hub()?;
     check("port_paths", || port_paths(&daemon, &hub));
     check("files_only", || files_only(&daemon, &hub));
