@@ -60,7 +60,7 @@ impl Policy {
     fn known(&self, entry: &Entry, group: Group, act: Option<&'static str>) -> Explanation {
         let passes = match entry.path {
             Path::Made => "it ends at farmhand, which makes its own towards the agent",
-            Path::Rack => "answered by the rack itself",
+            Path::Rack => "taken in by the rack itself",
             Path::CarriedDown | Path::CarriedUp | Path::Refused => "carried to the phone's agent",
         };
         let down = if goes_down(entry) {
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(talk[0].from_centre, "refused with NoRight: the owner of this rack has not allowed people.messages");
         assert_eq!(
             policy.explain("1094")[0].from_centre,
-            "answered by the rack itself; for each phone 30 a minute, 30 at once"
+            "taken in by the rack itself; for each phone 30 a minute, 30 at once"
         );
         assert_eq!(policy.explain("4711")[0].from_centre, "refused with NoRight: it is not known to this rack");
         assert_eq!(policy.explain("NoSuchTask"), []);
