@@ -13,10 +13,8 @@ use serde_json::Value;
 
 use crate::check::{Failure, until};
 
-/// Its recovery stops at opening a phone again, as an owner finds it.
+/// The configuration of the package: its recovery stops at opening a phone again.
 pub(crate) const CAREFUL: &str = "/etc/farmhand.toml";
-/// The owner allows it to reset phones on the bus.
-pub(crate) const MAY_RESET: &str = "/etc/farmhand-may-reset.toml";
 
 /// The log of all daemons of the story, one behind the other.
 const LOG: &str = "/tmp/farmhand.log";

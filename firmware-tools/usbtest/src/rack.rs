@@ -10,7 +10,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::check::{Failure, check, result, until};
-use crate::daemon::{self, CAREFUL, Daemon, MAY_RESET, Phone, User, Wakeups};
+use crate::daemon::{self, CAREFUL, Daemon, Phone, User, Wakeups};
 use crate::phone::{self, MISLABELLED, PHONES, TWINS};
 
 /// From the plug of 32 phones to the last one ready, in emulation on a busy machine.
@@ -246,7 +246,7 @@ fn killed_in_push() -> Result<String, Failure> {
         push.wait()?;
     }
     let (begun, _) = grown?;
-    let daemon = Daemon::start("/state", MAY_RESET, User::Root)?;
+    let daemon = Daemon::start("/state", CAREFUL, User::Root)?;
     let said = all_ready(&daemon, ALL_BACK_MAX)?;
     Ok(format!("{begun} pushes killed in the middle; {said}"))
 }
