@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::event::{Command, RolloutCommand};
 use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
 use super::line::{Line, NEW_ACTOR, device_info};
-use super::snapshot::{LineState, PhoneState, UsbView};
+use super::snapshot::{Answers, LineState, PhoneState, UsbView};
 use super::{Change, Outcome, Rack};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::phone::Profile;
@@ -76,6 +76,7 @@ pub(super) struct Phone {
     /// When the profile was read, and when its kernel had started by that.
     pub(super) read: Option<Reading>,
     pub(super) last_alive: Option<Moment>,
+    pub(super) answers: Answers,
     pub(super) line: Line,
     pub(super) trace: Arc<Trace>,
     pub(super) told: Told,
@@ -120,6 +121,7 @@ impl Phone {
             profile: None,
             read: None,
             last_alive: None,
+            answers: Answers::default(),
             line: Line::new(now),
             trace: Arc::default(),
             told: Told::Nothing,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ids::{Endpoint, PhoneId};
-use super::snapshot::{LineState, PhoneState};
+use super::snapshot::{Answers, LineState, PhoneState};
 use super::{Change, Outcome, Rack};
 use crate::clock::{Moment, UnixMillis};
 use crate::phone::life::Wish;
@@ -48,6 +48,10 @@ impl Rack {
 
     /// What the actor reported.
     pub(super) fn record_report(&mut self, now: Moment, endpoint: &Endpoint, event: &Event) {
+        let phone = self.places.get(endpoint).and_then(|place| place.phone.as_ref());
+        if let Some(phone) = phone.and_then(|id| self.phones.get_mut(id)) {
+            count(event, &mut phone.answers);
+        }
         if let Some(what) = reported(event) {
             self.record(now, endpoint, what);
         }
@@ -108,6 +112,17 @@ fn wanted(wish: &Wish) -> Option<Happening> {
         // What is asked shows by its answer.
         Wish::Actor(Command::ReadProfile | Command::Probe | Command::Close) => return None,
     })
+}
+
+fn count(event: &Event, answers: &mut Answers) {
+    let counter = match event {
+        Event::ProbeAnswered => &mut answers.probes.answered,
+        Event::ProbeFailed { .. } => &mut answers.probes.failed,
+        Event::Profile(_) => &mut answers.readings.answered,
+        Event::ProfileFailed { .. } => &mut answers.readings.failed,
+        _ => return,
+    };
+    *counter += 1;
 }
 
 fn reported(event: &Event) -> Option<Happening> {

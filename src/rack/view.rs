@@ -141,6 +141,7 @@ impl Rack {
             agent: profile.and_then(|profile| profile.agent.clone()),
             line: phone.map(|phone| self.line_view(phone)).unwrap_or_default(),
             last_alive: phone.and_then(|phone| phone.last_alive).map(|at| self.wall(at)),
+            answers: phone.map(|phone| phone.answers).unwrap_or_default(),
         }
     }
 

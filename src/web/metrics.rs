@@ -16,7 +16,7 @@ use crate::rack::snapshot::{HostHealth, HubState, LineState, MqttState, PhoneSta
 /// The text format's own content type.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A metric's name, and what Prometheus tells of it. All are gauges.
+/// A metric's name, and what Prometheus tells of it. Those that only rise end in `_total`, all others are gauges.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Family(&'static str, &'static str);
 
@@ -45,6 +45,10 @@ const PHONE_START: Family =
     Family("farmhand_phone_start_time_seconds", "When a phone's kernel started, since 1970, exact to 10 s.");
 const HELD: Family = Family("farmhand_phone_held", "Somebody has the phone to himself, by what he does; always 1.");
 const ALIVE: Family = Family("farmhand_phone_alive_time_seconds", "When a phone last answered the probe, since 1970.");
+const PROBES: Family =
+    Family("farmhand_phone_probes_total", "End-to-end probes of a phone since the start, by result.");
+const READINGS: Family =
+    Family("farmhand_phone_readings_total", "Readings of a phone's profile since the start, by result.");
 const HUB_LIVE: Family = Family("farmhand_hub_live", "Whether a hub's readings can be believed.");
 const HUB_CELSIUS: Family = Family("farmhand_hub_celsius", "A live hub's temperature.");
 const HUB_VOLTS: Family = Family("farmhand_hub_supply_volts", "A live hub's 5 V rail.");
@@ -144,6 +148,11 @@ impl Page {
             }
             self.add(LINE_RESTARTS, &labels, f64::from(phone.line.restarts));
             self.add_known(ALIVE, &labels, phone.last_alive.map(seconds));
+            for (family, outcomes) in [(PROBES, phone.answers.probes), (READINGS, phone.answers.readings)] {
+                for (result, count) in [("answered", outcomes.answered), ("failed", outcomes.failed)] {
+                    self.add(family, &[labels[0], labels[1], ("result", result)], count as f64);
+                }
+            }
         }
     }
 
@@ -176,7 +185,8 @@ impl Page {
     fn text(self) -> String {
         let mut text = String::new();
         for (Family(name, help), lines) in self.0 {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{}", lines.join("\n"));
+            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{}", lines.join("\n"));
         }
         text
     }
@@ -198,8 +208,8 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rack::ids::HubName;
-    use crate::rack::snapshot::{HubView, MqttView};
+    use crate::rack::ids::{HubName, PhoneId};
+    use crate::rack::snapshot::{HubView, MqttView, Outcomes, PhoneView};
 
     #[test]
     fn what_is_not_known_is_left_out() {
@@ -220,6 +230,22 @@ mod tests {
         assert!(text.contains("farmhand_hub_live{hub=\"H\\\"1\"} 0\n"), "{text}");
         for absent in ["farmhand_hub_celsius", "farmhand_host", "farmhand_mqtt"] {
             assert!(!text.contains(absent), "{absent} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_only_rises_is_a_counter_of_each_result() {
+        let mut phone = PhoneView::unknown(PhoneId::new("P1"));
+        phone.answers.probes = Outcomes { answered: 41, failed: 1 };
+        let text = page(&Snapshot { phones: vec![phone], ..Snapshot::default() });
+        for line in [
+            "# TYPE farmhand_phone_probes_total counter",
+            "farmhand_phone_probes_total{phone=\"P1\",slot=\"\",result=\"answered\"} 41",
+            "farmhand_phone_probes_total{phone=\"P1\",slot=\"\",result=\"failed\"} 1",
+            "farmhand_phone_readings_total{phone=\"P1\",slot=\"\",result=\"answered\"} 0",
+            "# TYPE farmhand_phones gauge",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
     }
 

@@ -151,6 +151,10 @@ fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMi
             restarts: 0,
         },
         last_alive: Some(ago(130)),
+        answers: Answers {
+            probes: Outcomes { answered: 2880, failed: 1 },
+            readings: Outcomes { answered: 1440, failed: 0 },
+        },
         power: Some(PowerPort { hub: HubName::new("H1"), port: HubPort(u8::try_from(slot).unwrap()) }),
         usb: None,
     }

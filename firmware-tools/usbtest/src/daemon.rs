@@ -36,6 +36,15 @@ pub(crate) enum User {
 /// By the thread's name and number.
 pub(crate) type Wakeups = BTreeMap<String, u64>;
 
+/// What became of the daemon's own questions to all phones since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answers {
+    pub(crate) probes: u64,
+    pub(crate) readings: u64,
+    /// Of both.
+    pub(crate) failed: u64,
+}
+
 /// A running daemon; it is killed when this is dropped.
 pub(crate) struct Daemon {
     child: Child,
@@ -98,6 +107,22 @@ impl Daemon {
             path: text(phone, "endpoint").trim_start_matches("usb:").to_owned(),
         };
         Ok(phones.iter().map(phone).collect())
+    }
+
+    /// What became of its questions, and how long ago it has read the profile that it will read again first.
+    pub(crate) fn answers(&self) -> Result<(Answers, Duration), Failure> {
+        let snapshot = self.read("/api/snapshot")?;
+        let phones = snapshot["phones"].as_array().ok_or("no phones")?;
+        let (mut sum, mut first) = (Answers::default(), i64::MAX);
+        for phone in phones {
+            let count = |of: &str, result: &str| phone["answers"][of][result].as_u64().ok_or("answers are not counted");
+            sum.probes += count("probes", "answered")?;
+            sum.readings += count("readings", "answered")?;
+            sum.failed += count("probes", "failed")? + count("readings", "failed")?;
+            first = first.min(phone["device"]["read"].as_i64().unwrap_or(first));
+        }
+        let now = snapshot["at"].as_i64().ok_or("no time")?;
+        Ok((sum, Duration::from_millis(u64::try_from(now.saturating_sub(first)).unwrap_or_default())))
     }
 
     /// Waits until the phone or place `id` is in one of `states`, and says how long that took.

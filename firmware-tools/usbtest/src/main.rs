@@ -1,8 +1,8 @@
 //! The guest's story: phones are plugged and unplugged, the daemon is started and killed, and what must be seen of it is looked for
 //! through the daemon's own API.
 //!
-//! `usbtest plug` is two phones on dummy_hcd with Google's adbd, `usbtest rack` is the part on dummy_hcd with Google's adbd, `usbtest tree` the one on QEMU's hubs; the guest's init starts the
-//! one that the kernel's command line names. Each case prints `CHECK usb.<name> ok|FAIL <what was seen>`, each figure
+//! `usbtest plug` is two phones on dummy_hcd with Google's adbd, `usbtest rack` 32 of them, `usbtest tree` the part on QEMU's hubs; the
+//! guest's init starts the one that the kernel's command line names. Each case prints `CHECK usb.<name> ok|FAIL <what was seen>`, each figure
 //! `RESULT <name> <value> <unit>`.
 #![allow(clippy::print_stdout, reason = "what it prints to the guest's console is what it is for")]
 
@@ -10,6 +10,7 @@ mod check;
 mod daemon;
 mod phone;
 mod plug;
+mod quiet;
 mod rack;
 mod tree;
 

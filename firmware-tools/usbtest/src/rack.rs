@@ -10,8 +10,9 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::check::{Failure, check, result, until};
-use crate::daemon::{self, CAREFUL, Daemon, Phone, User, Wakeups};
+use crate::daemon::{self, CAREFUL, Daemon, Phone, User};
 use crate::phone::{self, MISLABELLED, PHONES, TWINS};
+use crate::quiet::quiet;
 
 /// From the plug of 32 phones to the last one ready, in emulation on a busy machine.
 const ALL_READY_MAX: Duration = Duration::from_secs(120);
@@ -21,14 +22,8 @@ const ALL_BACK_MAX: Duration = Duration::from_secs(150);
 const READY_MAX: Duration = Duration::from_secs(60);
 /// From the unplug until it is shown; the look itself takes a while in emulation.
 const ABSENT_MAX: Duration = Duration::from_secs(10);
-/// After the last phone is ready: the threads that opened them have ended.
+/// After the start: the threads that opened the store and the keys have ended.
 const QUIET_AFTER: Duration = Duration::from_secs(12);
-/// How long wakeups are counted: about as long as it is from one probe of a phone to the next.
-const COUNTED: Duration = Duration::from_secs(30);
-/// In how short windows: 32 phones have a probe each second, so that most of these have none.
-const WINDOW: Duration = Duration::from_millis(200);
-/// The thread that wakes when there is something from the bus.
-const BUS_THREAD: &str = "usb-events";
 /// How many of the phones must be in the middle of a push.
 const PUSHING_MIN: usize = 28;
 /// How late a node's permission is set.
@@ -81,59 +76,6 @@ fn missing(daemon: &Daemon, ready: &BTreeSet<String>) -> Result<String, Failure>
         .map(|phone| format!("{} at {} {}: {}", phone.id, phone.path, phone.state, phone.why))
         .collect();
     Ok(format!("{} are ready; {}", ready.len(), others.join(" | ")))
-}
-
-/// Threads and wakeups of a rack that idles, and what a probe adds. Nobody asks the daemon anything meanwhile.
-fn quiet(daemon: &Daemon, threads_before: usize) -> Result<String, Failure> {
-    sleep(QUIET_AFTER);
-    let threads = daemon.threads()?.saturating_sub(threads_before);
-    result("usb.threads_32_phones", threads, "threads");
-    let (mut all, mut idle_windows, mut idle_by_thread) = (0, 0_u32, Wakeups::new());
-    let start = Instant::now();
-    let mut before = daemon.wakeups()?;
-    while start.elapsed() < COUNTED {
-        sleep(WINDOW);
-        let after = daemon.wakeups()?;
-        let woken = woken(&before, &after);
-        all += woken.values().sum::<u64>();
-        // Between two probes nothing comes from the bus.
-        if woken.iter().all(|(thread, count)| *count == 0 || !thread.starts_with(BUS_THREAD)) {
-            idle_windows += 1;
-            for (thread, count) in woken {
-                *idle_by_thread.entry(thread).or_default() += count;
-            }
-        }
-        before = after;
-    }
-    let counted = start.elapsed();
-    if idle_windows == 0 {
-        return Err("the bus was never idle".into());
-    }
-    let idle = idle_by_thread.values().sum::<u64>() as f64 / (WINDOW * idle_windows).as_secs_f64();
-    let probes = alive_since(daemon, counted)?;
-    let of_probes = all as f64 - idle * counted.as_secs_f64();
-    let per_probe = of_probes.max(0.0) / probes.max(1) as f64;
-    result("usb.wakeups_per_s_32_idle", format!("{idle:.2}"), "1/s");
-    result("usb.wakeups_per_probe", format!("{per_probe:.2}"), "wakeups");
-    let said = format!(
-        "{threads} threads more, {idle:.2} wakeups/s in {idle_windows} idle windows ({idle_by_thread:?}), {per_probe:.2} a probe ({probes} probes)"
-    );
-    if threads <= 2 { Ok(said) } else { Err(said.into()) }
-}
-
-/// How often each thread was woken between two looks.
-fn woken(before: &Wakeups, after: &Wakeups) -> Wakeups {
-    let since = |(thread, count): (&String, &u64)| (thread.clone(), count - before.get(thread).unwrap_or(&0));
-    after.iter().map(since).collect()
-}
-
-/// How many phones have answered a probe within the last `within`.
-fn alive_since(daemon: &Daemon, within: Duration) -> Result<usize, Failure> {
-    let snapshot = daemon.read("/api/snapshot")?;
-    let now = snapshot["at"].as_i64().unwrap_or_default();
-    let from = now - i64::try_from(within.as_millis())?;
-    let phones = snapshot["phones"].as_array().ok_or("no phones")?;
-    Ok(phones.iter().filter(|phone| phone["last_alive"].as_i64().is_some_and(|at| at >= from)).count())
 }
 
 /// Each phone with path, speed, claimed current and controller, and each controller with what is on it.

@@ -33,6 +33,26 @@ pub struct DeviceView {
     pub read: Option<UnixMillis>,
 }
 
+/// What became of farmhand's own questions to a phone, counted since the daemon started. A question that ended with its connection
+/// counts on neither side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answers {
+    /// End-to-end probes.
+    pub probes: Outcomes,
+    /// Readings of its profile, a dozen questions each.
+    pub readings: Outcomes,
+}
+
+/// How often it went well and how often not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// It was answered.
+    pub answered: u64,
+    /// It was not, or not in time.
+    pub failed: u64,
+}
+
 /// A battery as Android reports it (`dumpsys battery`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Battery {

@@ -12,7 +12,9 @@ use super::lease::Lease;
 use super::story::Traces;
 use crate::clock::UnixMillis;
 
-pub use device::{Battery, BatteryHealth, DeviceView, InstalledAgent, ScreenSize, ScreenState, Storage};
+pub use device::{
+    Answers, Battery, BatteryHealth, DeviceView, InstalledAgent, Outcomes, ScreenSize, ScreenState, Storage,
+};
 pub use rollout::{RolloutPhoneState, RolloutPhoneView, RolloutState, RolloutView, WaveView};
 pub use trouble::{IncidentPhone, IncidentView};
 pub use usb::{ControllerView, Speed, UsbView};
@@ -237,6 +239,9 @@ pub struct PhoneView {
     pub line: LineView,
     /// When the end-to-end probe was last answered.
     pub last_alive: Option<UnixMillis>,
+    /// How often it answered farmhand's own questions, and how often not.
+    #[serde(default)]
+    pub answers: Answers,
     /// The power hub's port that feeds it.
     pub power: Option<PowerPort>,
     /// What the bus shows of it, while it is on USB.
@@ -268,6 +273,7 @@ impl PhoneView {
             agent: None,
             line: LineView::default(),
             last_alive: None,
+            answers: Answers::default(),
             power: None,
             usb: None,
             leases: Vec::new(),

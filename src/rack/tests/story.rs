@@ -1,5 +1,6 @@
 use super::*;
 use crate::phone::trace::Happening;
+use crate::rack::snapshot::Outcomes;
 
 fn story(bench: &Bench, phone: &str) -> Vec<Happening> {
     let traces = bench.rack.snapshot(bench.now).traces;
@@ -38,10 +39,12 @@ fn quiet_takes_one_event_and_a_failure_stands_with_its_reason() {
     let mut bench = Bench::new(Rung::Reopen);
     bench.ready_with_agent(1);
     let before = story(&bench, "P1").len();
+    let mut answered = 0;
     for _ in 0..1800 {
         let asked = bench.wait(1);
         if says_to_phone(&asked, &phone::Command::Probe) {
             bench.phone(phone::Event::ProbeAnswered);
+            answered += 1;
         }
         if says_to_phone(&asked, &phone::Command::ReadProfile) {
             bench.phone(phone::Event::profile(profile("P1", Some(1))));
@@ -49,6 +52,9 @@ fn quiet_takes_one_event_and_a_failure_stands_with_its_reason() {
     }
     let quiet = story(&bench, "P1").split_off(before);
     assert!(matches!(quiet[..], [Happening::Alive { probes: 50.., readings: 25.. }]), "{quiet:?}");
+    let answers = bench.rack.snapshot(bench.now).phone("P1").unwrap().answers;
+    assert_eq!(answers.probes, Outcomes { answered, failed: 0 });
+    assert!(answers.readings.answered > 25 && answers.readings.failed == 0, "{answers:?}");
     bench.phone(phone::Event::Lost { why: "end of file".to_owned() });
     let last = story(&bench, "P1").split_off(before + 1);
     assert!(
