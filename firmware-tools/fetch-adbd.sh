@@ -54,11 +54,13 @@ adbd=$(find "$cache/root/usr/lib/android-sdk/platform-tools" -name adbd -type f 
 ld=$(find "$cache/root" -name "$loader" | head -n 1)
 [ -n "$adbd" ] && [ -n "$ld" ] || { echo "fetch-adbd: adbd or its loader is not where Debian's package had it" >&2; exit 1; }
 libraries=$cache/root/usr/lib/$triplet
-# How to start one of its programs.
+# How to start one of its programs, wherever the cache is moved to.
 starter() { # program, the command to be made
     cat > "$2.new" <<START
 #!/bin/sh
-exec "$ld" --library-path "$libraries:$libraries/android:$cache/root/lib/$triplet" "$1" "\$@"
+here=\$(dirname "\$0")
+exec "\$here${ld#"$cache"}" --library-path \\
+    "\$here${libraries#"$cache"}:\$here${libraries#"$cache"}/android:\$here/root/lib/$triplet" "\$here${1#"$cache"}" "\$@"
 START
     chmod +x "$2.new"
     mv "$2.new" "$2"

@@ -1,5 +1,6 @@
 //! ADB over TCP: phones with `adb tcpip`, emulators, and the virtual rack.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
 
 use super::transport::{HEADER_LEN, Reader, Transport, Writer};
 
@@ -18,6 +20,12 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
 /// How much is asked of the kernel at once at least, in bytes: header and payload of small messages come in one read.
 const READ_AHEAD: usize = 16 << 10;
+
+/// How many buffers of large payloads are kept for the next ones: as many as are on their way to a disk at once.
+const SPARE_MAX: usize = 8;
+
+/// How long they are kept while nothing comes: an idle connection costs no buffer.
+const SPARE_KEPT: Duration = Duration::from_secs(1);
 
 /// A TCP connection to a handset's adbd.
 #[derive(Debug)]
@@ -31,7 +39,7 @@ impl TcpTransport {
     /// # Errors
     /// What the operating system said, or that nothing answered in time.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let connected = tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await;
+        let connected = timeout(CONNECT_WAIT, TcpStream::connect(address)).await;
         let socket =
             connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the TCP connection"))??;
         Self::from_socket(socket)
@@ -54,7 +62,7 @@ impl Transport for TcpTransport {
 
     fn split(self) -> (TcpReader, TcpWriter) {
         let (read, write) = self.socket.into_split();
-        (TcpReader { socket: read, ahead: BytesMut::new() }, TcpWriter { socket: write })
+        (TcpReader { socket: read, ahead: BytesMut::new(), spare: VecDeque::new() }, TcpWriter { socket: write })
     }
 }
 
@@ -63,20 +71,18 @@ impl Transport for TcpTransport {
 pub struct TcpReader {
     socket: OwnedReadHalf,
     ahead: BytesMut,
+    /// The buffers of large payloads, which whoever read them may still hold: memory that is new from the system costs more than what
+    /// is read into it.
+    spare: VecDeque<Bytes>,
 }
 
 impl Reader for TcpReader {
     async fn read(&mut self, want: usize) -> io::Result<Bytes> {
         if want >= READ_AHEAD && self.ahead.len() < want {
-            // The rest of a large payload straight to its place, so that it is never copied again.
-            self.ahead.reserve(want - self.ahead.len());
-            while self.ahead.len() < want {
-                let missing = want - self.ahead.len();
-                if (&mut self.socket).take(missing as u64).read_buf(&mut self.ahead).await? == 0 {
-                    break;
-                }
-            }
-        } else if self.ahead.is_empty() {
+            return self.read_large(want).await;
+        }
+        if self.ahead.is_empty() {
+            self.wait_for_more().await;
             self.ahead.reserve(READ_AHEAD);
             self.socket.read_buf(&mut self.ahead).await?;
         }
@@ -85,6 +91,53 @@ impl Reader for TcpReader {
             return Ok(std::mem::take(&mut self.ahead).freeze());
         }
         Ok(self.ahead.split_to(want).freeze())
+    }
+}
+
+impl TcpReader {
+    /// The rest of a large payload straight to its place, so that it is never copied again.
+    async fn read_large(&mut self, want: usize) -> io::Result<Bytes> {
+        if self.ahead.capacity() < want {
+            let mut place = self.spare_buffer(want);
+            place.extend_from_slice(&self.ahead);
+            self.ahead = place;
+        }
+        while self.ahead.len() < want {
+            let missing = want - self.ahead.len();
+            if (&mut self.socket).take(missing as u64).read_buf(&mut self.ahead).await? == 0 {
+                break;
+            }
+        }
+        let payload = std::mem::take(&mut self.ahead).freeze();
+        if self.spare.len() == SPARE_MAX {
+            self.spare.pop_front();
+        }
+        self.spare.push_back(payload.clone());
+        Ok(payload)
+    }
+
+    /// The buffer of an earlier payload that nobody holds any more, or a new one.
+    fn spare_buffer(&mut self, want: usize) -> BytesMut {
+        for _ in 0..self.spare.len() {
+            let Some(oldest) = self.spare.pop_front() else { break };
+            match oldest.try_into_mut() {
+                Ok(mut buffer) => {
+                    buffer.clear();
+                    if buffer.capacity() >= want {
+                        return buffer;
+                    }
+                }
+                Err(held) => self.spare.push_back(held),
+            }
+        }
+        BytesMut::with_capacity(want)
+    }
+
+    /// Waits for something to read, without the spare buffers if that takes long.
+    async fn wait_for_more(&mut self) {
+        if !self.spare.is_empty() && timeout(SPARE_KEPT, self.socket.readable()).await.is_err() {
+            self.spare.clear();
+        }
     }
 }
 

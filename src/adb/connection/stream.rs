@@ -13,6 +13,14 @@ pub const SEND_QUEUE_BYTES: usize = 2 << 20;
 /// The window that is told with delayed acknowledgement: what may be on its way to this host on one stream, in bytes.
 pub const RECEIVE_WINDOW: u32 = 4 << 20;
 
+/// With delayed acknowledgement so many bytes are acknowledged at once: a quarter of the window, so that a handset that sends small
+/// messages costs few OKAYs and is never held up.
+const ACKNOWLEDGED_AT_ONCE: u64 = RECEIVE_WINDOW as u64 / 4;
+
+/// What may be on its way to the handset on one stream, in bytes. adbd tells a window of 32 MiB and queues all of it: whatever is
+/// asked on another stream meanwhile waits behind that.
+const SEND_WINDOW_MAX: u64 = 4 << 20;
+
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -52,7 +60,7 @@ pub(super) struct Stream {
     full: bool,
     /// Nothing more will be given for sending: the stream ends behind the last byte.
     finishing: bool,
-    /// What the handset would take without any on its way, in bytes.
+    /// What is sent without an acknowledgement, in bytes.
     window: u64,
     /// Bytes on their way to the handset.
     unacknowledged: u64,
@@ -96,7 +104,7 @@ impl Stream {
             return Err(Violation::NoWindow);
         }
         self.phase = Phase::Open;
-        self.window = window;
+        self.window = window.min(SEND_WINDOW_MAX);
         Ok(())
     }
 
@@ -213,7 +221,7 @@ impl Stream {
     fn owes_okay(&self) -> bool {
         match self.acknowledgement {
             Acknowledgement::Each => self.owed > 0 && self.unconsumed == 0,
-            Acknowledgement::Delayed => self.owed > 0,
+            Acknowledgement::Delayed => self.owed >= ACKNOWLEDGED_AT_ONCE,
         }
     }
 

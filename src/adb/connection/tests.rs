@@ -167,17 +167,44 @@ fn delayed_acknowledgement_keeps_a_window_on_its_way() {
 
 #[test]
 fn nothing_is_acknowledged_before_it_was_consumed() {
-    for (features, payload) in [("", 0), ("delayed_ack", 4)] {
-        let mut core = online_with(features, 4096);
-        let id = opened(&mut core);
-        core.receive(message(Command::Write, 70, id.0, b"data"), T0);
-        assert_eq!(events(&mut core), [Event::Data { id, bytes: Bytes::from_static(b"data") }]);
-        assert_eq!(sent_short(&mut core), []);
-        core.consumed(id, 4);
-        assert_eq!(sent_short(&mut core), [(Command::Okay, id.0, 70, payload)]);
-        core.consumed(id, 4);
-        assert_eq!(sent_short(&mut core), [], "what was not received is not acknowledged");
+    let mut core = online();
+    let id = opened(&mut core);
+    core.receive(message(Command::Write, 70, id.0, b"data"), T0);
+    assert_eq!(events(&mut core), [Event::Data { id, bytes: Bytes::from_static(b"data") }]);
+    assert_eq!(sent_short(&mut core), []);
+    core.consumed(id, 4);
+    assert_eq!(sent_short(&mut core), [(Command::Okay, id.0, 70, 0)]);
+    core.consumed(id, 4);
+    assert_eq!(sent_short(&mut core), [], "what was not received is not acknowledged");
+}
+
+#[test]
+fn delayed_acknowledgements_are_few_and_come_long_before_the_window_is_full() {
+    let mut core = online_with("delayed_ack", 64 << 10);
+    let id = opened(&mut core);
+    let chunk = vec![1; 64 << 10];
+    let mut acknowledged = Vec::new();
+    for came in 1..=RECEIVE_WINDOW / (64 << 10) {
+        core.receive(message(Command::Write, 70, id.0, &chunk), T0);
+        assert_eq!(sent_short(&mut core), [], "chunk {came} was not consumed");
+        core.consumed(id, chunk.len());
+        acknowledged.extend(sent(&mut core).into_iter().map(|okay| (came, okay.payload.as_ref().to_vec())));
     }
+    let quarter = (RECEIVE_WINDOW / 4).to_le_bytes().to_vec();
+    assert_eq!(acknowledged, [16, 32, 48, 64].map(|came| (came, quarter.clone())));
+}
+
+#[test]
+fn no_stream_has_more_on_its_way_than_another_may_wait_for() {
+    let mut core = online_with("delayed_ack", 1 << 20);
+    let id = core.open("sync:", T0).unwrap();
+    core.receive(message(Command::Okay, 70, id.0, &(32_u32 << 20).to_le_bytes()), T0);
+    let mut on_the_way = 0;
+    sent(&mut core);
+    while core.send(id, Bytes::from(vec![1; 1 << 20])).is_ok() {
+        on_the_way += sent(&mut core).iter().map(|message| message.payload.len()).sum::<usize>();
+    }
+    assert_eq!(on_the_way, 4 << 20);
 }
 
 #[test]
@@ -203,8 +230,11 @@ fn streams_send_in_turn_and_answers_go_first() {
     for id in &ids {
         core.send(*id, Bytes::from(vec![1; 8192])).unwrap();
     }
-    core.receive(message(Command::Write, 70, ids[2].0, b"x"), T0);
-    core.consumed(ids[2], 1);
+    let window = RECEIVE_WINDOW as usize;
+    for part in vec![1; window].chunks(4096) {
+        core.receive(message(Command::Write, 70, ids[2].0, part), T0);
+    }
+    core.consumed(ids[2], window);
     let order: Vec<_> = sent_short(&mut core).into_iter().map(|(command, id, ..)| (command, id)).collect();
     let turns = [0, 1, 2, 0, 1, 2].map(|n: usize| (Command::Write, ids[n].0));
     assert_eq!(order[0], (Command::Okay, ids[2].0));

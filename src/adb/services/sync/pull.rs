@@ -117,7 +117,11 @@ async fn receive(
 
 fn write_pieces(mut queue: mpsc::Receiver<Vec<Bytes>>, mut into: &File) -> io::Result<u64> {
     let mut total = 0;
-    while let Some(pieces) = queue.blocking_recv() {
+    while let Some(mut pieces) = queue.blocking_recv() {
+        // All that has come meanwhile goes with one call.
+        while let Ok(more) = queue.try_recv() {
+            pieces.extend(more);
+        }
         let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let mut rest = slices.as_mut_slice();
         while !rest.is_empty() {
