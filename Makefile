@@ -54,8 +54,8 @@ sim: ## the whole rack in simulation: make sim SEEDS=10000, or SEED=42 to replay
 bench: ## what a user feels, in figures: make bench [ONLY=codec]
 	benches/run.sh "$(ONLY)"
 
-fuzz: ## every parser and core under cargo-fuzz: make fuzz [TIME=600]
-	fuzz/run.sh $(TIME)
+fuzz: ## every parser and core under cargo-fuzz: make fuzz [TIME=600] [ONLY=adb]
+	fuzz/run.sh $(TIME) $(ONLY)
 
 deb: ## the Debian package
 	firmware-tools/make-deb.sh
