@@ -90,6 +90,13 @@ impl UnixMillis {
         Self(self.0.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// The time of day in UTC, as the log has it: `14:13:20Z`. A time before 1970 reads as its beginning.
+    #[must_use]
+    pub fn time_of_day(self) -> String {
+        let seconds = self.0.max(0) / 1000 % 86_400;
+        format!("{:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    }
+
     /// This time less `before`.
     #[must_use]
     pub fn minus(self, before: Duration) -> Self {

@@ -78,6 +78,13 @@ pub enum Happening {
         /// Which.
         rung: Rung,
     },
+    /// A rung waits for its turn in the rack's budget.
+    RungWaits {
+        /// Which.
+        rung: Rung,
+        /// What the rack allows, and when its turn is expected.
+        why: String,
+    },
     /// A rung could not be carried out.
     RungRefused {
         /// What was seen.
@@ -143,6 +150,7 @@ impl Happening {
             | Self::Lost { why }
             | Self::Silent { why }
             | Self::RungRefused { why }
+            | Self::RungWaits { why, .. }
             | Self::InstallFailed { why, .. }
             | Self::IncidentOver { why, .. }
             | Self::Line { why, .. }
@@ -178,6 +186,7 @@ impl fmt::Display for Happening {
             Self::Lost { why } => write!(f, "the connection ended: {why}"),
             Self::Silent { why } => f.write_str(why),
             Self::Rung { rung } => write!(f, "recovery tries {}", rung.as_str()),
+            Self::RungWaits { rung, why } => write!(f, "recovery waits before {}: {why}", rung.as_str()),
             Self::RungRefused { why } => write!(f, "recovery could not do so: {why}"),
             Self::Install { rollout: None } => f.write_str("the agent is being installed"),
             Self::Install { rollout: Some(rollout) } => write!(f, "rollout {rollout} installs"),

@@ -16,6 +16,7 @@
 //! Invariant: a phone is bound to at most one place (`tests/sim`).
 //! Invariant: every place that waits has a deadline with a reason (`tests/sim`).
 
+mod budget;
 mod change;
 pub mod event;
 mod hubs;
@@ -36,6 +37,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use budget::{REBOOTS_MAX, REBOOTS_WINDOW, RESETS_MAX, RESETS_WINDOW};
 pub use change::Change;
 pub use event::{Command, Event};
 pub use power::{CYCLES_MAX, CYCLES_WINDOW, PowerLedger};
@@ -44,6 +46,7 @@ pub use snapshot::Snapshot;
 pub use story::Traces;
 pub use view::Standing;
 
+use self::budget::Budgets;
 use self::event::{LineCommand, LineEvent, RolloutCommand, RolloutEvent};
 use self::hubs::Hubs;
 use self::ids::{Endpoint, PhoneId, Serial};
@@ -70,6 +73,7 @@ pub struct Rack {
     /// Serials that two phones were seen with at once.
     shared: BTreeSet<Serial>,
     hubs: Hubs,
+    budgets: Budgets,
     incidents: Incidents,
     leases: Leases,
     /// The credential that somebody has set for an id, a serial or a slot.
@@ -118,6 +122,7 @@ impl Rack {
             phones: BTreeMap::new(),
             shared: BTreeSet::new(),
             hubs,
+            budgets: Budgets::default(),
             incidents: Incidents::default(),
             leases: Leases::default(),
             identities: BTreeMap::new(),
@@ -186,6 +191,7 @@ impl Rack {
             .map(|(endpoint, _)| endpoint.clone())
             .collect();
         for endpoint in due {
+            self.ask_budget(now, &endpoint);
             self.on_place(now, &endpoint, &mut out, |life| life.advance(now));
         }
         self.advance_power_cycles(now, &mut out);

@@ -137,15 +137,26 @@ impl PowerCycles {
             let minutes = CYCLES_WINDOW.as_secs() / 60;
             return Err(format!("the rack's budget of {CYCLES_MAX} power cycles in {minutes} min is spent"));
         }
-        if self.ports.contains_key(&power) {
-            return Err(format!("hub {} has not said yet that port {} is on again", power.hub, power.port));
-        }
+        self.is_free(&power)?;
         let until = now + PROMISE_MAX;
         self.spent.push_back(until + CYCLES_WINDOW);
         self.changed = true;
         let step = Step::Promising { number: self.number + 1, until, endpoint };
         self.ports.insert(power, Cycle { since: wall, step });
         Ok(())
+    }
+
+    /// Whether no cycle of this port is under way.
+    fn is_free(&self, power: &PowerPort) -> Result<(), String> {
+        if self.ports.contains_key(power) {
+            return Err(format!("hub {} has not said yet that port {} is on again", power.hub, power.port));
+        }
+        Ok(())
+    }
+
+    /// When each cycle that counts leaves the window, the first one first.
+    pub(super) fn leaving(&self, now: Moment) -> impl Iterator<Item = Moment> {
+        self.spent.iter().copied().filter(move |at| *at > now)
     }
 
     /// The ledgers up to `number` are on the disk: the ports that may go off now.
@@ -262,14 +273,10 @@ impl PowerCycles {
 impl Rack {
     /// Begins what the ladder wants for the phone at `endpoint`; a refusal is the end of its rung.
     pub(super) fn begin_power_cycle(&mut self, now: Moment, endpoint: &Endpoint, out: &mut Outcome) {
-        let slot = self.places.get(endpoint).and_then(|place| place.slot.as_ref());
-        let begun = match slot.and_then(|slot| self.settings.power.get(slot)).cloned() {
-            None => Err("no hub port is configured for its slot".to_owned()),
-            Some(power) => self.hubs.may_cycle(&power).and_then(|()| {
-                let wall = self.epoch.plus(now.since_start());
-                self.hubs.cycles.begin(now, wall, power, endpoint.clone())
-            }),
-        };
+        let begun = self.port_to_cycle(endpoint).and_then(|power| {
+            let wall = self.epoch.plus(now.since_start());
+            self.hubs.cycles.begin(now, wall, power, endpoint.clone())
+        });
         let (Err(why), Some(place)) = (begun, self.places.get_mut(endpoint)) else { return };
         // The next rung, or quarantine: what follows from a refusal needs no further settling here.
         let wishes = place.life.power_cycled(now, Err(why));
@@ -277,6 +284,19 @@ impl Rack {
             Wish::Actor(command) => Some(Command::Phone { endpoint: endpoint.clone(), command }),
             Wish::CyclePower => None,
         }));
+    }
+
+    /// The port whose power recovery may cycle for the phone at `endpoint`, as far as the port itself is concerned.
+    ///
+    /// # Errors
+    /// Why there is none, as a phrase.
+    pub(super) fn port_to_cycle(&self, endpoint: &Endpoint) -> Result<PowerPort, String> {
+        let slot = self.places.get(endpoint).and_then(|place| place.slot.as_ref());
+        let power = slot.and_then(|slot| self.settings.power.get(slot));
+        let power = power.ok_or_else(|| "no hub port is configured for its slot".to_owned())?;
+        self.hubs.may_cycle(power)?;
+        self.hubs.cycles.is_free(power)?;
+        Ok(power.clone())
     }
 
     pub(super) fn power_promised(&mut self, now: Moment, promise: PowerPromise, out: &mut Outcome) {

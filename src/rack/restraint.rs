@@ -84,7 +84,9 @@ impl Rack {
         let incident = self.incidents.of(endpoint).map(Incident::until);
         let Some(place) = self.places.get_mut(endpoint) else { return Restraint::default() };
         let held = place.phone.as_ref().and_then(|phone| self.leases.until(phone));
-        place.life.restrain(now, Restraint { held, incident })
+        let before = place.life.restrain(now, Restraint { held, incident });
+        self.leave_line(endpoint);
+        before
     }
 
     /// A lease was taken or ended.

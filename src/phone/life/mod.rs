@@ -17,6 +17,8 @@ mod reports;
 
 use std::time::Duration;
 
+pub use recovery::Restraint;
+
 use super::ladder::{Ladder, Step};
 use super::{Command, Event, InstallFailure, InstallFailureClass, Profile};
 use crate::clock::{Deadline, Moment};
@@ -84,19 +86,6 @@ pub enum Wish {
     CyclePower,
 }
 
-impl Restraint {
-    /// Whether nothing is in the way.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// What a step that it puts off waits for.
-    const fn why(&self) -> &'static str {
-        if self.incident.is_some() { "the phones that failed together with it" } else { "its lease to end" }
-    }
-}
-
 /// The life of the handset at one endpoint.
 #[derive(Clone, Debug)]
 pub struct Life {
@@ -104,6 +93,8 @@ pub struct Life {
     state: State,
     since: Moment,
     why: String,
+    /// What failed last.
+    fault: String,
     profile: Option<Profile>,
     /// When the profile was read.
     read_at: Moment,
@@ -114,15 +105,8 @@ pub struct Life {
     jitter: u64,
     bus: Bus,
     restraint: Restraint,
-}
-
-/// What keeps recovery, and the configured install, from a phone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Restraint {
-    /// Somebody holds the phone until then: it is opened again, nothing harsher is done, and nothing is installed.
-    pub held: Option<Moment>,
-    /// It failed together with others until then at the latest: it is opened again now and then, and nothing of it is charged.
-    pub incident: Option<Moment>,
+    /// The rack's budget for its next rung is spent, and it waits for its turn.
+    in_line: bool,
 }
 
 /// Whether the handset can be reached at all.
@@ -198,6 +182,7 @@ impl Life {
             state: State::Absent,
             since: now,
             why: "not seen since farmhand started".to_owned(),
+            fault: String::new(),
             profile: None,
             read_at: now,
             ladder: Ladder::new(policy.max_rung),
@@ -207,6 +192,7 @@ impl Life {
             jitter: policy.jitter_seed,
             bus: Bus::There,
             restraint: Restraint::default(),
+            in_line: false,
         }
     }
 
@@ -310,10 +296,7 @@ impl Life {
                 Some(Deadline { at: *at, why: "the next try at installing the agent" })
             }
             State::Provisioning { until, .. } => Some(Deadline { at: *until, why: "an install to finish" }),
-            State::Recovering { at, next } => {
-                let put_off = next.is_harsh() && !self.restraint.is_none();
-                Some(Deadline { at: *at, why: if put_off { self.restraint.why() } else { next.why() } })
-            }
+            State::Recovering { at, next } => Some(Deadline { at: *at, why: self.awaited(*next) }),
             State::Quarantined { retry_at } => Some(Deadline { at: *retry_at, why: "the next try after quarantine" }),
         };
         let probe = match self.probe {
@@ -480,6 +463,7 @@ impl Life {
     }
 
     fn enter(&mut self, now: Moment, state: State, why: &str) {
+        self.in_line &= matches!(state, State::Recovering { .. } | State::Claiming { .. });
         self.state = state;
         self.since = now;
         why.clone_into(&mut self.why);

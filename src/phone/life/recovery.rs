@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bus, CLAIM_MAX, Life, QUARANTINE_RETRY, RESTART_MAX, Restraint, State, Wish};
+use super::{Bus, CLAIM_MAX, Life, QUARANTINE_RETRY, RESTART_MAX, State, Wish};
 use crate::clock::Moment;
 use crate::config::Rung;
 use crate::phone::Command;
@@ -10,8 +10,32 @@ use crate::phone::ladder::{Ladder, Step};
 
 /// Between two tries at opening a phone that failed together with others: its hub is in trouble, and needs no hammering.
 const INCIDENT_LOOK: Duration = Duration::from_secs(10);
+/// Between two tries at opening a phone that waits for the rack's budget: it may have come to itself.
+const LINE_LOOK: Duration = Duration::from_secs(60);
 /// Between the end of what put a step off and the step.
 const RESUME: Duration = Duration::from_secs(1);
+
+/// What keeps recovery, and the configured install, from a phone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restraint {
+    /// Somebody holds the phone until then: it is opened again, nothing harsher is done, and nothing is installed.
+    pub held: Option<Moment>,
+    /// It failed together with others until then at the latest: it is opened again now and then, and nothing of it is charged.
+    pub incident: Option<Moment>,
+}
+
+impl Restraint {
+    /// Whether nothing is in the way.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What a step that it puts off waits for.
+    const fn why(&self) -> &'static str {
+        if self.incident.is_some() { "the phones that failed together with it" } else { "its lease to end" }
+    }
+}
 
 impl Life {
     /// A handset can be reached at the endpoint.
@@ -100,6 +124,7 @@ impl Life {
     /// Ends the connection and takes the next step of the ladder.
     pub(super) fn fail(&mut self, now: Moment, why: &str) -> Vec<Wish> {
         self.disconnect();
+        why.clone_into(&mut self.fault);
         let mut wishes = vec![Wish::Actor(Command::Close)];
         if self.restraint.incident.is_some() {
             self.enter(now, State::Recovering { next: Step::Reopen, at: now + INCIDENT_LOOK }, why);
@@ -109,13 +134,53 @@ impl Life {
             Some((step, at)) => {
                 let at = self.allowed_at(step, at);
                 self.enter(now, State::Recovering { next: step, at }, why);
-                if at <= now {
+                if at <= now && !step.is_harsh() {
                     wishes.extend(self.climb(now, step));
                 }
             }
             None => self.quarantine(now, why),
         }
         wishes
+    }
+
+    /// The harsh rung that is due at `now`, where nothing of the phone's own keeps it back. It is taken by [`Life::advance`], unless
+    /// [`Life::wait_in_line`] comes before.
+    #[must_use]
+    pub fn rung_due(&self, now: Moment) -> Option<Rung> {
+        match self.state {
+            State::Recovering { next, at } if next.is_harsh() && self.allowed_at(next, at) <= now => Some(next.rung()),
+            _ => None,
+        }
+    }
+
+    /// The rack's budget for the rung that is due is spent: its turn is expected at `turn`, and `why` says so as a phrase. Meanwhile it
+    /// is opened again now and then, and no try is charged for it.
+    pub fn wait_in_line(&mut self, now: Moment, turn: Moment, why: &str) {
+        let State::Recovering { next, .. } = self.state else { return };
+        self.in_line = true;
+        self.why = format!("{}; {why}", self.fault);
+        let look = now + LINE_LOOK;
+        self.state = if look < turn {
+            self.ladder.spare_last();
+            State::Recovering { next: Step::Reopen, at: look }
+        } else {
+            State::Recovering { next, at: turn }
+        };
+    }
+
+    /// Whether it waits for its turn in the rack's budget.
+    #[must_use]
+    pub fn is_in_line(&self) -> bool {
+        self.in_line
+    }
+
+    /// What is waited for before `next`.
+    pub(super) fn awaited(&self, next: Step) -> &'static str {
+        match next.is_harsh() {
+            true if !self.restraint.is_none() => self.restraint.why(),
+            true if self.in_line => "its turn in the rack's budget",
+            _ => next.why(),
+        }
     }
 
     /// When a step that is due at `at` may be taken.
@@ -127,6 +192,7 @@ impl Life {
     /// What keeps recovery from the phone from now on; what kept it before comes back.
     pub fn restrain(&mut self, now: Moment, restraint: Restraint) -> Restraint {
         let before = std::mem::replace(&mut self.restraint, restraint);
+        self.in_line &= restraint.is_none();
         if before.incident.is_none() && restraint.incident.is_some() {
             // What failed was the hub, not the phone.
             self.ladder.spare_last();
@@ -143,7 +209,7 @@ impl Life {
     }
 
     pub(super) fn climb(&mut self, now: Moment, step: Step) -> Vec<Wish> {
-        let why = self.why.clone();
+        let why = self.fault.clone();
         let allowed = self.allowed_at(step, now);
         if allowed > now {
             self.state = State::Recovering { next: step, at: allowed };
@@ -157,6 +223,7 @@ impl Life {
             }
             Step::ResetUsb | Step::Reboot | Step::CyclePower => {
                 let settle = Step::Settle { after: step.rung() };
+                self.in_line = false;
                 self.enter(now, State::Recovering { next: settle, at: now + step.patience() }, &why);
                 match step {
                     Step::ResetUsb => vec![Wish::Actor(Command::ResetUsb)],

@@ -104,7 +104,7 @@ fn a_daemon_that_crashes_in_a_loop_stays_within_the_budget() {
             Some(promised) => (promised, cycles + 1),
             None => {
                 let text = format!("{:?}", bench.rack.snapshot(bench.now).phones[0].why);
-                assert!(text.contains("the rack's budget of 4 power cycles in 10 min is spent"), "{text}");
+                assert!(text.contains("the rack cycles the power of at most 4 ports in 10 min"), "{text}");
                 assert_eq!(cycles, 4);
                 return;
             }

@@ -126,3 +126,83 @@ fn an_install_may_take_as_long_as_the_owner_allows() {
     let text = format!("{told:?}");
     assert!(text.contains("an install did not end in 960 s"), "{text}");
 }
+
+/// Eight phones that have never answered, plugged in one second after the other.
+fn silent(max_rung: Rung) -> Bench {
+    let mut bench = Bench::new(max_rung);
+    for number in 0..8 {
+        bench.plugged(&port(number), &format!("P{number}"));
+        bench.wait(1);
+    }
+    bench
+}
+
+fn port(number: u8) -> String {
+    format!("usb:{}-1", number + 1)
+}
+
+/// How often this was ordered within so many seconds, of phones whose every opening fails at once.
+fn ordered(bench: &mut Bench, wanted: &phone::Command, seconds: u64) -> usize {
+    let mut count = 0;
+    for _ in 0..seconds {
+        let mut commands = bench.wait(1);
+        while !commands.is_empty() {
+            count += commands
+                .iter()
+                .filter(|command| matches!(command, Command::Phone { command, .. } if command == wanted))
+                .count();
+            let opened: Vec<Endpoint> = commands
+                .drain(..)
+                .filter_map(|command| match command {
+                    Command::Phone { endpoint, command: phone::Command::Open } => Some(endpoint),
+                    _ => None,
+                })
+                .collect();
+            for endpoint in opened {
+                let event = phone::Event::OpenFailed { fault: OpenFault::Protocol, why: "no answer".to_owned() };
+                commands.extend(bench.event(Event::Phone { endpoint, event }));
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn a_rack_of_silent_phones_is_reset_by_a_few_a_minute_and_whoever_waits_says_until_when() {
+    let mut bench = silent(Rung::ResetUsb);
+    assert_eq!(ordered(&mut bench, &phone::Command::ResetUsb, 58), 6, "8 phones would have had 16");
+    let snapshot = bench.rack.snapshot(bench.now);
+    let waits =
+        |view: &&snapshot::PhoneView| view.why.starts_with("no answer; the rack resets at most 6 USB devices in 60 s");
+    let view = snapshot.phones.iter().find(waits).expect("somebody waits for its turn");
+    assert_eq!(view.state, PhoneState::Recovering);
+    let turn = view.deadline.clone().unwrap();
+    assert_eq!(turn.why, "its turn in the rack's budget");
+    assert!(view.why.ends_with(&format!("and its turn comes at about {}", turn.at.time_of_day())), "{}", view.why);
+    let told = bench.rack.traces().of(&view.id, 0);
+    assert!(told.iter().any(|event| event.what.to_string().starts_with("recovery waits before reset-usb")), "{told:?}");
+    assert_eq!(ordered(&mut bench, &phone::Command::ResetUsb, 60), 6, "the next minute has as many");
+}
+
+#[test]
+fn a_phone_that_comes_to_itself_while_it_waits_makes_room_for_the_next() {
+    let mut bench = silent(Rung::Reboot);
+    let restarts = ordered(&mut bench, &phone::Command::Reboot, 9 * 60);
+    assert_eq!(restarts, 4);
+    let waiting = |bench: &Bench| -> Vec<Endpoint> {
+        let views = bench.rack.snapshot(bench.now).phones;
+        let waits = |view: &snapshot::PhoneView| view.why.contains("the rack restarts at most 4 phones in 10 min");
+        views.into_iter().filter(waits).filter_map(|view| view.endpoint).collect()
+    };
+    let before = waiting(&bench);
+    assert!(before.len() >= 2, "{before:?}");
+    // It is opened again every minute, and this time it answers.
+    let mut commands = Vec::new();
+    while !commands.iter().any(|command| matches!(command, Command::Phone { endpoint, command: phone::Command::Open } if *endpoint == before[0])) {
+        commands = bench.wait(1);
+    }
+    bench.phone_at(&before[0].to_string(), phone::Event::Opened { model: None, features: Vec::new() });
+    bench.phone_at(&before[0].to_string(), phone::Event::profile(profile("P0", Some(1))));
+    assert!(!waiting(&bench).contains(&before[0]));
+    assert_eq!(ordered(&mut bench, &phone::Command::Reboot, 10 * 60), 4, "the budget is not lost with it");
+}

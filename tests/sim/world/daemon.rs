@@ -177,8 +177,13 @@ impl World {
             {
                 self.stage.broke(rule);
             }
-            if let Command::Phone { endpoint, command: phone::Command::ResetUsb | phone::Command::Reboot } = &command {
+            if let Command::Phone { endpoint, command: order @ (phone::Command::ResetUsb | phone::Command::Reboot) } =
+                &command
+            {
                 self.check_harsh(endpoint, "reset or restarted");
+                if let Err(rule) = self.watch.ordered(self.stage.now, endpoint, order) {
+                    self.stage.broke(rule);
+                }
             }
             self.dispatch(command);
         }

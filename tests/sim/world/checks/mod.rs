@@ -11,7 +11,8 @@ pub(super) mod reasons;
 pub(super) mod well;
 
 use farmhand::clock::Moment;
-use farmhand::rack::ids::{HubPort, PhoneId};
+use farmhand::phone::Command;
+use farmhand::rack::ids::{Endpoint, HubPort, PhoneId};
 use farmhand::rack::snapshot::PortMode;
 
 use self::budget::Budget;
@@ -38,6 +39,7 @@ impl Watch {
     pub(super) fn daemon_started(&mut self) {
         self.incidents = Incidents::default();
         self.dark.daemon_started();
+        self.budget.daemon_started();
         if std::mem::take(&mut self.clock_unknown) {
             self.budget = Budget::default();
         }
@@ -60,8 +62,13 @@ impl Watch {
         why: &str,
         disk: &Disk,
     ) -> Result<(), String> {
-        self.budget.switched(now, port, mode, why)?;
+        self.budget.switched(now, format!("port {port}"), mode, why)?;
         self.dark.switched(port, mode, why, disk)
+    }
+
+    /// The model orders something of the phone at `at`.
+    pub(super) fn ordered(&mut self, now: Moment, at: &Endpoint, command: &Command) -> Result<(), String> {
+        self.budget.ordered(now, at, command)
     }
 
     /// What the centre heard from a line.

@@ -23,6 +23,10 @@ pub(crate) fn phones(rack: &Rack) -> Result<(), String> {
             let deadline = standing.deadline.map(|deadline| deadline.why);
             reasonable(|| format!("the phone at {endpoint:?}, which is {},", state.as_str()), deadline)?;
         }
+        let in_line = standing.deadline.is_some_and(|deadline| deadline.why == "its turn in the rack's budget");
+        if in_line && !standing.why.contains("; the rack ") {
+            return Err(format!("the phone at {endpoint:?} waits for its turn, and says: {}", standing.why));
+        }
         if standing.why.is_empty() {
             return Err(format!("the phone at {endpoint:?} is {} and nobody says why", state.as_str()));
         }
