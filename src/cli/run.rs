@@ -13,9 +13,6 @@ use super::failure::Failure;
 use crate::config::{self, Loaded};
 use crate::daemon;
 
-/// Threads that carry tasks: a rack's host has few cores, and the daemon mostly waits.
-const WORKERS: usize = 2;
-
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// The configuration; without this and without a file at the usual place the daemon only observes
@@ -41,8 +38,8 @@ impl Run {
         } else {
             format.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
         }
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
+        // One thread for all tasks: they mostly wait, and with more of them each event wakes two.
+        tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Failure::Runtime)?

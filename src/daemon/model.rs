@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -16,10 +17,13 @@ use crate::rack::{Change, Event, Outcome, Rack, Snapshot};
 
 /// Events that are taken in before a snapshot is made: a burst of readings makes one snapshot.
 const BATCH_MAX: usize = 256;
-/// Between two snapshots: what changes faster is shown together.
+/// Between two snapshots at least: what changes faster is shown together.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(20);
-/// Between two looks at whether the wall clock was set.
-const CLOCK_LOOK: Duration = Duration::from_secs(10);
+/// Between two looks at whether the wall clock was set, at least: it is looked at when something else happens, such as a reading of
+/// the host's health.
+const CLOCK_LOOK: Duration = Duration::from_secs(9);
+/// The same, when nothing happens.
+const CLOCK_LOOK_MAX: Duration = Duration::from_secs(20);
 
 /// What the model's task owns.
 pub(super) struct Model {
@@ -35,9 +39,9 @@ pub(super) struct Model {
 impl Model {
     /// Runs until `cancel`, or until nobody can send events any more.
     pub(super) async fn run(mut self, cancel: CancellationToken) {
-        let mut clock_look = tokio::time::interval(CLOCK_LOOK);
+        let mut clock_looked = Instant::now();
         let mut shown = self.rack.snapshot(self.clock.now()).revision;
-        let mut show_at = None;
+        let (mut show_at, mut not_before) = (None, Instant::now());
         loop {
             let now = self.clock.now();
             let outcome = self.rack.advance(now);
@@ -56,24 +60,39 @@ impl Model {
                 }
                 () = sleep_until(deadline) => {}
                 () = self.dispatch.rollouts.room() => self.dispatch.rollouts.flush(),
-                () = sleep_until(show_at) => {
-                    show_at = None;
-                    let snapshot = self.rack.snapshot(self.clock.now());
-                    shown = snapshot.revision;
-                    self.snapshots.send_replace(Arc::new(snapshot));
-                }
-                _ = clock_look.tick() => {
-                    if let Some(epoch) = self.clock.was_set() {
-                        info!("the wall clock was set");
-                        self.take_in(Event::ClockSet(epoch));
-                    }
-                }
+                () = sleep_until(show_at) => {}
+                () = tokio::time::sleep_until(clock_looked + CLOCK_LOOK_MAX) => {}
+            }
+            if clock_looked.elapsed() >= CLOCK_LOOK {
+                clock_looked = Instant::now();
+                self.look_at_clock();
             }
             self.asked.give_up_on_old();
-            if show_at.is_none() && self.rack.revision() != shown {
-                show_at = Some(tokio::time::Instant::now() + SNAPSHOT_EVERY);
+            if self.rack.revision() != shown {
+                show_at = Some(not_before);
+            }
+            // At once after a pause: a timer for each lone event would wake the host once more.
+            if show_at.is_some_and(|at| at <= Instant::now()) {
+                show_at = None;
+                shown = self.show();
+                not_before = Instant::now() + SNAPSHOT_EVERY;
             }
         }
+    }
+
+    fn look_at_clock(&mut self) {
+        if let Some(epoch) = self.clock.was_set() {
+            info!("the wall clock was set");
+            self.take_in(Event::ClockSet(epoch));
+        }
+    }
+
+    /// Shows the rack as it stands, and gives its revision.
+    fn show(&self) -> u64 {
+        let snapshot = self.rack.snapshot(self.clock.now());
+        let revision = snapshot.revision;
+        self.snapshots.send_replace(Arc::new(snapshot));
+        revision
     }
 
     /// This event, and all that wait behind it.
@@ -86,7 +105,7 @@ impl Model {
             self.carry_out(outcome);
             if let Some(answer) = answer {
                 // Whoever hears the answer and looks at once must see what it says.
-                self.snapshots.send_replace(Arc::new(self.rack.snapshot(self.clock.now())));
+                self.show();
                 answer.send();
             }
             next = None;
@@ -110,7 +129,7 @@ impl Model {
     }
 }
 
-async fn sleep_until(at: Option<tokio::time::Instant>) {
+async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

@@ -17,8 +17,9 @@ use super::enumerate::{AdbInterface, BulkEndpoint};
 use super::transfer::{Cargo, InFlight, TransferFault, WriteEnd, submit};
 use crate::adb::transport::{HEADER_LEN, Reader, Transport, Writer};
 
-/// Reads posted at once: as many as fill the bus while the first is being handed on (measured with 256 KiB each).
-const READS_MAX: usize = 4;
+/// Reads posted at once: as many as fill the bus while the first is being handed on (measured with 256 KiB each), and a packet at
+/// either end.
+const READS_MAX: usize = 6;
 
 /// Writes in flight: a whole message of 1 MiB in transfers of 256 KiB, its header, and the same again.
 const WRITES_MAX: usize = 10;
@@ -42,6 +43,7 @@ pub struct UsbReader {
     claimed: Arc<Claimed>,
     lane: LanePass,
     posted: VecDeque<InFlight>,
+    last_want: usize,
     ready: Bytes,
     dead: Option<TransferFault>,
 }
@@ -82,6 +84,7 @@ impl UsbTransport {
                 claimed: Arc::clone(&claimed),
                 lane: allowance.open_lane(),
                 posted: VecDeque::new(),
+                last_want: 0,
                 ready: Bytes::new(),
                 dead: None,
             },
@@ -134,11 +137,15 @@ impl UsbReader {
         completion
     }
 
-    /// Sees to it that reads for `want` bytes are posted: one in any case, more where the budget has room right now.
+    /// Sees to it that reads for `want` bytes are posted, and for what comes behind them: one in any case, more where the budget has
+    /// room right now.
     async fn post(&mut self, want: usize) -> Result<(), TransferFault> {
+        let packet = self.endpoint.max_packet;
+        let beyond = packets_beyond(want, std::mem::replace(&mut self.last_want, want), packet) * packet;
         let mut posted: usize = self.posted.iter().map(InFlight::len).sum();
-        while posted < want && self.posted.len() < READS_MAX {
-            let len = read_len(want - posted, self.lane.transfer_len(), self.endpoint.max_packet);
+        while posted < want + beyond && self.posted.len() < READS_MAX {
+            let missing = want.saturating_sub(posted).max(packet);
+            let len = read_len(missing, self.lane.transfer_len(), packet);
             let permit = if self.posted.is_empty() {
                 self.lane.permit(len).await
             } else {
@@ -261,6 +268,13 @@ fn pieces(header: [u8; HEADER_LEN], mut payload: Bytes, transfer_len: usize, max
     pieces
 }
 
+/// How many packets are asked for beyond what is wanted. Behind a header comes its payload, and behind that the next header: what
+/// fits in a packet is taken with it, and wakes this host once instead of twice. Not so after a payload that is longer: the next
+/// one is likely to be so too, and is handed on without a copy only if it comes in one piece.
+fn packets_beyond(want: usize, last_want: usize, max_packet: usize) -> usize {
+    usize::from(want > max_packet || last_want <= max_packet)
+}
+
 /// The length of the next read: what is still wanted in whole packets, bounded by what a transfer may carry.
 fn read_len(wanted: usize, transfer_len: usize, max_packet: usize) -> usize {
     let most = whole_packets(transfer_len, max_packet);
@@ -308,6 +322,15 @@ mod tests {
         assert_eq!(ends(4096, 4096), [(24, Plain), (4096, ZeroPacket)]);
         assert_eq!(ends(8192, 4096), [(24, Plain), (4096, Plain), (4096, ZeroPacket)]);
         assert_eq!(ends(4097, 4096), [(24, Plain), (4096, Plain), (1, Plain)]);
+    }
+
+    #[test]
+    fn a_packet_is_read_ahead_of_what_is_likely_to_be_small() {
+        assert_eq!(packets_beyond(24, 0, 512), 1, "the first header of all");
+        assert_eq!(packets_beyond(24, 24, 512), 1, "a header behind one without a payload");
+        assert_eq!(packets_beyond(18, 24, 512), 1, "a small payload");
+        assert_eq!(packets_beyond(1 << 20, 24, 512), 1, "the header behind a large payload");
+        assert_eq!(packets_beyond(24, 1 << 20, 512), 0, "a header, and a large payload behind it");
     }
 
     #[test]

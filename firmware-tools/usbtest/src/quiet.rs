@@ -23,7 +23,7 @@ const READ_AGAIN_MIN: Duration = Duration::from_secs(48);
 /// How long wakeups are counted at most; each phone has a probe by then.
 const COUNTED_MAX: Duration = Duration::from_secs(36);
 /// How many probes must have been counted: the figure is a mean.
-const PROBES_MIN: u64 = 20;
+const PROBES_MIN: u64 = 10;
 /// In how short windows: 32 phones have a probe each second, so that most of these have none.
 const WINDOW: Duration = Duration::from_millis(200);
 /// The thread that wakes when there is something from the bus.

@@ -12,7 +12,6 @@ use super::ActorContext;
 use crate::adb::driver::{Adb, ConnectOptions, connect};
 use crate::adb::services::RebootTarget;
 use crate::adb::services::install::InstallOptions;
-use crate::adb::services::shell::ShellLimits;
 use crate::adb::tcp::TcpTransport;
 use crate::adb::transport::Transport;
 use crate::phone::{Event, InstallFailure, InstallFailureClass, OpenFault, Profile, profile};
@@ -108,12 +107,15 @@ pub(super) async fn reboot(context: &ActorContext, endpoint: &Endpoint, adb: Opt
     adb.reboot(RebootTarget::System).await.map_err(|error| error.to_string())
 }
 
-/// A new stream that must answer: the end-to-end proof of life.
+/// A new stream that must answer: the end-to-end proof of life. With as few messages as there can be, since each of them wakes this
+/// host: no protocol around the shell, and its end is not waited for.
 pub(super) async fn probe(adb: Adb) -> Event {
     let nonce = format!("farmhand-{:08x}", rand::random::<u32>());
-    match adb.shell_within(&format!("echo {nonce}"), ShellLimits { wait: PROBE_MAX, output_max: 4096 }).await {
-        Ok(output) if output.text() == nonce => Event::ProbeAnswered,
-        Ok(output) => Event::ProbeFailed { why: format!("the probe was answered with `{}`", output.text()) },
+    match adb.exec_head(&format!("echo {nonce}"), nonce.len(), PROBE_MAX).await {
+        Ok(head) if head == nonce.as_bytes() => Event::ProbeAnswered,
+        Ok(head) => {
+            Event::ProbeFailed { why: format!("the probe was answered with `{}`", String::from_utf8_lossy(&head)) }
+        }
         Err(error) => Event::ProbeFailed { why: format!("the probe was not answered: {error}") },
     }
 }

@@ -469,11 +469,13 @@ impl Life {
         why.clone_into(&mut self.why);
     }
 
-    /// `base` ± 20 %, by a counter that only spreads: nothing secret, the same in every run with the same seed.
-    fn jittered(&mut self, base: Duration) -> Duration {
+    /// `base` ± 20 % from `now`, by a counter that only spreads: nothing secret, the same in every run with the same seed. On the next
+    /// whole second: the phones of a rack that are asked in the same one wake the host once.
+    fn some_time_after(&mut self, now: Moment, base: Duration) -> Moment {
         self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let permille = 800 + u32::try_from((self.jitter >> 33) % 401).unwrap_or(0);
-        base * permille / 1000
+        let at = (now + base * permille / 1000).since_start();
+        Moment::from_start(Duration::from_secs(at.as_secs() + u64::from(at.subsec_nanos() > 0)))
     }
 }
 

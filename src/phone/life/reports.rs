@@ -69,7 +69,7 @@ impl Life {
         self.profile = Some(profile);
         self.read_at = now;
         self.alive(now);
-        self.refresh = Refresh::At(now + if booted { self.jittered(REFRESH_EVERY) } else { BOOT_POLL });
+        self.refresh = Refresh::At(if booted { self.some_time_after(now, REFRESH_EVERY) } else { now + BOOT_POLL });
         match self.state {
             State::Online { .. } if !booted => {
                 "ADB works; Android is still starting".clone_into(&mut self.why);
@@ -123,7 +123,7 @@ impl Life {
         }
         if self.is_busy_installing() {
             // An install keeps a slow phone busy; the install's own deadline judges it.
-            self.refresh = Refresh::At(now + self.jittered(REFRESH_EVERY));
+            self.refresh = Refresh::At(self.some_time_after(now, REFRESH_EVERY));
             return Vec::new();
         }
         self.fail(now, why)
@@ -183,7 +183,7 @@ impl Life {
         self.ladder.succeeded();
         self.enter(now, State::Ready, why);
         if self.probe == Probe::Off {
-            self.probe = Probe::At(now + self.jittered(PROBE_EVERY));
+            self.probe = Probe::At(self.some_time_after(now, PROBE_EVERY));
         }
         Vec::new()
     }
@@ -191,7 +191,7 @@ impl Life {
     pub(super) fn probe_answered(&mut self, now: Moment) -> Vec<Wish> {
         if self.is_being_probed() {
             self.alive(now);
-            self.probe = Probe::At(now + self.jittered(PROBE_EVERY));
+            self.probe = Probe::At(self.some_time_after(now, PROBE_EVERY));
         }
         Vec::new()
     }
@@ -201,7 +201,7 @@ impl Life {
             return Vec::new();
         }
         if self.is_busy_installing() {
-            self.probe = Probe::At(now + self.jittered(PROBE_EVERY));
+            self.probe = Probe::At(self.some_time_after(now, PROBE_EVERY));
             return Vec::new();
         }
         self.fail(now, why)
