@@ -105,8 +105,8 @@ pub struct Life {
     jitter: u64,
     bus: Bus,
     restraint: Restraint,
-    /// The rack's budget for its next rung is spent, and it waits for its turn.
-    in_line: bool,
+    /// The rack's budget for its next rung is spent, and it waits for its turn: that was expected then.
+    turn: Option<Moment>,
 }
 
 /// Whether the handset can be reached at all.
@@ -192,7 +192,7 @@ impl Life {
             jitter: policy.jitter_seed,
             bus: Bus::There,
             restraint: Restraint::default(),
-            in_line: false,
+            turn: None,
         }
     }
 
@@ -296,7 +296,7 @@ impl Life {
                 Some(Deadline { at: *at, why: "the next try at installing the agent" })
             }
             State::Provisioning { until, .. } => Some(Deadline { at: *until, why: "an install to finish" }),
-            State::Recovering { at, next } => Some(Deadline { at: *at, why: self.awaited(*next) }),
+            State::Recovering { at, next } => Some(Deadline { at: *at, why: self.awaited(*next, *at) }),
             State::Quarantined { retry_at } => Some(Deadline { at: *retry_at, why: "the next try after quarantine" }),
         };
         let probe = match self.probe {
@@ -463,7 +463,7 @@ impl Life {
     }
 
     fn enter(&mut self, now: Moment, state: State, why: &str) {
-        self.in_line &= matches!(state, State::Recovering { .. } | State::Claiming { .. });
+        self.turn = self.turn.filter(|_| matches!(state, State::Recovering { .. } | State::Claiming { .. }));
         self.state = state;
         self.since = now;
         why.clone_into(&mut self.why);

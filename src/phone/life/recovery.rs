@@ -157,7 +157,7 @@ impl Life {
     /// is opened again now and then, and no try is charged for it.
     pub fn wait_in_line(&mut self, now: Moment, turn: Moment, why: &str) {
         let State::Recovering { next, .. } = self.state else { return };
-        self.in_line = true;
+        self.turn = Some(turn);
         self.why = format!("{}; {why}", self.fault);
         let look = now + LINE_LOOK;
         self.state = if look < turn {
@@ -171,14 +171,14 @@ impl Life {
     /// Whether it waits for its turn in the rack's budget.
     #[must_use]
     pub fn is_in_line(&self) -> bool {
-        self.in_line
+        self.turn.is_some()
     }
 
-    /// What is waited for before `next`.
-    pub(super) fn awaited(&self, next: Step) -> &'static str {
+    /// What is waited for until `at`, before `next`.
+    pub(super) fn awaited(&self, next: Step, at: Moment) -> &'static str {
         match next.is_harsh() {
             true if !self.restraint.is_none() => self.restraint.why(),
-            true if self.in_line => "its turn in the rack's budget",
+            true if self.turn == Some(at) => "its turn in the rack's budget",
             _ => next.why(),
         }
     }
@@ -192,7 +192,7 @@ impl Life {
     /// What keeps recovery from the phone from now on; what kept it before comes back.
     pub fn restrain(&mut self, now: Moment, restraint: Restraint) -> Restraint {
         let before = std::mem::replace(&mut self.restraint, restraint);
-        self.in_line &= restraint.is_none();
+        self.turn = self.turn.filter(|_| restraint.is_none());
         if before.incident.is_none() && restraint.incident.is_some() {
             // What failed was the hub, not the phone.
             self.ladder.spare_last();
@@ -223,7 +223,7 @@ impl Life {
             }
             Step::ResetUsb | Step::Reboot | Step::CyclePower => {
                 let settle = Step::Settle { after: step.rung() };
-                self.in_line = false;
+                self.turn = None;
                 self.enter(now, State::Recovering { next: settle, at: now + step.patience() }, &why);
                 match step {
                     Step::ResetUsb => vec![Wish::Actor(Command::ResetUsb)],
