@@ -1,8 +1,9 @@
 //! The recovery ladder: reopen the interface, reset the USB device, restart Android, cycle the port's power, then give up.
 //!
-//! Each rung has a budget for the phone; the rack's own budget for power is in [`crate::rack`]. A phone that was ready again
-//! for a while starts at the bottom with full budgets; one that fails again and again climbs.
+//! Each rung has a budget for the phone; the rack's own budgets are in [`crate::rack`]. A phone that was ready again for a while starts
+//! at the bottom with full budgets; one that fails again and again climbs. Where the ladder ends it says what was tried in vain.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Moment;
@@ -68,14 +69,14 @@ impl Step {
         }
     }
 
-    /// What was done to the phone on this rung, as a phrase.
+    /// What is done to the phone on this rung, as a phrase.
     #[must_use]
     pub const fn name(rung: Rung) -> &'static str {
         match rung {
-            Rung::Reopen => "it was opened again",
+            Rung::Reopen => "opening it again",
             Rung::ResetUsb => "the reset of its USB device",
             Rung::Reboot => "its restart",
-            Rung::CyclePower => "its port's power was cycled",
+            Rung::CyclePower => "the power cycle of its port",
         }
     }
 
@@ -103,6 +104,8 @@ impl Step {
 pub struct Ladder {
     max_rung: Rung,
     tries: u32,
+    /// Why a rung could not be carried out, since it was tried last.
+    refused: BTreeMap<Rung, String>,
     last_failure: Option<Moment>,
     stood_since_failure: bool,
 }
@@ -111,7 +114,7 @@ impl Ladder {
     /// A ladder up to `max_rung`, nothing spent.
     #[must_use]
     pub fn new(max_rung: Rung) -> Self {
-        Self { max_rung, tries: 0, last_failure: None, stood_since_failure: false }
+        Self { max_rung, tries: 0, refused: BTreeMap::new(), last_failure: None, stood_since_failure: false }
     }
 
     /// The phone was ready again: forgiven once it has stood for a while.
@@ -124,11 +127,46 @@ impl Ladder {
         self.tries = self.tries.saturating_sub(1);
     }
 
+    /// A rung could not be carried out: `why` is a phrase.
+    pub fn refused(&mut self, rung: Rung, why: &str) {
+        self.refused.insert(rung, why.to_owned());
+    }
+
+    /// What was tried in vain, where that ended and what somebody can do: a phrase that follows the fault.
+    #[must_use]
+    pub fn end(&self) -> String {
+        let mut spent = self.tries;
+        let mut tried = Vec::new();
+        for (rung, budget) in TRIES {
+            let times = spent.min(budget);
+            spent -= times;
+            match self.refused.get(&rung) {
+                Some(why) => tried.push(format!("{} failed: {why}", Step::name(rung))),
+                None if times > 0 => tried.push(format!("{} {}", done(rung), in_words(times))),
+                None => {}
+            }
+        }
+        let tried = tried.join(", ");
+        let harsher: Vec<String> = Rung::ALL
+            .iter()
+            .filter(|rung| **rung > self.max_rung)
+            .map(|rung| format!("\"{}\"", rung.as_str()))
+            .collect();
+        if harsher.is_empty() {
+            return format!("all rungs of recovery were tried ({tried}): look at the phone, its cable and its port");
+        }
+        let (last, harsher) = (self.max_rung.as_str(), harsher.join(", "));
+        format!(
+            "recovery ended at [recovery] max_rung = \"{last}\" ({tried}): look at the phone and its cable, or allow more ({harsher})"
+        )
+    }
+
     /// The step after a failure at `now`, and when to take it; `None` at the end of the ladder.
     pub fn next(&mut self, now: Moment) -> Option<(Step, Moment)> {
         let forgiven = self.last_failure.is_none_or(|at| now.since(at) >= FORGIVE_AFTER);
         if forgiven && self.stood_since_failure {
             self.tries = 0;
+            self.refused.clear();
         }
         self.stood_since_failure = false;
         self.last_failure = Some(now);
@@ -139,11 +177,30 @@ impl Ladder {
             }
             if spent < budget {
                 self.tries += 1;
+                self.refused.remove(&rung);
                 return Some((step_of(rung), now + delay(rung, spent)));
             }
             spent -= budget;
         }
         None
+    }
+}
+
+/// What was done on a rung.
+const fn done(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Reopen => "opened again",
+        Rung::ResetUsb => "its USB device reset",
+        Rung::Reboot => "restarted",
+        Rung::CyclePower => "its port's power cycled",
+    }
+}
+
+fn in_words(times: u32) -> String {
+    match times {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        more => format!("{more} times"),
     }
 }
 

@@ -436,7 +436,7 @@ impl Life {
             }
             State::Quarantined { .. } if self.bus == Bus::Away => {
                 self.bus = Bus::There;
-                let why = self.why.clone();
+                let why = self.fault.clone();
                 self.enter(now, State::Absent, &why);
                 Vec::new()
             }

@@ -123,8 +123,13 @@ impl Life {
 
     /// Ends the connection and takes the next step of the ladder.
     pub(super) fn fail(&mut self, now: Moment, why: &str) -> Vec<Wish> {
-        self.disconnect();
         why.clone_into(&mut self.fault);
+        self.take_next_step(now, why)
+    }
+
+    /// What failed is in [`Self::fault`], and shown as `why`.
+    fn take_next_step(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        self.disconnect();
         let mut wishes = vec![Wish::Actor(Command::Close)];
         if self.restraint.incident.is_some() {
             self.enter(now, State::Recovering { next: Step::Reopen, at: now + INCIDENT_LOOK }, why);
@@ -138,7 +143,10 @@ impl Life {
                     wishes.extend(self.climb(now, step));
                 }
             }
-            None => self.quarantine(now, why),
+            None => {
+                let why = format!("{}; {}", self.fault, self.ladder.end());
+                self.quarantine(now, &why);
+            }
         }
         wishes
     }
@@ -245,7 +253,12 @@ impl Life {
     /// The answer to a rung of the ladder: carried out, it has its time to show; refused, the next rung follows.
     pub(super) fn acted(&mut self, now: Moment, result: Result<(), String>) -> Vec<Wish> {
         match (&self.state, result) {
-            (State::Recovering { next: Step::Settle { .. }, .. }, Err(why)) => self.fail(now, &why),
+            (State::Recovering { next: Step::Settle { after }, .. }, Err(why)) => {
+                let after = *after;
+                self.ladder.refused(after, &why);
+                let why = format!("{}; {}: {why}", self.fault, Step::name(after));
+                self.take_next_step(now, &why)
+            }
             (State::Restarting { .. }, Err(why)) => self.fail(now, &format!("it could not be restarted: {why}")),
             _ => Vec::new(),
         }
@@ -258,8 +271,14 @@ impl Life {
         waits && self.restraint.is_none()
     }
 
+    /// A person is needed: `why` says for what.
     pub(super) fn quarantine(&mut self, now: Moment, why: &str) {
         self.disconnect();
-        self.enter(now, State::Quarantined { retry_at: now + QUARANTINE_RETRY }, why);
+        let minutes = QUARANTINE_RETRY.as_secs() / 60;
+        let again = match self.bus {
+            Bus::There => format!("it is tried again after {minutes} min, and at once if it is plugged in again"),
+            Bus::Away => "it is opened at once when it comes back".to_owned(),
+        };
+        self.enter(now, State::Quarantined { retry_at: now + QUARANTINE_RETRY }, &format!("{why}; {again}"));
     }
 }

@@ -6,6 +6,12 @@ fn by_default_recovery_reopens_and_then_asks_for_a_person() {
     bench.appears(A1);
     let commands = bench.wait(5 * 60);
     assert_eq!(bench.state(), PhoneState::Quarantined);
+    assert_eq!(
+        bench.rack.snapshot(bench.now).phones[0].why,
+        "no answer to CNXN; recovery ended at [recovery] max_rung = \"reopen\" (opened again 4 times): look at the phone and its \
+         cable, or allow more (\"reset-usb\", \"reboot\", \"cycle-power\"); it is tried again after 10 min, and at once if it is \
+         plugged in again"
+    );
     assert!(!commands.iter().any(|command| matches!(command, Command::SetPort { .. })));
     assert!(!says_to_phone(&commands, &phone::Command::Reboot));
 }
@@ -20,6 +26,27 @@ fn a_phone_whose_power_cannot_be_cycled_is_said_to_be_quarantined() {
         told = bench.rack.advance(bench.now).changes;
     }
     assert!(matches!(told[..], [Change::Phone { to: PhoneState::Quarantined, .. }]), "{told:?}");
+}
+
+#[test]
+fn a_phone_that_no_rung_has_helped_tells_each_of_them() {
+    let mut bench = Bench::new(Rung::CyclePower);
+    bench.plugged(USB, "P1");
+    let rung = |bench: &mut Bench, wanted, result| {
+        until_ordered(bench, &wanted);
+        bench.phone_at(USB, phone::Event::Acted { result });
+    };
+    rung(&mut bench, phone::Command::ResetUsb, Ok(()));
+    rung(&mut bench, phone::Command::ResetUsb, Ok(()));
+    rung(&mut bench, phone::Command::Reboot, Err("it did not answer CNXN".to_owned()));
+    assert_eq!(why(&bench), "recovering: no answer to CNXN; its restart: it did not answer CNXN");
+    bench.wait(30);
+    assert_eq!(
+        why(&bench),
+        "quarantined: no answer to CNXN; all rungs of recovery were tried (opened again 4 times, its USB device reset twice, its \
+         restart failed: it did not answer CNXN, the power cycle of its port failed: no hub port is configured for its slot): look \
+         at the phone, its cable and its port; it is tried again after 10 min, and at once if it is plugged in again"
+    );
 }
 
 /// A USB phone that never answers, up to the moment at which this is ordered of its actor.
@@ -50,9 +77,17 @@ fn a_phone_that_does_not_come_back_from_a_reset_goes_on_up_the_ladder() {
     bench.phone_at(USB, phone::Event::Acted { result: Err("it is not there".to_owned()) });
     until_ordered(&mut bench, &phone::Command::Reboot);
     bench.phone_at(USB, phone::Event::Acted { result: Err("it is not there".to_owned()) });
-    assert_eq!(why(&bench), "quarantined: it is not there");
+    let fault = "it did not come back within 20 s after the reset of its USB device";
+    assert_eq!(
+        why(&bench),
+        format!(
+            "quarantined: {fault}; recovery ended at [recovery] max_rung = \"reboot\" (opened again 4 times, the reset of its USB \
+             device failed: it is not there, its restart failed: it is not there): look at the phone and its cable, or allow more \
+             (\"cycle-power\"); it is opened at once when it comes back"
+        )
+    );
     bench.wait(601);
-    assert_eq!(why(&bench), "absent: it is not there", "nothing is tried at a phone that is not here");
+    assert_eq!(why(&bench), format!("absent: {fault}"), "nothing is tried at a phone that is not here");
     assert!(says_to_phone(&bench.plugged(USB, "P1"), &phone::Command::Open));
 }
 

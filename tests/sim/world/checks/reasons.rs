@@ -27,6 +27,10 @@ pub(crate) fn phones(rack: &Rack) -> Result<(), String> {
         if in_line && !standing.why.contains("; the rack ") {
             return Err(format!("the phone at {endpoint:?} waits for its turn, and says: {}", standing.why));
         }
+        let told = ["; it is tried again after ", "; it is opened at once when it comes back"];
+        if state == PhoneState::Quarantined && !told.iter().any(|told| standing.why.contains(told)) {
+            return Err(format!("the phone at {endpoint:?} is quarantined for ever: {}", standing.why));
+        }
         if standing.why.is_empty() {
             return Err(format!("the phone at {endpoint:?} is {} and nobody says why", state.as_str()));
         }
