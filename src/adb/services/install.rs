@@ -13,13 +13,21 @@ pub use run::{Apk, InstallFlag, InstallOptions};
 
 use InstallFailureClass::{NeedsHand, Permanent, Transient};
 
-/// The reasons of Android's PackageManager (android.content.pm.PackageManager), what to do, and why.
+/// Why an install waits for somebody at the phone.
+const ASKS_ITS_USER: &str =
+    "the phone asks its user first: allow installs over USB in its developer options, or tap on its screen";
+
+/// Why the phone does not take the app in the way that it was sent.
+const WRONG_KIND: &str =
+    "this kind of install does not fit the app, as of an instant app in the place of one of the system";
+
+/// The reasons of Android's PackageManager (android.content.pm.PackageManager) and of makers, what to do, and why.
 const REASONS: &[(&str, InstallFailureClass, &str)] = &[
-    (
-        "INSTALL_FAILED_USER_RESTRICTED",
-        NeedsHand,
-        "the phone asks its user first: allow installs over USB in its developer options, or tap on its screen",
-    ),
+    ("INSTALL_FAILED_USER_RESTRICTED", NeedsHand, ASKS_ITS_USER),
+    // The pm of MIUI and EMUI.
+    ("INSTALL_CANCELED_BY_USER", NeedsHand, ASKS_ITS_USER),
+    // A number that Android has no name for: the guard of ColorOS and MIUI before the package manager.
+    ("-99", NeedsHand, ASKS_ITS_USER),
     (
         "INSTALL_FAILED_VERIFICATION_FAILURE",
         NeedsHand,
@@ -34,7 +42,6 @@ const REASONS: &[(&str, InstallFailureClass, &str)] = &[
     ("INSTALL_FAILED_VERIFICATION_TIMEOUT", Transient, "the phone's app verifier did not answer"),
     ("INSTALL_FAILED_PACKAGE_CHANGED", Transient, "the app was changed meanwhile"),
     ("INSTALL_FAILED_REPLACE_COULDNT_DELETE", Transient, "the installed version could not be removed"),
-    ("INSTALL_FAILED_SESSION_INVALID", Transient, "the install session ended early"),
     ("INSTALL_FAILED_OTHER_STAGED_SESSION_IN_PROGRESS", Transient, "another install is waiting for a restart"),
     ("INSTALL_FAILED_VERSION_DOWNGRADE", Permanent, "a newer version is installed"),
     ("INSTALL_FAILED_PERMISSION_MODEL_DOWNGRADE", Permanent, "the installed version has the newer permission model"),
@@ -45,6 +52,9 @@ const REASONS: &[(&str, InstallFailureClass, &str)] = &[
         "the installed version was signed by another key: it must be uninstalled first",
     ),
     ("INSTALL_FAILED_SHARED_USER_INCOMPATIBLE", Permanent, "the app's shared user was signed by another key"),
+    ("INSTALL_FAILED_INSTANT_APP_INVALID", Permanent, WRONG_KIND),
+    // The same number by its name from Android 14 on.
+    ("INSTALL_FAILED_SESSION_INVALID", Permanent, WRONG_KIND),
     ("INSTALL_FAILED_ALREADY_EXISTS", Permanent, "the app is installed already"),
     ("INSTALL_FAILED_DUPLICATE_PACKAGE", Permanent, "a package of this name is there already"),
     ("INSTALL_FAILED_DUPLICATE_PERMISSION", Permanent, "another app defines the same permission"),
@@ -113,11 +123,7 @@ const REASONS: &[(&str, InstallFailureClass, &str)] = &[
 
 /// What package managers say instead of a reason, what to do, and why.
 const COMPLAINTS: &[(&str, InstallFailureClass, &str)] = &[
-    (
-        "INSTALL_CANCELED_BY_USER",
-        NeedsHand,
-        "the phone asks its user first: allow installs over USB in its developer options, or tap on its screen",
-    ),
+    ("INSTALL_CANCELED_BY_USER", NeedsHand, ASKS_ITS_USER),
     (
         "no_install_apps",
         NeedsHand,
@@ -147,14 +153,13 @@ pub fn judge(answer: &str) -> Result<(), InstallFailure> {
 }
 
 fn judge_failure(said: &str) -> InstallFailure {
-    let end = said.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).unwrap_or(said.len());
+    let in_reason = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || "_-".contains(c);
+    let end = said.find(|c| !in_reason(c)).unwrap_or(said.len());
     let (reason, detail) = said.split_at(end);
     let detail = detail.trim_start_matches([':', ' ']);
-    if reason.is_empty() {
-        return judge_complaint(said);
-    }
     let (class, sentence) = match REASONS.iter().find(|(known, ..)| *known == reason) {
         Some((_, class, sentence)) => (*class, *sentence),
+        None if !reason.starts_with(|c: char| c.is_ascii_uppercase()) => return judge_complaint(said),
         // A reason that a later Android or a maker invented is about this APK on this phone, as nearly all are.
         None => (Permanent, "the phone refused the app"),
     };
@@ -231,6 +236,98 @@ mod tests {
         assert_eq!(failure("").2, "the phone ended the install without a word");
         assert_eq!(failure("Failure [null]").0, Transient);
         assert_eq!(failure("Killed").2, "the phone's package manager failed: Killed");
+    }
+
+    /// The names of PackageManager.installStatusToString, Android 5 to 16, by their numbers from -1 down; then those that AOSP lacks.
+    const CLASSES: &[(&str, InstallFailureClass)] = &[
+        ("INSTALL_FAILED_ALREADY_EXISTS", Permanent),
+        ("INSTALL_FAILED_INVALID_APK", Permanent),
+        ("INSTALL_FAILED_INVALID_URI", Permanent),
+        ("INSTALL_FAILED_INSUFFICIENT_STORAGE", Transient),
+        ("INSTALL_FAILED_DUPLICATE_PACKAGE", Permanent),
+        ("INSTALL_FAILED_NO_SHARED_USER", Permanent),
+        ("INSTALL_FAILED_UPDATE_INCOMPATIBLE", Permanent),
+        ("INSTALL_FAILED_SHARED_USER_INCOMPATIBLE", Permanent),
+        ("INSTALL_FAILED_MISSING_SHARED_LIBRARY", Permanent),
+        ("INSTALL_FAILED_REPLACE_COULDNT_DELETE", Transient),
+        ("INSTALL_FAILED_DEXOPT", Transient),
+        ("INSTALL_FAILED_OLDER_SDK", Permanent),
+        ("INSTALL_FAILED_CONFLICTING_PROVIDER", Permanent),
+        ("INSTALL_FAILED_NEWER_SDK", Permanent),
+        ("INSTALL_FAILED_TEST_ONLY", Permanent),
+        ("INSTALL_FAILED_CPU_ABI_INCOMPATIBLE", Permanent),
+        ("INSTALL_FAILED_MISSING_FEATURE", Permanent),
+        ("INSTALL_FAILED_CONTAINER_ERROR", Transient),
+        ("INSTALL_FAILED_INVALID_INSTALL_LOCATION", Permanent),
+        ("INSTALL_FAILED_MEDIA_UNAVAILABLE", Transient),
+        ("INSTALL_FAILED_VERIFICATION_TIMEOUT", Transient),
+        ("INSTALL_FAILED_VERIFICATION_FAILURE", NeedsHand),
+        ("INSTALL_FAILED_PACKAGE_CHANGED", Transient),
+        ("INSTALL_FAILED_UID_CHANGED", Permanent),
+        ("INSTALL_FAILED_VERSION_DOWNGRADE", Permanent),
+        ("INSTALL_FAILED_PERMISSION_MODEL_DOWNGRADE", Permanent),
+        ("INSTALL_FAILED_SANDBOX_VERSION_DOWNGRADE", Permanent),
+        ("INSTALL_FAILED_MISSING_SPLIT", Permanent),
+        ("INSTALL_FAILED_DEPRECATED_SDK_VERSION", Permanent),
+        ("INSTALL_PARSE_FAILED_NOT_APK", Permanent),
+        ("INSTALL_PARSE_FAILED_BAD_MANIFEST", Permanent),
+        ("INSTALL_PARSE_FAILED_UNEXPECTED_EXCEPTION", Permanent),
+        ("INSTALL_PARSE_FAILED_NO_CERTIFICATES", Permanent),
+        ("INSTALL_PARSE_FAILED_INCONSISTENT_CERTIFICATES", Permanent),
+        ("INSTALL_PARSE_FAILED_CERTIFICATE_ENCODING", Permanent),
+        ("INSTALL_PARSE_FAILED_BAD_PACKAGE_NAME", Permanent),
+        ("INSTALL_PARSE_FAILED_BAD_SHARED_USER_ID", Permanent),
+        ("INSTALL_PARSE_FAILED_MANIFEST_MALFORMED", Permanent),
+        ("INSTALL_PARSE_FAILED_MANIFEST_EMPTY", Permanent),
+        ("INSTALL_FAILED_INTERNAL_ERROR", Transient),
+        ("INSTALL_FAILED_USER_RESTRICTED", NeedsHand),
+        ("INSTALL_FAILED_DUPLICATE_PERMISSION", Permanent),
+        ("INSTALL_FAILED_NO_MATCHING_ABIS", Permanent),
+        ("INSTALL_FAILED_ABORTED", NeedsHand),
+        ("INSTALL_FAILED_INSTANT_APP_INVALID", Permanent),
+        ("INSTALL_FAILED_SESSION_INVALID", Permanent),
+        ("INSTALL_FAILED_BAD_DEX_METADATA", Permanent),
+        ("INSTALL_FAILED_BAD_SIGNATURE", Permanent),
+        ("INSTALL_FAILED_OTHER_STAGED_SESSION_IN_PROGRESS", Transient),
+        ("INSTALL_FAILED_MULTIPACKAGE_INCONSISTENCY", Permanent),
+        ("INSTALL_FAILED_WRONG_INSTALLED_VERSION", Permanent),
+        ("INSTALL_FAILED_PROCESS_NOT_DEFINED", Permanent),
+        ("INSTALL_PARSE_FAILED_ONLY_COREAPP_ALLOWED", Permanent),
+        ("INSTALL_PARSE_FAILED_RESOURCES_ARSC_COMPRESSED", Permanent),
+        ("INSTALL_PARSE_FAILED_SKIPPED", Permanent),
+        ("INSTALL_FAILED_DUPLICATE_PERMISSION_GROUP", Permanent),
+        ("INSTALL_FAILED_BAD_PERMISSION_GROUP", Permanent),
+        ("INSTALL_ACTIVATION_FAILED", Transient),
+        ("INSTALL_FAILED_PRE_APPROVAL_NOT_AVAILABLE", Transient),
+        ("INSTALL_FAILED_SHARED_LIBRARY_BAD_CERTIFICATE_DIGEST", Permanent),
+        ("INSTALL_FAILED_MULTI_ARCH_NOT_MATCH_ALL_NATIVE_ABIS", Permanent),
+        ("INSTALL_FAILED_UPDATE_OWNERSHIP", NeedsHand),
+        ("INSTALL_FAILED_REJECTED_BY_BUILDTYPE", Permanent),
+        ("INSTALL_CANCELED_BY_USER", NeedsHand),
+        ("-99", NeedsHand),
+    ];
+
+    #[test]
+    fn each_reason_has_its_class() {
+        for (name, class) in CLASSES {
+            for answer in [format!("Failure [{name}]\n"), format!("\tpkg: a.apk\nFailure [{name}: because]\n")] {
+                let (judged, reason, why) = failure(&answer);
+                assert_eq!((judged, reason.as_deref()), (*class, Some(*name)), "{answer}");
+                assert!(!why.starts_with("the phone refused the app"), "{answer} has no sentence of its own: {why}");
+            }
+        }
+        let untested: Vec<_> = REASONS.iter().filter(|row| CLASSES.iter().all(|(name, _)| *name != row.0)).collect();
+        assert!(untested.is_empty(), "{untested:?}");
+    }
+
+    #[test]
+    fn a_guard_before_the_package_manager_needs_a_hand() {
+        for answer in ["Failure [INSTALL_CANCELED_BY_USER]\n", "Failure [-99]\n", "Error: INSTALL_CANCELED_BY_USER\n"] {
+            let (class, _, why) = failure(answer);
+            assert_eq!(class, NeedsHand, "{answer}");
+            assert!(why.starts_with("the phone asks its user first: allow installs over USB"), "{why}");
+        }
+        assert_eq!(failure("Failure [-1000]").0, Transient, "a number that nobody knows may pass");
     }
 
     #[test]
