@@ -93,7 +93,7 @@ fn row(phone: &PhoneView, paper: &Paper) -> Vec<Cell> {
 pub(super) fn tone_of(state: PhoneState) -> Tone {
     match state {
         PhoneState::Ready => Tone::Good,
-        PhoneState::Absent => Tone::Quiet,
+        PhoneState::Absent | PhoneState::Detached => Tone::Quiet,
         PhoneState::Recovering | PhoneState::Quarantined | PhoneState::NotEnumerated | PhoneState::OtherMode => {
             Tone::Bad
         }

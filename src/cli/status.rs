@@ -64,8 +64,13 @@ fn screen(rack: &Snapshot, paper: &Paper) -> String {
             line("held", &paper.paint(Tone::Busy, &held));
         }
     }
-    let troubled = |state| matches!(state, PhoneState::Recovering | PhoneState::Quarantined | PhoneState::Authorising);
-    for phone in rack.phones.iter().filter(|phone| troubled(phone.state)) {
+    let noted = |state| {
+        matches!(
+            state,
+            PhoneState::Recovering | PhoneState::Quarantined | PhoneState::Authorising | PhoneState::Detached
+        )
+    };
+    for phone in rack.phones.iter().filter(|phone| noted(phone.state)) {
         let place = phone.slot.as_ref().map_or_else(|| phone.id.to_string(), ToString::to_string);
         let state = paper.paint(tone_of(phone.state), phone.state.as_str());
         line(&place, &format!("{state} for {}: {}", paper.age(phone.since), phone.why));

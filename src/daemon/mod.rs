@@ -11,6 +11,7 @@
 
 mod backlog;
 mod clock;
+mod detach;
 mod dispatch;
 mod doors;
 mod identities;
@@ -48,6 +49,7 @@ use crate::config::{Announce, Config, Policy, Sims, Usb};
 use crate::phone::WantedAgent;
 use crate::phone::actor::ActorContext;
 use crate::phone::tools::{OnlinePhones, ToolServer};
+use crate::rack::detach::DetachEvent;
 use crate::rack::identities::IdentityEvent;
 use crate::rack::ids::HubName;
 use crate::rack::lease::LeaseEvent;
@@ -155,6 +157,10 @@ pub async fn run(
     for lease in store.load_leases().await? {
         rack.apply(clock.now(), Event::Lease { event: LeaseEvent::Taken(lease), ask: None });
     }
+    for detachment in store.load_detachments().await? {
+        // What must be left has no actor yet.
+        rack.apply(clock.now(), Event::Detach { event: DetachEvent::Detached(detachment), ask: None });
+    }
     let set = IdentityEvent::Set(store.load_identities().await?);
     rack.apply(clock.now(), Event::Identity { event: set, ask: None });
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
@@ -176,17 +182,18 @@ pub async fn run(
         events: events.clone(),
         online: OnlinePhones::default(),
     };
-    let phones = ToolServer { snapshots: snapshot.clone(), online: context.online.clone(), events: events.clone() };
+    let tools = ToolServer { snapshots: snapshot.clone(), online: context.online.clone(), events: events.clone() };
     let (online, records) = (context.online.clone(), uses::keep(store.clone(), &tasks));
     let adb_server = AdbServer::start(snapshot.clone(), online, events.clone(), records, &cancel);
-    let (dispatch, asked) = start_actors(&config, &state, store, policy, context, &sources).await?;
+    let phones = start_phones(&config, &rack, context, &cancel);
+    let (dispatch, asked) = start_actors(&config, &state, store, policy, phones, &sources).await?;
     if let Err(why) = host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone()) {
         warn!("the host's health is not read: {why}");
     }
     start_sinks(&config, &snapshot, &sources);
     tasks.spawn(cancel.clone().run_until_cancelled_owned(reload::serve(config.clone(), reloads, owner)));
     let announcement = doors.page.as_ref().and_then(|page| announce_page(&config, page));
-    doors.serve(desk, phones, adb_server, &tasks, &cancel);
+    doors.serve(desk, tools, adb_server, &tasks, &cancel);
     let model = Model { rack, clock, events: inbox, asks, snapshots, dispatch, asked };
     info!(state = %state.path().display(), "farmhand {} is ready", env!("CARGO_PKG_VERSION"));
     tell_service_manager(sd_notify::NotifyState::Ready);
@@ -254,20 +261,25 @@ fn start_usb(config: &Config, sources: &Sources) -> Result<Option<Bus>, BusError
     Ok(Some(bus))
 }
 
+/// The actors of the slots, but for those whose interface is another program's.
+fn start_phones(config: &Config, rack: &Rack, context: ActorContext, cancel: &CancellationToken) -> Phones {
+    let mut phones = Phones::new(Arc::new(context), cancel.clone());
+    for slot in config.slots.iter().filter(|slot| !rack.is_detached(&slot.endpoint)) {
+        phones.watch(&slot.endpoint);
+    }
+    phones
+}
+
 /// The actors that take the model's commands.
 async fn start_actors(
     config: &Config,
     state: &StateDir,
     store: Store,
     policy: watch::Receiver<Arc<Policy>>,
-    context: ActorContext,
+    phones: Phones,
     sources: &Sources,
 ) -> Result<(Dispatch, Asked), DaemonError> {
     let cancel = &sources.cancel;
-    let mut phones = Phones::new(Arc::new(context), cancel.clone());
-    for slot in &config.slots {
-        phones.watch(&slot.endpoint);
-    }
     let lines = config.central.as_ref().map(|central| {
         let settings = LineSettings::new(central, policy, store.clone());
         Lines::new(settings, sources.events.clone(), cancel.clone())
@@ -290,6 +302,7 @@ async fn start_actors(
     let promises = store.load_rollouts().await?;
     let leases = leases::spawn(store.clone(), sources.events.clone(), cancel.clone());
     let identities = identities::spawn(store.clone(), sources.events.clone(), cancel.clone());
+    let detachments = detach::spawn(store.clone(), sources.events.clone(), cancel.clone());
     let fetcher = Fetcher::new(state.path().join("apks"), config.rollout.sources.clone())?;
     let channels =
         rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
@@ -297,7 +310,7 @@ async fn start_actors(
     rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
     let dispatch =
         Dispatch { phones, lines, hubs, power: ledgers, holds: leases.clone(), rollouts: Backlog::new(rollouts) };
-    Ok((dispatch, Asked::new(asks, leases, identities)))
+    Ok((dispatch, Asked::new(asks, leases, identities, detachments)))
 }
 
 fn start_sinks(config: &Config, snapshots: &watch::Receiver<Arc<Snapshot>>, sources: &Sources) {

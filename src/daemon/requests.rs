@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::identities;
 use super::leases::{Orders, Wanted};
+use super::{detach, identities};
 use crate::config::check_credential;
+use crate::rack::detach::DetachEvent;
 use crate::rack::event::{HubEvent, RolloutEvent};
 use crate::rack::identities::IdentityEvent;
 use crate::rack::ids::{HubName, HubPort};
@@ -35,6 +36,7 @@ pub(super) struct Asked {
     rollouts: mpsc::Sender<(Request, Ask)>,
     leases: Orders,
     identities: mpsc::Sender<(identities::Wanted, Ask)>,
+    detachments: mpsc::Sender<(detach::Wanted, Ask)>,
     waiting: BTreeMap<Ask, Asker>,
     last_ask: u64,
     ports: Vec<PortOrder>,
@@ -68,8 +70,9 @@ impl Asked {
         rollouts: mpsc::Sender<(Request, Ask)>,
         leases: Orders,
         identities: mpsc::Sender<(identities::Wanted, Ask)>,
+        detachments: mpsc::Sender<(detach::Wanted, Ask)>,
     ) -> Self {
-        Self { rollouts, leases, identities, waiting: BTreeMap::new(), last_ask: 0, ports: Vec::new() }
+        Self { rollouts, leases, identities, detachments, waiting: BTreeMap::new(), last_ask: 0, ports: Vec::new() }
     }
 
     /// The event that carries a request out, if it makes sense now and is the model's to carry out.
@@ -82,6 +85,10 @@ impl Asked {
             }
             Request::IdentitySet { .. } | Request::IdentityForget { .. } | Request::IdentitiesImport { .. } => {
                 self.ask_for_identity(request, answer, rack);
+                return None;
+            }
+            Request::Detach { .. } | Request::Attach { .. } => {
+                self.ask_for_interface(request, answer, rack);
                 return None;
             }
             other => {
@@ -103,26 +110,35 @@ impl Asked {
     }
 
     fn ask_for_lease(&mut self, request: Request, answer: Asker, rack: &Rack) {
-        let wanted = match checked(request, rack) {
-            Ok(wanted) => wanted,
-            Err(refusal) => {
-                // Whoever asked may have hung up.
-                let _ = answer.send(Err(refusal));
-                return;
-            }
-        };
-        self.waiting.retain(|_, asker| !asker.is_closed());
-        self.last_ask += 1;
-        let ask = Ask(self.last_ask);
-        if self.waiting.len() < WAITING_MAX && self.leases.try_send((wanted, Some(ask))).is_ok() {
-            self.waiting.insert(ask, answer);
-            return;
-        }
-        refuse(answer, "lease.busy", "too many holds wait for the store", Some("try again; see the log"));
+        let busy = ("lease.busy", "too many holds wait for the store");
+        self.hand_over(checked(request, rack), answer, busy, |asked, wanted, ask| {
+            asked.leases.try_send((wanted, Some(ask))).is_ok()
+        });
     }
 
     fn ask_for_identity(&mut self, request: Request, answer: Asker, rack: &Rack) {
-        let wanted = match checked_identity(request, rack) {
+        let busy = ("identity.busy", "too many identities wait for the store");
+        self.hand_over(checked_identity(request, rack), answer, busy, |asked, wanted, ask| {
+            asked.identities.try_send((wanted, ask)).is_ok()
+        });
+    }
+
+    fn ask_for_interface(&mut self, request: Request, answer: Asker, rack: &Rack) {
+        let busy = ("phone.store_busy", "too many orders wait for the store");
+        self.hand_over(checked_interface(request, rack), answer, busy, |asked, wanted, ask| {
+            asked.detachments.try_send((wanted, ask)).is_ok()
+        });
+    }
+
+    /// Gives what makes sense to whoever keeps it, whose event is the answer.
+    fn hand_over<W>(
+        &mut self,
+        wanted: Result<W, Refusal>,
+        answer: Asker,
+        (code, what): (&str, &str),
+        give: impl FnOnce(&Self, W, Ask) -> bool,
+    ) {
+        let wanted = match wanted {
             Ok(wanted) => wanted,
             Err(refusal) => {
                 // Whoever asked may have hung up.
@@ -133,11 +149,11 @@ impl Asked {
         self.waiting.retain(|_, asker| !asker.is_closed());
         self.last_ask += 1;
         let ask = Ask(self.last_ask);
-        if self.waiting.len() < WAITING_MAX && self.identities.try_send((wanted, ask)).is_ok() {
+        if self.waiting.len() < WAITING_MAX && give(self, wanted, ask) {
             self.waiting.insert(ask, answer);
             return;
         }
-        refuse(answer, "identity.busy", "too many identities wait for the store", Some("try again; see the log"));
+        refuse(answer, code, what, Some("try again; see the log"));
     }
 
     fn ask_rollouts(&mut self, request: Request, answer: Asker) {
@@ -160,6 +176,10 @@ impl Asked {
             Event::Lease { event, ask: Some(ask) } => {
                 let asked = vec![self.waiting.remove(ask)?];
                 Some(Answer { asked, told: told_of(event) })
+            }
+            Event::Detach { event, ask: Some(ask) } => {
+                let asked = vec![self.waiting.remove(ask)?];
+                Some(Answer { asked, told: told_of_interface(event) })
             }
             Event::Identity { event, ask: Some(ask) } => {
                 let asked = vec![self.waiting.remove(ask)?];
@@ -233,6 +253,22 @@ fn checked(request: Request, rack: &Rack) -> Result<Wanted, Refusal> {
     }
 }
 
+/// What a person wants with a phone's interface, if it makes sense now.
+fn checked_interface(request: Request, rack: &Rack) -> Result<detach::Wanted, Refusal> {
+    let (who, interface, change) = match request {
+        Request::Detach { phone, who } => {
+            let interface = rack.check_detach(&phone, &who)?;
+            (who, interface, detach::Change::Detach)
+        }
+        Request::Attach { phone, who } => (who, rack.check_attach(&phone)?, detach::Change::Attach),
+        other => {
+            let what = format!("{other:?} is no request for an interface");
+            return Err(Refusal { code: "request.malformed".to_owned(), what, help: None });
+        }
+    };
+    Ok(detach::Wanted { who, interface, change })
+}
+
 /// What a person wants phones to be, if it makes sense now.
 fn checked_identity(request: Request, rack: &Rack) -> Result<identities::Wanted, Refusal> {
     let bad = |what: String| Refusal { code: "identity.credential".to_owned(), what, help: None };
@@ -268,6 +304,20 @@ fn told_of_identity(event: &IdentityEvent) -> Result<Done, Refusal> {
         IdentityEvent::NotKept { why } => {
             let help = Some("nothing has changed; look for room in the state directory".to_owned());
             return Err(Refusal { code: "identity.store".to_owned(), what: why.clone(), help });
+        }
+    };
+    Ok(Done { what, rollout: None })
+}
+
+fn told_of_interface(event: &DetachEvent) -> Result<Done, Refusal> {
+    let what = match event {
+        DetachEvent::Detached(detachment) => {
+            format!("{} is free for another program until it is attached again", detachment.endpoint)
+        }
+        DetachEvent::Attached { endpoint, .. } => format!("{endpoint} is farmhand's again"),
+        DetachEvent::NotKept { why } => {
+            let help = Some("nothing has changed; look for room in the state directory".to_owned());
+            return Err(Refusal { code: "phone.store".to_owned(), what: why.clone(), help });
         }
     };
     Ok(Done { what, rollout: None })
@@ -310,7 +360,8 @@ mod tests {
     #[test]
     fn an_answer_of_the_rollouts_waits_for_whoever_asked_until_its_event_is_taken_in() {
         let (rollouts, mut inbox) = mpsc::channel(4);
-        let (mut asked, rack) = (Asked::new(rollouts, mpsc::channel(1).0, mpsc::channel(1).0), rack());
+        let (mut asked, rack) =
+            (Asked::new(rollouts, mpsc::channel(1).0, mpsc::channel(1).0, mpsc::channel(1).0), rack());
         let mut answer = ask(&mut asked, &rack);
         let (_, ask) = inbox.try_recv().unwrap();
         let done = Done { what: "R1 is paused".to_owned(), rollout: None };
@@ -325,7 +376,8 @@ mod tests {
     #[test]
     fn whoever_asked_rollouts_that_broke_is_told_so() {
         let (rollouts, _inbox) = mpsc::channel(4);
-        let (mut asked, rack) = (Asked::new(rollouts, mpsc::channel(1).0, mpsc::channel(1).0), rack());
+        let (mut asked, rack) =
+            (Asked::new(rollouts, mpsc::channel(1).0, mpsc::channel(1).0, mpsc::channel(1).0), rack());
         let mut answer = ask(&mut asked, &rack);
         asked.answer_to(&Event::Rollout(RolloutEvent::Restarted)).unwrap().send();
         assert_eq!(answer.try_recv().unwrap().unwrap_err().code, "rollout.restarted");

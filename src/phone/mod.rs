@@ -39,6 +39,8 @@ pub enum Command {
     },
     /// End the connection.
     Close,
+    /// End the connection, and leave the interface or the TCP address to other programs until the next [`Command::Open`].
+    Leave,
     /// Reset the USB device.
     ResetUsb,
     /// Restart Android over ADB.

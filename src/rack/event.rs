@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::detach::DetachEvent;
 use super::identities::IdentityEvent;
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
 use super::lease::{Lease, LeaseEvent};
@@ -113,6 +114,13 @@ pub enum Event {
     Lease {
         /// What.
         event: LeaseEvent,
+        /// Whose answer it is, if somebody waits for it.
+        ask: Option<Ask>,
+    },
+    /// The interface of a place was given to another program, or taken back.
+    Detach {
+        /// What.
+        event: DetachEvent,
         /// Whose answer it is, if somebody waits for it.
         ask: Option<Ask>,
     },

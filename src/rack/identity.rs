@@ -19,7 +19,6 @@ use std::sync::Arc;
 use super::event::{Command, RolloutCommand};
 use super::ids::{Endpoint, PhoneId, Serial};
 use super::place::{Phone, Told};
-use super::snapshot::PhoneState;
 use super::{Change, Outcome, Rack};
 use crate::clock::Moment;
 use crate::phone::Profile;
@@ -138,8 +137,7 @@ impl Rack {
     /// Whether the phone is in another place at this moment.
     fn is_elsewhere(&self, endpoint: &Endpoint, id: &PhoneId) -> bool {
         let at = self.phones.get(id).and_then(|phone| phone.place.as_ref()).filter(|at| *at != endpoint);
-        let there = |state| !matches!(state, PhoneState::Absent | PhoneState::NotEnumerated);
-        at.and_then(|at| self.places.get(at)).is_some_and(|place| there(place.life.state()))
+        at.and_then(|at| self.places.get(at)).is_some_and(|place| place.life.is_here())
     }
 
     /// What the phone with `serial` at `endpoint` is called.

@@ -207,11 +207,17 @@ impl Incidents {
     /// The phone at `endpoint` answered at `alive`.
     pub(super) fn answered(&mut self, endpoint: &Endpoint, alive: Moment) -> Option<News> {
         let at = self.open.iter().position(|incident| incident.phones.contains_key(endpoint))?;
-        let member = self.open.get_mut(at)?.phones.get_mut(endpoint)?;
+        let member = self.open.get(at)?.phones.get(endpoint)?;
         if !matches!(member, Member::Out { since } if alive > *since) {
             return None;
         }
-        *member = Member::Back;
+        self.excused(endpoint)
+    }
+
+    /// Nobody waits for the phone at `endpoint` any more.
+    pub(super) fn excused(&mut self, endpoint: &Endpoint) -> Option<News> {
+        let at = self.open.iter().position(|incident| incident.phones.contains_key(endpoint))?;
+        self.open.get_mut(at)?.phones.insert(endpoint.clone(), Member::Back);
         self.open.get(at)?.is_over().then(|| News::Ended(self.open.remove(at)))
     }
 

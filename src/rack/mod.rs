@@ -18,6 +18,7 @@
 
 mod budget;
 mod change;
+pub mod detach;
 pub mod event;
 mod hubs;
 pub mod identities;
@@ -172,6 +173,7 @@ impl Rack {
             }
             Event::Identity { event, .. } => self.identities_changed(now, event, &mut out),
             Event::Lease { event, .. } => self.lease_reports(now, event, &mut out),
+            Event::Detach { event, .. } => self.detach_reports(now, event, &mut out),
             Event::ClockSet(epoch) => self.clock_set(epoch),
         }
         self.keep_power_ledger(now, &mut out);
@@ -225,6 +227,8 @@ impl Rack {
             && self.places.get(endpoint).is_some_and(|place| place.life.is_connected())
         {
             self.bind_profile(now, endpoint, profile, out);
+            // Whoever holds the phone holds it wherever it is plugged in, from the first moment that it is known.
+            self.restrain(now, endpoint);
         }
         let event = match (endpoint, event) {
             // Of a USB device only the bus says that it is gone: it tells of an arrival once, so that a phone which was given up

@@ -181,6 +181,7 @@ impl Rack {
         match state {
             PhoneState::Absent => self.close_line(now, &id, &format!("the phone is not here: {why}"), out),
             PhoneState::Quarantined => self.close_line(now, &id, &format!("the phone is quarantined: {why}"), out),
+            PhoneState::Detached => self.close_line(now, &id, &format!("the phone is detached: {why}"), out),
             _ if place.life.is_to_return() => {
                 self.close_line(now, &id, "the phone has left and is to come back", out);
             }

@@ -40,6 +40,22 @@ pub enum Request {
         #[serde(skip)]
         who: String,
     },
+    /// Give the interface of a phone to another program.
+    Detach {
+        /// Its slot or id.
+        phone: String,
+        /// As in [`Request::Hold`].
+        #[serde(skip)]
+        who: String,
+    },
+    /// Take the interface of a phone back.
+    Attach {
+        /// Its slot or id.
+        phone: String,
+        /// As in [`Request::Hold`].
+        #[serde(skip)]
+        who: String,
+    },
     /// Set what a phone registers as with the central server.
     IdentitySet {
         /// Its slot or id.
@@ -102,6 +118,8 @@ impl Request {
     pub fn by(mut self, user: &str) -> Self {
         if let Self::Hold { who, .. }
         | Self::Release { who, .. }
+        | Self::Detach { who, .. }
+        | Self::Attach { who, .. }
         | Self::IdentitySet { who, .. }
         | Self::IdentityForget { who, .. }
         | Self::IdentitiesImport { who, .. } = &mut self

@@ -58,7 +58,7 @@ impl Rack {
         }
     }
 
-    fn end_incident(&mut self, now: Moment, incident: &Incident, why: &str, out: &mut Outcome) {
+    pub(super) fn end_incident(&mut self, now: Moment, incident: &Incident, why: &str, out: &mut Outcome) {
         for endpoint in incident.phones.keys() {
             self.restrain(now, endpoint);
             let what = Happening::IncidentOver { number: incident.number, why: why.to_owned() };

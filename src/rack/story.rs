@@ -110,7 +110,7 @@ fn wanted(wish: &Wish) -> Option<Happening> {
         Wish::Actor(Command::Provision) => Happening::Install { rollout: None },
         Wish::Actor(Command::Install { order }) => Happening::Install { rollout: Some(order.rollout.clone()) },
         // What is asked shows by its answer.
-        Wish::Actor(Command::ReadProfile | Command::Probe | Command::Close) => return None,
+        Wish::Actor(Command::ReadProfile | Command::Probe | Command::Close | Command::Leave) => return None,
     })
 }
 

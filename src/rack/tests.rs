@@ -1,4 +1,5 @@
 mod credentials;
+mod detached;
 mod identity;
 mod incidents;
 mod leases;

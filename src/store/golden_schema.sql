@@ -1,4 +1,4 @@
--- user_version 4
+-- user_version 5
 CREATE TABLE rollout (
     number INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
@@ -51,4 +51,9 @@ CREATE TABLE lease (
 CREATE TABLE identity (
     name TEXT PRIMARY KEY,
     credential TEXT NOT NULL
+) STRICT, WITHOUT ROWID
+CREATE TABLE detached (
+    endpoint TEXT PRIMARY KEY,
+    who TEXT NOT NULL,
+    since_unix_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID

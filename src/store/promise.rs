@@ -5,7 +5,8 @@ use std::fmt;
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::PowerLedger;
-use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
+use crate::rack::detach::Detachment;
+use crate::rack::ids::{Endpoint, PackageName, PhoneId, RolloutId, VersionCode};
 use crate::rack::lease::Lease;
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 
@@ -35,6 +36,10 @@ pub enum Promise {
     },
     /// What was set for this id, serial or slot no longer counts.
     ForgetIdentity(String),
+    /// The interface of a place is another program's.
+    Detached(Detachment),
+    /// The interface of a place was taken back.
+    Attached(Endpoint),
     /// Who did what; only ever added.
     Audit(AuditRecord),
 }

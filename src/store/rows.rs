@@ -8,6 +8,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 use super::promise::{AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRecord, RolloutRecord};
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
+use crate::rack::detach::Detachment;
 use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, VersionCode};
 use crate::rack::lease::{HOLD, Lease, Tool};
 use crate::rack::power::{PortOff, PowerLedger};
@@ -41,6 +42,13 @@ pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result
             .map(drop),
         Promise::ForgetIdentity(name) => {
             db.prepare_cached("DELETE FROM identity WHERE name = ?1")?.execute([name]).map(drop)
+        }
+        Promise::Detached(detachment) => db
+            .prepare_cached("INSERT OR REPLACE INTO detached (endpoint, who, since_unix_ms) VALUES (?1, ?2, ?3)")?
+            .execute(params![detachment.endpoint.to_string(), detachment.who, detachment.since.0])
+            .map(drop),
+        Promise::Attached(endpoint) => {
+            db.prepare_cached("DELETE FROM detached WHERE endpoint = ?1")?.execute([endpoint.to_string()]).map(drop)
         }
         Promise::Audit(record) => db
             .prepare_cached("INSERT INTO audit (at_unix_ms, who, what, target) VALUES (?1, ?2, ?3, ?4)")?
@@ -149,6 +157,17 @@ pub(super) fn leases(db: &Connection) -> rusqlite::Result<Vec<Lease>> {
             since: UnixMillis(row.get(3)?),
             until: UnixMillis(row.get(4)?),
         })
+    };
+    lines.query_map([], read)?.collect()
+}
+
+/// The places whose interface is another program's.
+pub(super) fn detachments(db: &Connection) -> rusqlite::Result<Vec<Detachment>> {
+    let mut lines = db.prepare("SELECT endpoint, who, since_unix_ms FROM detached ORDER BY endpoint")?;
+    let read = |row: &Row<'_>| {
+        let endpoint: String = row.get("endpoint")?;
+        let place = endpoint.parse().map_err(|_| nonsense(row, "endpoint", &endpoint))?;
+        Ok(Detachment { endpoint: place, who: row.get("who")?, since: UnixMillis(row.get("since_unix_ms")?) })
     };
     lines.query_map([], read)?.collect()
 }

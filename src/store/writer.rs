@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::rack::detach::Detachment;
 use crate::rack::lease::Lease;
 
 use super::promise::{AuditRecord, Promise};
@@ -81,6 +82,7 @@ enum Job {
     Rollouts { done: oneshot::Sender<Result<Vec<Promise>, StoreError>> },
     Power { done: oneshot::Sender<Result<PowerLedger, StoreError>> },
     Leases { done: oneshot::Sender<Result<Vec<Lease>, StoreError>> },
+    Detachments { done: oneshot::Sender<Result<Vec<Detachment>, StoreError>> },
     Identities { done: oneshot::Sender<Result<BTreeMap<String, String>, StoreError>> },
     Audit { limit: u32, done: oneshot::Sender<Result<Vec<AuditRecord>, StoreError>> },
 }
@@ -134,6 +136,14 @@ impl Store {
     /// [`StoreError`] if the file can't be read.
     pub async fn load_leases(&self) -> Result<Vec<Lease>, StoreError> {
         self.ask(|done| Job::Leases { done }).await
+    }
+
+    /// The places whose interface is another program's.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file can't be read or a row makes no sense.
+    pub async fn load_detachments(&self) -> Result<Vec<Detachment>, StoreError> {
+        self.ask(|done| Job::Detachments { done }).await
     }
 
     /// What phones register as, where somebody has set it: by id, serial or slot.
@@ -197,6 +207,7 @@ async fn serve(mut db: Connection, file: PathBuf, mut inbox: mpsc::Receiver<Job>
         match after {
             Some(Job::Rollouts { done }) => answer(done, rows::rollouts(&db).map_err(|e| classify(&file, e))),
             Some(Job::Power { done }) => answer(done, rows::power(&db).map_err(|e| classify(&file, e))),
+            Some(Job::Detachments { done }) => answer(done, rows::detachments(&db).map_err(|e| classify(&file, e))),
             Some(Job::Leases { done }) => answer(done, rows::leases(&db).map_err(|e| classify(&file, e))),
             Some(Job::Identities { done }) => answer(done, rows::identities(&db).map_err(|e| classify(&file, e))),
             Some(Job::Audit { limit, done }) => answer(done, rows::audit(&db, limit).map_err(|e| classify(&file, e))),

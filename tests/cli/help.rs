@@ -12,6 +12,7 @@ fn every_help_text_is_as_agreed() {
         &["phone"],
         &["phone", "A1", "show"],
         &["phone", "A1", "hold"],
+        &["phone", "A1", "detach"],
         &["phone", "A1", "identity", "set"],
         &["phones", "import"],
         &["phone", "A1", "trace"],

@@ -47,6 +47,16 @@ fn a_rollout_is_let_go_on() {
 }
 
 #[test]
+fn an_interface_is_given_away_and_taken_back() {
+    let (desk, heard) = obedient();
+    for verb in ["detach", "attach"] {
+        let said = desk.farmhand(&["phone", "A1", verb]);
+        assert_eq!((said.code, said.out.as_str()), (0, "It is done.\n"), "{said:?}");
+        assert_eq!(heard.recv().unwrap(), serde_json::json!({"do": verb, "phone": "A1"}));
+    }
+}
+
+#[test]
 fn identities_are_set_one_by_one_or_from_a_table() {
     let (desk, heard) = obedient();
     assert_eq!(desk.farmhand(&["phone", "A1", "identity", "set", "350-1"]).code, 0);

@@ -83,6 +83,15 @@ impl Daemon {
         Ok(())
     }
 
+    /// Has the command line carry out an order.
+    pub(crate) fn order(&self, words: &[&str]) -> Result<(), Failure> {
+        let output = Command::new("farmhand").arg("--state").arg(&self.state).args(words).output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("farmhand {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)).into())
+    }
+
     /// The answer to a GET.
     pub(crate) fn read(&self, path: &str) -> Result<Value, Failure> {
         let mut socket = UnixStream::connect(self.state.join("farmhand.sock"))?;

@@ -1,5 +1,6 @@
-//! The least part on dummy_hcd: two phones are plugged in and out.
+//! The least part on dummy_hcd: two phones are plugged in and out, and one is given to another program.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::check::{Failure, check};
@@ -17,12 +18,35 @@ pub(crate) fn run() -> Result<(), Failure> {
     for number in 0..PHONES {
         phone::make(number)?;
     }
-    let daemon = Daemon::start("/state", CAREFUL, User::Root)?;
+    let mut daemon = Daemon::start("/state", CAREFUL, User::Root)?;
     check("plugged", || {
         for number in 0..PHONES {
             phone::plug(number)?;
         }
         all_become(&daemon, "ready", READY_MAX)
+    });
+    check("detached", || {
+        let busy = push_by_another_program();
+        let id = phone::serial(0);
+        daemon.order(&["phone", &id, "detach"])?;
+        let (_, took) = daemon.wait_for(&id, &["detached"], ABSENT_MAX)?;
+        push_by_another_program()?;
+        let busy = busy.err().ok_or("another program had the interface beside the daemon")?;
+        Ok(format!("after {:.1} s another program pushes by it, which had said before: {busy}", took.as_secs_f64()))
+    });
+    daemon.kill()?;
+    daemon = Daemon::start("/state", CAREFUL, User::Root)?;
+    check("detached_over_a_restart", || {
+        let id = phone::serial(0);
+        daemon.wait_for(&phone::serial(1), &["ready"], READY_MAX)?;
+        daemon.wait_for(&id, &["detached"], ABSENT_MAX)?;
+        push_by_another_program()?;
+        daemon.order(&["phone", &id, "attach"])?;
+        let (_, took) = daemon.wait_for(&id, &["ready"], READY_MAX)?;
+        Ok(format!(
+            "it stays with the other program after a kill; attached, it is ready after {:.1} s",
+            took.as_secs_f64()
+        ))
     });
     check("unplugged", || {
         for number in 0..PHONES {
@@ -32,6 +56,15 @@ pub(crate) fn run() -> Result<(), Failure> {
     });
     println!("the daemon's log:\n{}", crate::daemon::log());
     Ok(())
+}
+
+/// Pushes a file to phone 0 by a program that claims the interface for itself.
+fn push_by_another_program() -> Result<(), Failure> {
+    std::fs::write("/tmp/blob", vec![0x5a; 1 << 20])?;
+    let mut push = Command::new("usb_push");
+    push.args([&phone::descriptor_serial(0), "/tmp/blob", "/tmp/pushed"]).env("HOME", "/state/home");
+    let output = push.stdin(Stdio::null()).output()?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned().into()) }
 }
 
 /// Waits until every phone is in `state`, and says which one was seen where, after how long.

@@ -309,7 +309,7 @@ fn state_of(state: PhoneState, is_connected: bool) -> Option<DeviceState> {
         return Some(DeviceState::Device);
     }
     match state {
-        PhoneState::Absent | PhoneState::NotEnumerated | PhoneState::OtherMode => None,
+        PhoneState::Absent | PhoneState::NotEnumerated | PhoneState::OtherMode | PhoneState::Detached => None,
         PhoneState::Detected | PhoneState::Claiming => Some(DeviceState::Connecting),
         PhoneState::Authorising => Some(DeviceState::Unauthorized),
         PhoneState::Online

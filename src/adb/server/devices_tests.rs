@@ -93,7 +93,7 @@ fn what_can_not_be_worked_on_is_shown_with_googles_word_and_refused() {
         assert_eq!(chosen(&list, "P1").unwrap_err().lines().next(), Some(sentence));
         assert!(list.choose(&Target::Any, Condition::AnyState).is_ok());
     }
-    let gone = [PhoneState::Absent, PhoneState::NotEnumerated, PhoneState::OtherMode];
+    let gone = [PhoneState::Absent, PhoneState::NotEnumerated, PhoneState::OtherMode, PhoneState::Detached];
     assert_eq!(list(&gone.map(|state| view("P1", None, "usb:1-1", state)), &[]), DeviceList::default());
 }
 

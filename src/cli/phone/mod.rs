@@ -1,8 +1,9 @@
 //! `farmhand phone A1 …`: what is known of one phone, and work on it.
 //!
-//! `show` and `trace` read the API, `hold`, `release` and `identity` order by it. All else is done through the daemon's tool server, in plain blocking calls: a shell command is over before a
+//! `show` and `trace` read the API, `hold`, `release`, `detach`, `attach` and `identity` order by it. All else is done through the daemon's tool server, in plain blocking calls: a shell command is over before a
 //! runtime would be up. Ctrl-C needs no handling: the connection ends with this process, and what was asked ends with it.
 
+mod detach;
 mod hold;
 mod identify;
 mod identity;
@@ -44,6 +45,10 @@ enum Action {
     Hold(hold::Hold),
     /// End its hold
     Release,
+    /// Give its USB interface to another program, also over a restart: farmhand leaves it alone
+    Detach,
+    /// Take its USB interface back
+    Attach,
     /// What it registers as with the central server
     Identity(identity::Identity),
     /// What happened to it, the oldest first: the last 256 events
@@ -63,7 +68,13 @@ impl Phone {
     pub(super) fn is_work(&self) -> bool {
         !matches!(
             self.action,
-            Action::Show(_) | Action::Hold(_) | Action::Release | Action::Identity(_) | Action::Trace(_)
+            Action::Show(_)
+                | Action::Hold(_)
+                | Action::Release
+                | Action::Detach
+                | Action::Attach
+                | Action::Identity(_)
+                | Action::Trace(_)
         )
     }
 
@@ -73,6 +84,8 @@ impl Phone {
             Action::Show(show) => show.carry_out(&self.name, client, paper).await,
             Action::Hold(hold) => hold.carry_out(self.name, client).await,
             Action::Release => release::carry_out(self.name, client).await,
+            Action::Detach => detach::detach(self.name, client).await,
+            Action::Attach => detach::attach(self.name, client).await,
             Action::Identity(identity) => identity.carry_out(self.name, client).await,
             Action::Trace(trace) => trace.carry_out(&self.name, client, paper).await,
             _ => Ok(String::new()),
@@ -83,9 +96,13 @@ impl Phone {
     pub(super) fn work(self, client: &Client) -> Result<Ending, Failure> {
         let mut link = Link::open(client, self.name)?;
         match self.action {
-            Action::Show(_) | Action::Hold(_) | Action::Release | Action::Identity(_) | Action::Trace(_) => {
-                Ok(Ending::Text(String::new()))
-            }
+            Action::Show(_)
+            | Action::Hold(_)
+            | Action::Release
+            | Action::Detach
+            | Action::Attach
+            | Action::Identity(_)
+            | Action::Trace(_) => Ok(Ending::Text(String::new())),
             Action::Shell(shell) => shell.carry_out(&mut link),
             Action::Push(push) => push.carry_out(&mut link),
             Action::Pull(pull) => pull.carry_out(&mut link),

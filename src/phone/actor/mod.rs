@@ -96,7 +96,7 @@ enum Look {
     Dial { from: Instant },
     /// It answered just now, and waits for the order to open.
     Answered(TcpStream),
-    /// It was opened, or will be.
+    /// It was opened, will be, or is left to others.
     Opened,
 }
 
@@ -152,6 +152,13 @@ impl Actor {
             }
             Command::Close => {
                 self.disconnect();
+                None
+            }
+            Command::Leave => {
+                self.disconnect();
+                if matches!(self.endpoint, Endpoint::Tcp(_)) {
+                    self.look = Look::Opened;
+                }
                 None
             }
             Command::ResetUsb => {

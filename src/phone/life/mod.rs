@@ -6,25 +6,28 @@
 //!                   └────────────┴───────────┴──────────┴───────────┴──▶ Recovering → Quarantined
 //! ```
 //!
-//! `Absent` is entered from every state by an unplug. The core says what the actor must do and waits for its report; every wait
-//! has a deadline, and a report that does not belong to what is awaited changes nothing.
+//! `Absent` is entered from every state by an unplug, `Detached` by a person. The core says what the actor must do and waits for its
+//! report; every wait has a deadline, and a report that does not belong to what is awaited changes nothing.
 //!
 //! Invariant: a state that waits has a deadline with a reason (`tests/sim` asserts it after every step).
 //! Invariant: at most one command of a kind is on its way (`tests/sim`).
 
+mod detached;
 mod recovery;
 mod reports;
 
 use std::time::Duration;
 
-pub use recovery::Restraint;
-
+use self::detached::There;
 use super::ladder::{Ladder, Step};
 use super::{Command, Event, InstallFailure, InstallFailureClass, Profile};
 use crate::clock::{Deadline, Moment};
 use crate::config::Rung;
 use crate::rack::event::InstallOrder;
 use crate::rack::snapshot::{InstalledAgent, PhoneState};
+
+pub use detached::Arrivals;
+pub use recovery::Restraint;
 
 /// The longest that claiming the interface and CNXN may take; the actor gives up earlier by itself.
 const CLAIM_MAX: Duration = Duration::from_secs(15);
@@ -117,7 +120,7 @@ enum Bus {
     Away,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Absent,
     NotEnumerated,
@@ -150,6 +153,8 @@ enum State {
     Quarantined {
         retry_at: Moment,
     },
+    /// Its interface is another program's.
+    Detached(There),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +216,7 @@ impl Life {
             State::Ready => PhoneState::Ready,
             State::Recovering { .. } => PhoneState::Recovering,
             State::Quarantined { .. } => PhoneState::Quarantined,
+            State::Detached(_) => PhoneState::Detached,
         }
     }
 
@@ -282,7 +288,7 @@ impl Life {
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
         let state = match &self.state {
-            State::Absent | State::NotEnumerated | State::OtherMode | State::Ready => None,
+            State::Absent | State::NotEnumerated | State::OtherMode | State::Ready | State::Detached(_) => None,
             State::Detected => Some(Deadline { at: self.since + CLAIM_MAX, why: "the order to open it" }),
             State::Claiming { until, .. } => Some(Deadline { at: *until, why: "its answer to CNXN" }),
             State::Restarting { until } => {
@@ -398,7 +404,7 @@ impl Life {
 
     fn advance_state(&mut self, now: Moment) -> Vec<Wish> {
         match &self.state {
-            State::Absent | State::NotEnumerated | State::OtherMode | State::Ready => Vec::new(),
+            State::Absent | State::NotEnumerated | State::OtherMode | State::Ready | State::Detached(_) => Vec::new(),
             State::Detected => self.claim(now, None),
             State::Claiming { .. } => self.fail(now, "no answer to CNXN"),
             State::Authorising { .. } => self.fail(now, "nobody allowed this host on the phone's screen in 20 min"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::detached::There;
 use super::{Bus, CLAIM_MAX, Life, QUARANTINE_RETRY, RESTART_MAX, State, Wish};
 use crate::clock::Moment;
 use crate::config::Rung;
@@ -40,6 +41,10 @@ impl Restraint {
 impl Life {
     /// A handset can be reached at the endpoint.
     pub fn appeared(&mut self, now: Moment) -> Vec<Wish> {
+        if self.note_while_detached(There::Handset) {
+            // What looks for its phone by itself has it open by now.
+            return vec![Wish::Actor(Command::Leave)];
+        }
         let returns = self.bus == Bus::Away;
         match self.state {
             State::Absent | State::NotEnumerated | State::OtherMode => {
@@ -76,6 +81,9 @@ impl Life {
 
     /// Nothing is to be done until the bus tells of something else.
     fn rest(&mut self, now: Moment, state: State, why: &str) -> Vec<Wish> {
+        if self.note_while_detached(There::Resting { state: Box::new(state.clone()), why: why.to_owned() }) {
+            return Vec::new();
+        }
         let wishes = if self.has_way() { vec![Wish::Actor(Command::Close)] } else { Vec::new() };
         self.disconnect();
         if std::mem::discriminant(&self.state) == std::mem::discriminant(&state) {
@@ -93,6 +101,9 @@ impl Life {
 
     /// Nothing can be reached at the endpoint any more.
     pub fn gone(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        if self.note_while_detached(There::Nothing { why: why.to_owned() }) {
+            return Vec::new();
+        }
         match self.state {
             State::Absent => {}
             State::Recovering { next: Step::Settle { after }, at } => {

@@ -150,6 +150,8 @@ pub enum PhoneState {
     NotEnumerated,
     /// It is on USB in a mode in which nobody can speak ADB with it: fastboot, or files only.
     OtherMode,
+    /// Its interface was given to another program, until somebody takes it back.
+    Detached,
     /// Seen on USB or answering on its TCP address; nothing was said yet.
     Detected,
     /// Its ADB interface is being opened.
@@ -170,10 +172,11 @@ pub enum PhoneState {
 
 impl PhoneState {
     /// All states, in the order of the enum.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Absent,
         Self::NotEnumerated,
         Self::OtherMode,
+        Self::Detached,
         Self::Detected,
         Self::Claiming,
         Self::Authorising,
@@ -191,6 +194,7 @@ impl PhoneState {
             Self::Absent => "absent",
             Self::NotEnumerated => "not_enumerated",
             Self::OtherMode => "other_mode",
+            Self::Detached => "detached",
             Self::Detected => "detected",
             Self::Claiming => "claiming",
             Self::Authorising => "authorising",

@@ -93,3 +93,22 @@ fn a_hold_is_refused_to_others_with_the_name_of_who_has_it() {
     assert_eq!(bench.rack.check_release("A1"), Ok(PhoneId::new("P1")));
     assert_eq!(bench.rack.check_hold("A9", "jon").unwrap_err().code, "phone.unknown");
 }
+
+#[test]
+fn a_held_phone_that_is_known_again_only_by_its_profile_gets_nothing_installed() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    bench.lease(LeaseEvent::Taken(hold("mara", 7200)));
+    let elsewhere = "tcp:127.0.0.1:15599";
+    bench.phone(phone::Event::OpenFailed { fault: OpenFault::Gone, why: "gone".to_owned() });
+    bench.event(Event::Gone { endpoint: A1.parse().unwrap(), why: "gone".to_owned() });
+    bench.appears(elsewhere);
+    bench.phone_at(elsewhere, phone::Event::Opened { model: None, features: Vec::new() });
+    let commands = bench.phone_at(elsewhere, phone::Event::profile(profile("P1", None)));
+    assert!(
+        !commands
+            .iter()
+            .any(|command| { matches!(command, Command::Phone { command: phone::Command::Provision, .. }) })
+    );
+    assert_eq!(bench.rack.snapshot(bench.now).phone("P1").unwrap().state, PhoneState::Ready);
+}

@@ -45,7 +45,9 @@ impl Shelf {
                 | Promise::LeaseIsOver(_)
                 | Promise::ForgetLease(_)
                 | Promise::Identity { .. }
-                | Promise::ForgetIdentity(_)) => {
+                | Promise::ForgetIdentity(_)
+                | Promise::Detached(_)
+                | Promise::Attached(_)) => {
                     panic!("no affair of a rollout: {other:?}")
                 }
             }

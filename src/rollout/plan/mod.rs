@@ -239,7 +239,9 @@ impl Rollouts {
             | Promise::LeaseIsOver(_)
             | Promise::ForgetLease(_)
             | Promise::Identity { .. }
-            | Promise::ForgetIdentity(_) => {}
+            | Promise::ForgetIdentity(_)
+            | Promise::Detached(_)
+            | Promise::Attached(_) => {}
         }
     }
 

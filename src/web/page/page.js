@@ -119,7 +119,7 @@ function paintAlerts() {
     el("p", { class: "help" }, alert.help))));
 }
 
-const STATES = ["quarantined", "recovering", "authorising", "detected", "claiming", "online", "provisioning", "ready", "absent"];
+const STATES = ["quarantined", "recovering", "authorising", "detected", "claiming", "online", "provisioning", "ready", "detached", "absent"];
 
 function paintStates() {
   const count = (state) => rack.phones.filter((phone) => phone.state === state).length;

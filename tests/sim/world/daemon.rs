@@ -15,7 +15,7 @@ use super::input::Input;
 use super::keeper::Keeper;
 use super::lines::{self, Lines};
 use super::rollouts::{RolloutShell, Word};
-use super::{PLACES, World, checks, endpoint, place_of};
+use super::{PLACES, World, checks, endpoint, place_of, trouble};
 
 #[derive(Debug)]
 pub(super) struct Daemon {
@@ -80,7 +80,10 @@ impl World {
         let wall = self.epoch;
         let agent = Some(PackageName::new(PACKAGE));
         let core = Rollouts::restore(self.temper.rollout.clone(), agent, wall, now, self.disk.promises());
-        let rack = Rack::restore(self.temper.settings.clone(), self.disk.power.clone(), wall, now);
+        let mut rack = Rack::restore(self.temper.settings.clone(), self.disk.power.clone(), wall, now);
+        for endpoint in &self.disk.detached {
+            rack.apply(now, trouble::detached(endpoint.clone()));
+        }
         self.daemon = Some(Daemon {
             run: self.runs,
             rack_deadline: rack.deadline(),
@@ -174,6 +177,7 @@ impl World {
             self.stage.tell(format_args!("{command:?}"));
             if let (Command::Phone { endpoint, command }, Some(daemon)) = (&command, &self.daemon)
                 && let Err(rule) = checks::lease::ordered(&daemon.rack, endpoint, command)
+                    .and_then(|()| checks::detached::ordered(&daemon.rack, endpoint, command))
             {
                 self.stage.broke(rule);
             }
@@ -237,7 +241,7 @@ impl World {
                     actor.open(now, number);
                 }
             }
-            phone::Command::Close => actor.disconnect(),
+            phone::Command::Close | phone::Command::Leave => actor.disconnect(),
             phone::Command::Reboot if there => actor.reboot(now, number),
             phone::Command::ResetUsb if there => {
                 actor.disconnect();

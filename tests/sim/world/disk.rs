@@ -1,9 +1,9 @@
 //! The store as it is on the disk: what was committed, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use farmhand::rack::PowerLedger;
-use farmhand::rack::ids::PhoneId;
+use farmhand::rack::ids::{Endpoint, PhoneId};
 use farmhand::store::RolloutNumber;
 use farmhand::store::promise::{Promise, RolloutPhoneRecord, RolloutRecord};
 
@@ -12,6 +12,8 @@ pub(super) struct Disk {
     pub(super) rollouts: BTreeMap<RolloutNumber, RolloutRecord>,
     pub(super) phones: BTreeMap<(RolloutNumber, PhoneId), RolloutPhoneRecord>,
     pub(super) power: PowerLedger,
+    /// The places whose interface is another program's.
+    pub(super) detached: BTreeSet<Endpoint>,
 }
 
 impl Disk {
@@ -35,7 +37,9 @@ impl Disk {
                 | Promise::LeaseIsOver(_)
                 | Promise::ForgetLease(_)
                 | Promise::Identity { .. }
-                | Promise::ForgetIdentity(_) => {}
+                | Promise::ForgetIdentity(_)
+                | Promise::Detached(_)
+                | Promise::Attached(_) => {}
             }
         }
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use farmhand::clock::UnixMillis;
 use farmhand::rack::Event;
-use farmhand::rack::ids::PhoneId;
+use farmhand::rack::detach::{DetachEvent, Detachment};
+use farmhand::rack::ids::{Endpoint, PhoneId};
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use farmhand::rack::request::Request;
 use farmhand::rack::snapshot::{PhoneState, PortMode, RolloutState};
@@ -13,7 +14,7 @@ use super::actor::PACKAGE;
 use super::handset::{Mood, Trust};
 use super::input::Input;
 use super::rollouts::Word;
-use super::{PHONES, PLACES, World, centre, hub};
+use super::{PHONES, PLACES, World, centre, endpoint, hub};
 
 /// How often the operator looks after the rack once it is calm.
 const OPERATOR_EVERY: Duration = Duration::from_secs(20);
@@ -45,10 +46,12 @@ pub(super) enum Trouble {
     ClockSet,
     /// A person takes a phone, for a while.
     Hold,
+    /// A person gives the interface of a place to another program, or takes it back.
+    Detach,
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Unplug,
         Self::Stall,
         Self::Epidemic,
@@ -70,7 +73,14 @@ impl Trouble {
         Self::Crash,
         Self::ClockSet,
         Self::Hold,
+        Self::Detach,
     ];
+}
+
+/// What the model hears of a place that was given away.
+pub(super) fn detached(endpoint: Endpoint) -> Event {
+    let detachment = Detachment { endpoint, who: "mara".to_owned(), since: UnixMillis(0) };
+    Event::Detach { event: DetachEvent::Detached(detachment), ask: None }
 }
 
 impl World {
@@ -119,6 +129,7 @@ impl World {
             Trouble::SlowStore => self.temper.slow_store_until = self.stage.now + self.stage.chance.seconds(5, 120),
             Trouble::Crash => self.crash_for_a_while(),
             Trouble::Hold => self.hold(phone),
+            Trouble::Detach => self.detach_or_attach(phone),
             Trouble::ClockSet => {
                 let epoch = UnixMillis(i64::try_from(self.stage.chance.draw() >> 22).unwrap_or_default());
                 self.tell_model(Event::ClockSet(epoch));
@@ -141,6 +152,24 @@ impl World {
         let (who, reason) = ("mara".to_owned(), "sim".to_owned());
         let lease = Lease { phone, id: HOLD, tool: Tool::Hold, who, reason, since, until };
         self.tell_model(Event::Lease { event: LeaseEvent::Taken(lease), ask: None });
+    }
+
+    /// The order is in the store before the model hears of it.
+    fn detach_or_attach(&mut self, place: usize) {
+        let Some(daemon) = &self.daemon else { return };
+        let (endpoint, name) = (endpoint(place), format!("A{}", place + 1));
+        if self.disk.detached.contains(&endpoint) {
+            self.attach(endpoint);
+        } else if daemon.rack.check_detach(&name, "mara").is_ok() {
+            self.disk.detached.insert(endpoint.clone());
+            self.tell_model(detached(endpoint));
+        }
+    }
+
+    fn attach(&mut self, endpoint: Endpoint) {
+        self.disk.detached.remove(&endpoint);
+        let event = DetachEvent::Attached { endpoint, who: "mara".to_owned() };
+        self.tell_model(Event::Detach { event, ask: None });
     }
 
     fn trouble_a_phone(&mut self, kind: Trouble, phone: usize) {
@@ -273,6 +302,9 @@ impl World {
     pub(super) fn calm_down(&mut self) {
         let now = self.stage.now;
         self.start_daemon();
+        for endpoint in self.disk.detached.clone() {
+            self.attach(endpoint);
+        }
         self.centre.becomes(&mut self.stage, centre::Mood::Up);
         self.centre.loses_reports = false;
         self.hub.mood = hub::Mood::Live;

@@ -12,7 +12,7 @@ use super::stage::{Stage, miss};
 use super::until::Miss;
 
 /// Every step, in the order in which they are carried out: what starts nothing anew comes first, what kills the daemon last.
-pub const STEPS: [&str; 19] = [
+pub const STEPS: [&str; 20] = [
     "phone.online",
     "agent.installed",
     "hub.reading",
@@ -31,6 +31,7 @@ pub const STEPS: [&str; 19] = [
     "rollout.paused",
     "rollout.finished",
     "rollout.resumed",
+    "phone.detached",
     "mqtt.offline",
 ];
 
@@ -52,6 +53,7 @@ pub(super) async fn carry_out(stage: &mut Stage, step: &str) -> Result<(), Miss>
         "phone.online" => phone::online(stage).await,
         "agent.installed" => phone::agent_installed(stage).await,
         "phone.gone" => phone::gone(stage).await,
+        "phone.detached" => phone::detached(stage).await,
         "hub.reading" => hub::reading(stage).await,
         "hub.port_off" => hub::port_off(stage).await,
         "hub.stale" => hub::stale(stage).await,

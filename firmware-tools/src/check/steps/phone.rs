@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use farmhand::rack::snapshot::PhoneState;
 
-use super::super::stage::{PHONES, READY_WITHIN, Stage};
+use super::super::stage::{PHONES, READY_WITHIN, Stage, miss};
 use super::super::until::{Miss, until};
 use super::nothing_left;
 use crate::cable::Hand;
@@ -78,6 +78,33 @@ pub(super) async fn absent(stage: &Stage, name: &str) -> Result<(), Miss> {
         match phone.state {
             PhoneState::Absent => Ok(()),
             other => Err(format!("{} ({})", other.as_str(), phone.why)),
+        }
+    })
+    .await
+}
+
+/// A phone that was given to another program has no connection of the daemon's, also after a kill of it, until it is taken back.
+pub(super) async fn detached(stage: &mut Stage) -> Result<(), Miss> {
+    stage.all_ready(&["P2", "P3"]).await?;
+    let slot = stage.rack.file().phones.iter().find(|phone| phone.name == "P2").and_then(|phone| phone.slot.clone());
+    let slot = slot.ok_or_else(|| miss("a slot of P2", "none"))?;
+    stage.tell(&["phone", &slot, "detach"]).await?;
+    left_alone(stage).await?;
+    stage.daemon.kill().await.map_err(|error| miss("the daemon to be killed", error))?;
+    stage.daemon.start_again().await.map_err(|error| miss("the daemon to start again", error))?;
+    stage.all_ready(&["P3"]).await?;
+    left_alone(stage).await?;
+    stage.tell(&["phone", &slot, "attach"]).await?;
+    stage.all_ready(&["P2"]).await
+}
+
+async fn left_alone(stage: &Stage) -> Result<(), Miss> {
+    until(GONE_WITHIN, "P2 detached, without a connection", async || {
+        let phone = stage.phone("P2").await?;
+        let connections = stage.rack.phone("P2").map(|cable| cable.phone().state().connections);
+        match (phone.state, connections) {
+            (PhoneState::Detached, Some(0)) => Ok(()),
+            (state, connections) => Err(format!("{} ({}), {connections:?}", state.as_str(), phone.why)),
         }
     })
     .await

@@ -7,7 +7,7 @@ use farmhand::rack::ids::Endpoint;
 /// A command goes to a phone.
 pub(crate) fn ordered(rack: &Rack, at: &Endpoint, command: &Command) -> Result<(), String> {
     let harmless = match command {
-        Command::Open | Command::ReadProfile | Command::Probe | Command::Close => true,
+        Command::Open | Command::ReadProfile | Command::Probe | Command::Close | Command::Leave => true,
         Command::Provision | Command::Install { .. } | Command::ResetUsb | Command::Reboot => false,
     };
     match rack.holder_at(at).filter(|_| !harmless) {

@@ -32,7 +32,7 @@ pub(crate) fn only_for_who_is_there(rack: &Rack, lines: &Lines) -> Result<(), St
             continue;
         };
         there += 1;
-        if matches!(standing.state, PhoneState::Absent | PhoneState::Quarantined) {
+        if matches!(standing.state, PhoneState::Absent | PhoneState::Quarantined | PhoneState::Detached) {
             return Err(format!("the line of {id} is open, and the phone is {}", standing.state.as_str()));
         }
     }

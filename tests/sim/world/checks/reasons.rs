@@ -19,7 +19,8 @@ fn reasonable(who: impl FnOnce() -> String, deadline: Option<&str>) -> Result<()
 pub(crate) fn phones(rack: &Rack) -> Result<(), String> {
     for standing in rack.standings() {
         let (endpoint, state) = (standing.endpoint, standing.state);
-        if state != PhoneState::Absent {
+        // Who is not here, and what a person has given away, waits for nothing that has a time.
+        if !matches!(state, PhoneState::Absent | PhoneState::Detached) {
             let deadline = standing.deadline.map(|deadline| deadline.why);
             reasonable(|| format!("the phone at {endpoint:?}, which is {},", state.as_str()), deadline)?;
         }
