@@ -33,6 +33,8 @@ pub mod config;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]
+pub mod doctor;
+#[cfg(feature = "daemon")]
 pub mod host;
 pub mod mqtt;
 #[cfg(feature = "daemon")]

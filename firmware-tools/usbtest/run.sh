@@ -15,7 +15,7 @@
 set -euo pipefail
 
 declare -A checks=(
-    [plug]="plugged detached detached_over_a_restart unplugged"
+    [plug]="plugged detached doctor detached_over_a_restart unplugged"
     [rack]="enumeration 32_phones topology twins descriptor_serial hotplug unplug_ready unplug_online unplug_claiming
         killed_in_push late_permission"
     [tree]="port_paths files_only not_enumerated port_power slots_learn"

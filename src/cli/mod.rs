@@ -12,6 +12,7 @@
 mod client;
 mod completions;
 mod config;
+mod doctor;
 mod failure;
 mod hub;
 mod hubs;
@@ -93,6 +94,8 @@ enum Command {
     Keys(keys::Keys),
     /// Check a configuration file, show what it means, print an example
     Config(config::Config),
+    /// What on this host keeps farmhand from its phones, and what mends it
+    Doctor(doctor::Doctor),
     /// Print the completions for a shell
     Completions(completions::Completions),
     /// Print the manual page
@@ -135,6 +138,7 @@ fn dispatch(cli: Cli) -> Result<Ending, Failure> {
     match cli.command {
         Command::Config(config) => config.carry_out().map(Ending::Text),
         Command::Keys(keys) => keys.carry_out(&cli.state, &Paper::of_stdout()).map(Ending::Text),
+        Command::Doctor(doctor) => doctor.carry_out(),
         Command::Completions(completions) => completions.carry_out(Cli::command()).map(Ending::Text),
         Command::Man(man) => man.carry_out(Cli::command()).map(Ending::Text),
         Command::Run(run) => run.carry_out(&cli.state).map(Ending::Text),
@@ -159,9 +163,12 @@ fn ask(command: Command, client: &Client) -> Result<String, Failure> {
             Command::Rollout(rollout) => rollout.carry_out(client, &paper).await,
             Command::Line(line) => line.carry_out(client, &paper).await,
             Command::Policy(policy) => policy.carry_out(client, &paper).await,
-            Command::Keys(_) | Command::Config(_) | Command::Completions(_) | Command::Man(_) | Command::Run(_) => {
-                Ok(String::new())
-            }
+            Command::Keys(_)
+            | Command::Config(_)
+            | Command::Doctor(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+            | Command::Run(_) => Ok(String::new()),
         }
     })
 }

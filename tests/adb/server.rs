@@ -403,3 +403,29 @@ async fn whoever_only_connects_takes_no_place_from_others_at_the_other_entrance(
     silent.clear();
     assert_eq!(desk.ask(&[b"000chost:version"]).await, b"OKAY00040029");
 }
+
+#[test]
+fn the_doctor_finds_googles_server_on_its_port_and_says_what_ends_it() {
+    with_adbd(async |adbd| {
+        let desk = Desk::with(&adbd).await;
+        let doctor = async || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_farmhand"));
+            let (out, err, code) = said(&command.args(["doctor", "--json"]).output().await.unwrap());
+            let findings: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out} {err}"));
+            let port = findings.into_iter().find(|finding| finding["code"] == "doctor.adb_port");
+            (port, code)
+        };
+        assert_eq!(doctor().await.0, None);
+        let mut server = desk.command(&clients()[0], &["-P", "5037", "server", "nodaemon"]).spawn().unwrap();
+        while TcpStream::connect(("127.0.0.1", 5037)).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let (finding, code) = doctor().await;
+        let finding = finding.unwrap();
+        assert_eq!((finding["severity"].as_str(), code), (Some("error"), 1), "{finding}");
+        assert!(finding["what"].as_str().unwrap().starts_with("adb (process "), "{finding}");
+        assert!(finding["help"].as_str().unwrap().contains("`adb kill-server` ends it"), "{finding}");
+        server.kill().await.unwrap();
+        assert_eq!(doctor().await.0, None);
+    });
+}

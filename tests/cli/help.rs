@@ -29,6 +29,7 @@ fn every_help_text_is_as_agreed() {
         &["policy", "explain"],
         &["config"],
         &["config", "check"],
+        &["doctor"],
         &["completions"],
         &["man"],
         &["run"],

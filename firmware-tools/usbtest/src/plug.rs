@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::check::{Failure, check};
+use crate::check::{Failure, check, until};
 use crate::daemon::{CAREFUL, Daemon, User};
 use crate::phone;
 
@@ -34,6 +34,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         let busy = busy.err().ok_or("another program had the interface beside the daemon")?;
         Ok(format!("after {:.1} s another program pushes by it, which had said before: {busy}", took.as_secs_f64()))
     });
+    check("doctor", doctor_finds_who_holds_it);
     daemon.kill()?;
     daemon = Daemon::start("/state", CAREFUL, User::Root)?;
     check("detached_over_a_restart", || {
@@ -65,6 +66,34 @@ fn push_by_another_program() -> Result<(), Failure> {
     push.args([&phone::descriptor_serial(0), "/tmp/blob", "/tmp/pushed"]).env("HOME", "/state/home");
     let output = push.stdin(Stdio::null()).output()?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned().into()) }
+}
+
+/// A program that has the interface of phone 0 is named with what ends it, and is no more once it has ended.
+fn doctor_finds_who_holds_it() -> Result<String, Failure> {
+    let diagnose = || -> Result<Option<String>, Failure> {
+        let output = Command::new("farmhand").args(["doctor", "--json"]).output()?;
+        let findings: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let findings = findings.as_array().ok_or("no list of findings")?;
+        let held = findings.iter().find(|finding| finding["code"] == "doctor.phones_held");
+        Ok(held.map(|finding| format!("{} {}", finding["what"], finding["help"])))
+    };
+    if let Some(before) = diagnose()? {
+        return Err(format!("it was told before anybody held one: {before}").into());
+    }
+    let mut push = Command::new("usb_push");
+    push.args([&phone::descriptor_serial(0), "/tmp/blob", "/tmp/pushed", "100"]).env("HOME", "/state/home");
+    let mut push = push.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let told = until("it is told who holds the phone", READY_MAX, || {
+        let told = diagnose()?.ok_or("nobody")?;
+        if told.contains(&format!("`kill {}`", push.id())) { Ok(told) } else { Err(told.into()) }
+    });
+    // Killed in the middle it would leave a phone that waits for the rest of a message.
+    push.wait()?;
+    let (told, _) = told?;
+    match diagnose()? {
+        None => Ok(told),
+        Some(after) => Err(format!("it is told also afterwards: {after}").into()),
+    }
 }
 
 /// Waits until every phone is in `state`, and says which one was seen where, after how long.
