@@ -26,6 +26,7 @@ async fn main() -> Result<(), BusError> {
                 handset.claimed_milliamps,
                 handset.product.as_deref().unwrap_or("-"),
             ),
+            BusEvent::Openable(handset) => println!("~ {}: it may be opened now", handset.path),
             BusEvent::Left { path } => println!("- {path}"),
             BusEvent::Unopenable { handset, why } | BusEvent::OtherMode { handset, why } => {
                 println!("! {}: {why}", handset.path);

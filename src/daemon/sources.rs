@@ -69,7 +69,7 @@ fn seen(event: BusEvent) -> Vec<Event> {
     let usb = |handset: &Handset| Event::Usb { endpoint: Endpoint::Usb(handset.path.clone()), usb: handset.view() };
     match event {
         // Opening one that is unopenable fails with the same reason, which then stands with the phone on every surface.
-        BusEvent::Arrived(handset) | BusEvent::Unopenable { handset, .. } => {
+        BusEvent::Arrived(handset) | BusEvent::Openable(handset) | BusEvent::Unopenable { handset, .. } => {
             let view = usb(&handset);
             vec![view, Event::Appeared { endpoint: Endpoint::Usb(handset.path), serial: handset.serial }]
         }

@@ -66,7 +66,7 @@ struct Works {
     engine: Arc<Engine>,
     allowance: Allowance,
     kick: Arc<Notify>,
-    picture: watch::Receiver<Picture>,
+    picture: watch::Sender<Picture>,
     /// For each port that was opened: ended once the interface is given back.
     closings: Mutex<BTreeMap<PortPath, CancellationToken>>,
     clock: Clock,
@@ -116,11 +116,11 @@ impl Bus {
             budget_bytes = budget.total(),
             "looking for handsets on USB"
         );
-        let (picture_sender, picture) = watch::channel(Picture::default());
+        let picture = watch::Sender::new(Picture::default());
         let clock = Clock(Instant::now());
         let scanner = Scanner {
             kick: Arc::clone(&kick),
-            picture: picture_sender,
+            picture: picture.clone(),
             events,
             remarks: follow_kernel_log(&cancel),
             thread: LookThread::start(engine.context().clone())?,
@@ -152,10 +152,14 @@ impl Bus {
     /// What kind of failure, and the sentence for a person.
     pub async fn open(&self, path: &PortPath) -> Result<UsbTransport, OpenError> {
         let works = self.works(path)?;
-        works.closed(path).await?;
         loop {
+            let closed = works.closed(path).await;
             let present = works.present(path)?;
-            let error = match works.claim(&present).await {
+            let opened = match closed {
+                Ok(()) => works.claim(&present).await,
+                Err(error) => Err(error),
+            };
+            let error = match opened {
                 Ok(transport) => return Ok(transport),
                 Err(error) => error,
             };
@@ -164,7 +168,10 @@ impl Bus {
                     tracing::debug!(%path, %error, why = next.why, "the handset cannot be opened yet");
                     time::sleep_until(works.clock.instant(next.at)).await;
                 }
-                Verdict::Show => return Err(error),
+                Verdict::Show => {
+                    works.refused(&present, error.fault);
+                    return Err(error);
+                }
             }
         }
     }
@@ -192,6 +199,15 @@ impl Works {
     fn present(&self, path: &PortPath) -> Result<Present, OpenError> {
         let picture = self.picture.borrow();
         picture.roster.find(path).cloned().ok_or_else(|| gone(format!("there is no handset at {path} any more")))
+    }
+
+    /// The next scans look whether what kept it from being opened is still so.
+    fn refused(&self, present: &Present, fault: OpenFault) {
+        self.picture.send_if_modified(|picture| {
+            picture.roster.refused(&present.seen.handset.path, present.seen.node, fault);
+            // Nobody waits for a refusal.
+            false
+        });
     }
 
     async fn claim(&self, present: &Present) -> Result<UsbTransport, OpenError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::enumerate::{AdbInterface, Handset, OtherMode};
 use super::settle;
 use crate::clock::{Deadline, Moment};
+use crate::phone::OpenFault;
 use crate::rack::ids::PortPath;
 use crate::rack::snapshot::ControllerView;
 
@@ -17,6 +18,8 @@ pub const RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 pub enum BusEvent {
     /// A handset is there and can be asked for with `Bus::open`.
     Arrived(Handset),
+    /// A handset that could not be opened for want of permission, or because another program held it, may be opened now.
+    Openable(Handset),
     /// The handset is not there any more.
     Left {
         /// Where it was.
@@ -56,6 +59,17 @@ pub struct Seen {
     pub node: Node,
     /// Whether the kernel has configured it.
     pub state: SeenState,
+    /// Who may open it.
+    pub access: Access,
+}
+
+/// What decides whether a handset can be opened, as far as a look tells that touches no device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// When owner, group or mode of its node were changed last, in nanoseconds since 1970: udev does so when a rule is installed.
+    pub node_changed: Option<i128>,
+    /// Whether some program, this one too, or a driver has its ADB interface.
+    pub claimed: bool,
 }
 
 /// The name of a device node: it changes with each plug, so it tells two plugs at the same port apart.
@@ -92,6 +106,14 @@ pub struct Present {
     /// When it was first found.
     pub since: Moment,
     told: Told,
+    refused: Option<Refused>,
+}
+
+/// Why it could not be opened, as the access to it was then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    NoPermission { node_changed: Option<i128> },
+    Busy,
 }
 
 /// What was said of a handset.
@@ -127,11 +149,26 @@ impl Roster {
                 seen: seen.clone(),
                 since: now,
                 told: Told::Nothing,
+                refused: None,
             });
             present.seen = seen;
-            events.extend(present.tell(now));
+            let may_be_opened = present.may_be_opened_now();
+            events.extend(present.tell(now).or(may_be_opened));
         }
         events
+    }
+
+    /// The handset at `path` with this node could not be opened: whoever can mend that is waited for, where a look shows it.
+    pub fn refused(&mut self, path: &PortPath, node: Node, fault: OpenFault) {
+        if let Some(present) = self.present.get_mut(path).filter(|present| present.seen.node == node) {
+            present.refused = match fault {
+                OpenFault::NoPermission => {
+                    Some(Refused::NoPermission { node_changed: present.seen.access.node_changed })
+                }
+                OpenFault::Busy => Some(Refused::Busy),
+                OpenFault::Gone | OpenFault::Unauthorised | OpenFault::Protocol => None,
+            };
+        }
     }
 
     /// The handset at `path`.
@@ -153,6 +190,20 @@ impl Roster {
 }
 
 impl Present {
+    /// What had kept it from being opened is not so any more.
+    fn may_be_opened_now(&mut self) -> Option<BusEvent> {
+        let Seen { access, state: SeenState::Configured(_), .. } = self.seen else { return None };
+        let mended = match self.refused? {
+            Refused::NoPermission { node_changed } => access.node_changed != node_changed,
+            Refused::Busy => !access.claimed,
+        };
+        if !mended {
+            return None;
+        }
+        self.refused = None;
+        Some(BusEvent::Openable(self.seen.handset.clone()))
+    }
+
     fn tell(&mut self, now: Moment) -> Option<BusEvent> {
         let handset = self.seen.handset.clone();
         match (self.seen.state, self.told) {
@@ -213,6 +264,7 @@ mod tests {
                 input: endpoint(0x81),
                 output: endpoint(0x01),
             }),
+            access: Access { node_changed: Some(1), claimed: false },
         }
     }
 
@@ -223,6 +275,7 @@ mod tests {
     fn story(events: &[BusEvent]) -> Vec<String> {
         let line = |event: &BusEvent| match event {
             BusEvent::Arrived(handset) => format!("arrived {}", handset.path),
+            BusEvent::Openable(handset) => format!("openable {}", handset.path),
             BusEvent::Left { path } => format!("left {path}"),
             BusEvent::Unopenable { handset, .. } => format!("unopenable {}", handset.path),
             BusEvent::OtherMode { handset, .. } => format!("other mode {}", handset.path),
@@ -281,6 +334,46 @@ mod tests {
         assert!(why.contains("1-1") && why.contains("fastboot reboot"), "{why}");
         assert!(roster.update(vec![fastboot], ms(1)).is_empty());
         assert_eq!(story(&roster.update(vec![seen("1-1", 4)], ms(2))), ["left 1-1", "arrived 1-1"]);
+    }
+
+    #[test]
+    fn a_handset_without_permission_is_told_of_again_once_its_node_is_changed() {
+        let (mut roster, path) = (Roster::default(), "1-1".parse().unwrap());
+        let node = Node { bus: 1, address: 3 };
+        roster.update(vec![seen("1-1", 3)], ms(0));
+        roster.refused(&path, node, OpenFault::NoPermission);
+        assert!(roster.update(vec![seen("1-1", 3)], ms(13_000)).is_empty(), "nobody has mended it");
+        let access = Access { node_changed: Some(2), claimed: false };
+        let ruled = Seen { access, ..seen("1-1", 3) };
+        assert_eq!(story(&roster.update(vec![ruled.clone()], ms(23_000))), ["openable 1-1"]);
+        assert!(roster.update(vec![ruled.clone()], ms(33_000)).is_empty(), "told once");
+        roster.refused(&path, node, OpenFault::NoPermission);
+        assert!(
+            roster.update(vec![ruled], ms(43_000)).is_empty(),
+            "the rule was of no use: the next one is waited for"
+        );
+    }
+
+    #[test]
+    fn a_handset_that_another_program_held_is_told_of_again_once_that_lets_go() {
+        let (mut roster, path) = (Roster::default(), "1-1".parse().unwrap());
+        let held = Seen { access: Access { node_changed: Some(1), claimed: true }, ..seen("1-1", 3) };
+        roster.update(vec![held.clone()], ms(0));
+        roster.refused(&path, Node { bus: 1, address: 3 }, OpenFault::Busy);
+        assert!(roster.update(vec![held], ms(10_000)).is_empty());
+        assert_eq!(story(&roster.update(vec![seen("1-1", 3)], ms(20_000))), ["openable 1-1"]);
+        assert!(roster.update(vec![seen("1-1", 3)], ms(30_000)).is_empty());
+    }
+
+    #[test]
+    fn what_an_earlier_plug_was_refused_for_is_forgotten() {
+        let (mut roster, path) = (Roster::default(), "1-1".parse().unwrap());
+        roster.update(vec![seen("1-1", 3)], ms(0));
+        roster.refused(&path, Node { bus: 1, address: 2 }, OpenFault::Busy);
+        assert!(roster.update(vec![seen("1-1", 3)], ms(1)).is_empty(), "that was the plug before");
+        roster.refused(&path, Node { bus: 1, address: 3 }, OpenFault::Busy);
+        assert_eq!(story(&roster.update(vec![seen("1-1", 4)], ms(2))), ["left 1-1", "arrived 1-1"]);
+        assert!(roster.update(vec![seen("1-1", 4)], ms(3)).is_empty());
     }
 
     #[test]

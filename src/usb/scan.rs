@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use rusb::{ConfigDescriptor, Context, TransferType, UsbContext};
 
 use super::enumerate::{AdbInterface, EndpointKind, EndpointView, Handset, InterfaceView, OtherMode, Speed};
 use super::ports::PortsSeen;
-use super::roster::{Node, Seen, SeenState};
+use super::roster::{Access, Node, Seen, SeenState};
 use super::topology::Device;
 use super::transfer::wrap_node;
 use crate::rack::ids::{PortPath, Serial};
@@ -107,7 +108,23 @@ fn handset(device: &rusb::Device<Context>, seen: &Device, controller: Option<&St
         claimed_milliamps: claimed_milliamps(config.max_power(), speed),
         path,
     };
-    Some(Seen { handset, node: Node { bus: device.bus_number(), address: device.address() }, state })
+    let node = Node { bus: device.bus_number(), address: device.address() };
+    let access = match state {
+        SeenState::Configured(interface) => {
+            access(node, &interface_folder(&handset.path, config.number(), interface.number))
+        }
+        SeenState::Unconfigured | SeenState::Other(_) => Access::default(),
+    };
+    Some(Seen { handset, node, state, access })
+}
+
+/// Opening the node would wake the handset up: its metadata, and the link of sysfs to whoever has the interface, do not.
+fn access(node: Node, interface: &Path) -> Access {
+    let metadata = fs::metadata(node.to_string()).ok();
+    Access {
+        node_changed: metadata.map(|node| i128::from(node.ctime()) * 1_000_000_000 + i128::from(node.ctime_nsec())),
+        claimed: interface.join("driver").is_symlink(),
+    }
 }
 
 fn views(config: &ConfigDescriptor, path: &PortPath) -> Vec<InterfaceView> {
@@ -218,7 +235,11 @@ fn sysfs_number(folder: &Path, name: &str) -> Option<u8> {
 }
 
 fn interface_name(path: &PortPath, configuration: u8, interface: u8) -> Option<String> {
-    sysfs_text(&Path::new(SYSFS).join(format!("{path}:{configuration}.{interface}")), "interface")
+    sysfs_text(&interface_folder(path, configuration, interface), "interface")
+}
+
+fn interface_folder(path: &PortPath, configuration: u8, interface: u8) -> PathBuf {
+    Path::new(SYSFS).join(format!("{path}:{configuration}.{interface}"))
 }
 
 /// Whether this host has USB at all: without it libusb only fails, and a container or a small virtual machine is no error.
@@ -240,6 +261,15 @@ mod tests {
     fn the_claimed_current_is_counted_by_speed() {
         assert_eq!(claimed_milliamps(500, Speed::High), 500);
         assert_eq!(claimed_milliamps(224, Speed::Super), 896);
+    }
+
+    #[test]
+    fn a_node_tells_of_its_owner_only_by_the_moment_of_the_change_and_a_driver_by_its_link() {
+        let seen = access(Node { bus: 255, address: 255 }, Path::new("/nowhere"));
+        assert_eq!(seen, Access { node_changed: None, claimed: false });
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("../drivers/usbfs", folder.path().join("driver")).unwrap();
+        assert!(access(Node { bus: 255, address: 255 }, folder.path()).claimed, "also where the link leads nowhere");
     }
 
     #[test]

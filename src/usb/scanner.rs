@@ -159,6 +159,9 @@ fn tell(event: &BusEvent) {
             let serial = handset.serial.as_ref().map_or("none", |serial| serial.as_str());
             tracing::info!(path = %handset.path, serial, speed = handset.speed.as_str(), "a handset is on the bus");
         }
+        BusEvent::Openable(handset) => {
+            tracing::info!(path = %handset.path, "a handset that could not be opened may be opened now");
+        }
         BusEvent::Left { path } => tracing::info!(%path, "what was plugged in has left the bus"),
         BusEvent::Unopenable { handset, why } => {
             tracing::warn!(path = %handset.path, why, "a handset cannot be opened");

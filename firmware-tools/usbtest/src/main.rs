@@ -6,6 +6,7 @@
 //! `RESULT <name> <value> <unit>`.
 #![allow(clippy::print_stdout, reason = "what it prints to the guest's console is what it is for")]
 
+mod barred;
 mod check;
 mod daemon;
 mod phone;

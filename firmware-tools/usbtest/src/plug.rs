@@ -1,8 +1,9 @@
-//! The least part on dummy_hcd: two phones are plugged in and out, and one is given to another program.
+//! The least part on dummy_hcd: two phones are plugged in and out, one is given to another program, and one may not be opened at first.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::barred::barred;
 use crate::check::{Failure, check, until};
 use crate::daemon::{CAREFUL, Daemon, User};
 use crate::phone;
@@ -55,6 +56,9 @@ pub(crate) fn run() -> Result<(), Failure> {
         }
         all_become(&daemon, "absent", ABSENT_MAX)
     });
+    daemon.kill()?;
+    let daemon = Daemon::start("/state.nobody", CAREFUL, User::Nobody)?;
+    check("barred", || barred(&daemon, 0));
     println!("the daemon's log:\n{}", crate::daemon::log());
     Ok(())
 }

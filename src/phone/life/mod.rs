@@ -407,7 +407,9 @@ impl Life {
             State::Absent | State::NotEnumerated | State::OtherMode | State::Ready | State::Detached(_) => Vec::new(),
             State::Detected => self.claim(now, None),
             State::Claiming { .. } => self.fail(now, "no answer to CNXN"),
-            State::Authorising { .. } => self.fail(now, "nobody allowed this host on the phone's screen in 20 min"),
+            State::Authorising { .. } => {
+                self.ask_again(now, "nobody allowed this host on the phone's screen in 20 min")
+            }
             State::Online { .. } => self.fail(now, "Android did not finish starting in 5 min"),
             State::Provisioning { work: Work::AgentLater { tries, .. }, .. } => {
                 let tries = *tries;

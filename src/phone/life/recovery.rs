@@ -13,6 +13,9 @@ use crate::phone::ladder::{Ladder, Step};
 const INCIDENT_LOOK: Duration = Duration::from_secs(10);
 /// Between two tries at opening a phone that waits for the rack's budget: it may have come to itself.
 const LINE_LOOK: Duration = Duration::from_secs(60);
+/// Between two questions on the phone's screen: the next one is there when somebody looks, and a phone that refuses at once is not
+/// opened in a hot loop.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// Between the end of what put a step off and the step.
 const RESUME: Duration = Duration::from_secs(1);
 
@@ -136,6 +139,25 @@ impl Life {
     pub(super) fn fail(&mut self, now: Moment, why: &str) -> Vec<Wish> {
         why.clone_into(&mut self.fault);
         self.take_next_step(now, why)
+    }
+
+    /// This host is kept from opening it: no rung mends that, and none is charged. The bus says when it may be opened.
+    pub(super) fn bar(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        why.clone_into(&mut self.fault);
+        let why = format!("{why}; it is opened by itself within seconds once that is mended");
+        self.disconnect();
+        self.enter(now, State::Quarantined { retry_at: now + QUARANTINE_RETRY }, &why);
+        vec![Wish::Actor(Command::Close)]
+    }
+
+    /// Nobody has allowed this host: no rung mends that, and none is charged. The phone is asked again, for the question on its screen
+    /// went with its connection.
+    pub(super) fn ask_again(&mut self, now: Moment, why: &str) -> Vec<Wish> {
+        why.clone_into(&mut self.fault);
+        let why = format!("{why}: unlock the phone and allow USB debugging for this host; it is asked again");
+        self.disconnect();
+        self.enter(now, State::Recovering { next: Step::Reopen, at: now + ASK_AGAIN }, &why);
+        vec![Wish::Actor(Command::Close)]
     }
 
     /// What failed is in [`Self::fault`], and shown as `why`.

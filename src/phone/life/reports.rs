@@ -39,7 +39,11 @@ impl Life {
                 self.did_not_return(now, rung)
             }
             State::Claiming { .. } | State::Authorising { .. } if fault == OpenFault::Gone => self.gone(now, why),
-            State::Claiming { .. } | State::Authorising { .. } => self.fail(now, why),
+            State::Claiming { .. } | State::Authorising { .. } => match fault {
+                OpenFault::NoPermission | OpenFault::Busy => self.bar(now, why),
+                OpenFault::Unauthorised => self.ask_again(now, why),
+                OpenFault::Gone | OpenFault::Protocol => self.fail(now, why),
+            },
             _ => Vec::new(),
         }
     }

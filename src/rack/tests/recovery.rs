@@ -241,3 +241,60 @@ fn a_phone_that_comes_to_itself_while_it_waits_makes_room_for_the_next() {
     assert!(!waiting(&bench).contains(&before[0]));
     assert_eq!(ordered(&mut bench, &phone::Command::Reboot, 10 * 60), 4, "the budget is not lost with it");
 }
+
+/// A phone that this host may not open: `why` tells who is to mend that.
+fn barred(fault: OpenFault, why: &str) -> Bench {
+    let mut bench = Bench::new(Rung::CyclePower);
+    bench.plugged(USB, "P1");
+    bench.phone_at(USB, phone::Event::OpenFailed { fault, why: why.to_owned() });
+    bench
+}
+
+#[test]
+fn a_phone_without_permission_is_opened_as_soon_as_the_rule_is_there_and_no_rung_is_spent_on_it() {
+    let mut bench = barred(OpenFault::NoPermission, "this user may not open it; the udev rule that allows it: RULE");
+    let told = "quarantined: this user may not open it; the udev rule that allows it: RULE; it is opened by itself within seconds once \
+                that is mended";
+    assert_eq!(why(&bench), told);
+    assert_eq!(bench.wait(9 * 60), [], "it is not hammered, let alone reset");
+    assert!(says_to_phone(&bench.plugged(USB, "P1"), &phone::Command::Open), "the bus says that its node was changed");
+    bench.phone_at(USB, phone::Event::Opened { model: None, features: Vec::new() });
+    bench.phone_at(USB, phone::Event::profile(profile("P1", Some(1))));
+    assert!(why(&bench).starts_with("ready: "), "{}", why(&bench));
+}
+
+#[test]
+fn a_phone_that_another_program_has_is_never_reset_under_it() {
+    let mut bench = Bench::new(Rung::CyclePower);
+    bench.plugged(USB, "P1");
+    let mut commands = Vec::new();
+    for _ in 0..12 {
+        let why = "another program holds it".to_owned();
+        bench.phone_at(USB, phone::Event::OpenFailed { fault: OpenFault::Busy, why });
+        commands.extend(bench.wait(601));
+    }
+    let opened = commands.iter().filter(|command| says_to_phone(&[(*command).clone()], &phone::Command::Open)).count();
+    assert_eq!(opened, 12, "every 10 min, should the bus not have seen that it is free");
+    for harsh in [phone::Command::ResetUsb, phone::Command::Reboot] {
+        assert!(!says_to_phone(&commands, &harsh));
+    }
+}
+
+#[test]
+fn a_phone_that_waits_for_a_tap_is_asked_again_and_again_and_never_reset() {
+    let mut bench = Bench::new(Rung::CyclePower);
+    bench.plugged(USB, "P1");
+    let mut commands = Vec::new();
+    for _ in 0..6 {
+        bench.phone_at(USB, phone::Event::AuthorisationWanted);
+        commands.extend(bench.wait(20 * 60));
+        assert_eq!(
+            why(&bench),
+            "recovering: nobody allowed this host on the phone's screen in 20 min: unlock the phone and allow USB debugging for this \
+             host; it is asked again"
+        );
+        commands.extend(bench.wait(30));
+        assert!(why(&bench).starts_with("claiming: "), "{}", why(&bench));
+    }
+    assert!(!says_to_phone(&commands, &phone::Command::ResetUsb), "{commands:?}");
+}

@@ -40,6 +40,13 @@ impl World {
         }
     }
 
+    /// Whoever had the handset in this place has let it go: the bus sees that with its next look.
+    pub(super) fn let_go(&mut self, place: usize) {
+        if let Some(phone) = self.handset_at(place).map(|handset| handset.number) {
+            self.tell_appeared(phone, place);
+        }
+    }
+
     /// The actor's transfers fail, and the bus tells; either may be first.
     fn left_bus(&mut self, place: usize) {
         if let Some(link) = self.daemon.as_ref().and_then(|daemon| daemon.actors[place].link()) {

@@ -227,6 +227,7 @@ impl World {
         let now = self.stage.now;
         let there = self.handset_at(place).is_some();
         let trouble = !self.is_calm() && self.stage.chance.one_in(40);
+        let run = self.run();
         self.links += 1;
         let number = self.links;
         let Some(daemon) = &mut self.daemon else { return };
@@ -234,11 +235,18 @@ impl World {
         match command {
             phone::Command::Open => {
                 actor.disconnect();
-                if !there || trouble {
-                    let fault = if there { phone::OpenFault::Busy } else { phone::OpenFault::Gone };
-                    actor.reports.push(phone::Event::OpenFailed { fault, why: "it cannot be opened".to_owned() });
-                } else {
-                    actor.open(now, number);
+                match self.handsets.iter().find(|handset| handset.on_bus == Some(place)) {
+                    Some(_) if trouble => {
+                        let fault = phone::OpenFault::Busy;
+                        actor.reports.push(phone::Event::OpenFailed { fault, why: "another has it".to_owned() });
+                        let lets_go = self.stage.chance.seconds(1, 900);
+                        self.stage.after(lets_go, Input::LetGo { place, run });
+                    }
+                    Some(_) => actor.open(now, number),
+                    None => {
+                        let fault = phone::OpenFault::Gone;
+                        actor.reports.push(phone::Event::OpenFailed { fault, why: "it is not there".to_owned() });
+                    }
                 }
             }
             phone::Command::Close | phone::Command::Leave => actor.disconnect(),

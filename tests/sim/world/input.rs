@@ -22,6 +22,7 @@ pub(super) enum Input {
     Fetched { run: u32, fetch: Fetch },
     InstallEnds { phone: usize, stream: u32, link: u32, version: u64 },
     Bus { phone: usize },
+    LetGo { run: u32, place: usize },
     Plug { phone: usize, place: usize },
     Tapped { phone: usize, link: u32 },
     HubReads,

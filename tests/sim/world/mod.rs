@@ -232,6 +232,7 @@ impl World {
                 self.handsets[phone].install_ends(&mut self.stage, stream, link, version);
             }
             Input::Bus { phone } => self.look_at_bus(phone),
+            Input::LetGo { run: of, place } if of == run => self.let_go(place),
             Input::Plug { phone, place } => self.plug(phone, place),
             Input::Tapped { phone, link } => self.handsets[phone].tapped(&mut self.stage, link),
             Input::HubReads => self.read_hub(),
@@ -249,7 +250,8 @@ impl World {
             | Input::FromCentre { .. }
             | Input::Committed { .. }
             | Input::PowerCommitted { .. }
-            | Input::Fetched { .. } => {}
+            | Input::Fetched { .. }
+            | Input::LetGo { .. } => {}
         }
     }
 

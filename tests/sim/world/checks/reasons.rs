@@ -28,7 +28,11 @@ pub(crate) fn phones(rack: &Rack) -> Result<(), String> {
         if in_line && !standing.why.contains("; the rack ") {
             return Err(format!("the phone at {endpoint:?} waits for its turn, and says: {}", standing.why));
         }
-        let told = ["; it is tried again after ", "; it is opened at once when it comes back"];
+        let told = [
+            "; it is tried again after ",
+            "; it is opened at once when it comes back",
+            "; it is opened by itself within seconds",
+        ];
         if state == PhoneState::Quarantined && !told.iter().any(|told| standing.why.contains(told)) {
             return Err(format!("the phone at {endpoint:?} is quarantined for ever: {}", standing.why));
         }
