@@ -42,7 +42,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         let id = phone::serial(0);
         daemon.wait_for(&phone::serial(1), &["ready"], READY_MAX)?;
         daemon.wait_for(&id, &["detached"], ABSENT_MAX)?;
-        push_by_another_program()?;
+        // It leaves the bus and comes back when its adbd has dropped the connection of the program before.
+        until("another program pushes", READY_MAX, push_by_another_program)?;
         daemon.order(&["phone", &id, "attach"])?;
         let (_, took) = daemon.wait_for(&id, &["ready"], READY_MAX)?;
         Ok(format!(
@@ -85,7 +86,7 @@ fn doctor_finds_who_holds_it() -> Result<String, Failure> {
         return Err(format!("it was told before anybody held one: {before}").into());
     }
     let mut push = Command::new("usb_push");
-    push.args([&phone::descriptor_serial(0), "/tmp/blob", "/tmp/pushed", "100"]).env("HOME", "/state/home");
+    push.args([&phone::descriptor_serial(0), "/tmp/blob", "/tmp/pushed", "40"]).env("HOME", "/state/home");
     let mut push = push.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let told = until("it is told who holds the phone", READY_MAX, || {
         let told = diagnose()?.ok_or("nobody")?;
