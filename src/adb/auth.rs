@@ -5,6 +5,8 @@
 //!
 //! Invariant: a private key is readable by its owner only (`tests::a_new_key_is_kept_private`).
 
+mod known;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,6 +19,9 @@ use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
 use rsa::{Pkcs1v15Sign, PrivateKey};
 use sha1::Sha1;
+
+pub use known::KnownKeys;
+pub(crate) use known::owner_in;
 
 /// The only size that handsets take, in bits.
 const KEY_BITS: usize = 2048;
@@ -48,6 +53,14 @@ pub enum KeyError {
         path: PathBuf,
         /// What the parser said.
         why: String,
+    },
+    /// The file has a line that is no public key.
+    #[error("{path} has a line that is no public key of adb's: {why}")]
+    NotAPublicKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// Handsets take no other size.
     #[error("{path} is an RSA key of {bits} bits, handsets take {KEY_BITS} bits with the exponent 65537 only")]

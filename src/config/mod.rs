@@ -32,7 +32,7 @@ mod tests;
 #[cfg(feature = "daemon")]
 mod value;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -204,13 +204,17 @@ pub enum Announce {
     Off,
 }
 
-/// Where programs that use adb find the phones. All of it is on the loopback.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Where programs that use adb find the phones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdbServer {
     /// Where the adb server listens; nowhere by default.
     pub listen: Option<SocketAddr>,
     /// The port of the first slot, at which device-side ADB is spoken; the next slot has the next one. None by default.
     pub slot_base: Option<u16>,
+    /// The address of the slots' ports: the loopback by default. On any other one only the owners of `keys` are let in.
+    pub slot_listen: Option<IpAddr>,
+    /// Files with the public halves of adb's keys.
+    pub keys: Vec<PathBuf>,
 }
 
 /// How far recovery may go.

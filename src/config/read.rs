@@ -1,7 +1,7 @@
 //! From the text of `farmhand.toml` to what it means, or to everything that is wrong with it.
 
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::places;
 use super::policy_section::policy;
 use super::problem::{ConfigError, Invalid, Problem};
 use super::section::{Notes, Section, Typed};
-use super::value::{file, host_and_port, list, made, name, seconds, sha256, switch, text, whole_as, word};
+use super::value::{file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as, word};
 use super::{
     AdbServer, Agent, Announce, Approval, Central, Config, Loaded, Mqtt, Policy, Recovery, Rollout, Rung, Usb, Web,
 };
@@ -100,7 +100,7 @@ fn whole_file(mut root: Section<'_, '_>, base: &Path, host: &str) -> Option<Conf
     let policy = policy(root.child("policy"));
     let mqtt = root.child("mqtt").map(|table| mqtt(table, base));
     let web = root.child("web").map_or(Some(WEB), web);
-    let adb_server = root.child("adb_server").map(|table| adb_server(table, slots.len())).unwrap_or_default();
+    let adb_server = root.child("adb_server").map(|table| adb_server(table, slots.len(), base)).unwrap_or_default();
     let recovery = root.child("recovery").map_or(RECOVERY, recovery);
     let rollout = rollout(root.child("rollout"));
     let usb = root.child("usb").map_or(Usb::Scan, usb);
@@ -203,7 +203,7 @@ fn web(mut table: Section<'_, '_>) -> Option<Web> {
     Some(Web { listen, announce: value(announce).unwrap_or(WEB.announce) })
 }
 
-fn adb_server(mut table: Section<'_, '_>, slots: usize) -> AdbServer {
+fn adb_server(mut table: Section<'_, '_>, slots: usize, base: &Path) -> AdbServer {
     let expected = "an address of this host's loopback with a port, in quotes, such as \"127.0.0.1:5037\", or \"off\"";
     let listen = table.optional(
         "listen",
@@ -215,14 +215,44 @@ fn adb_server(mut table: Section<'_, '_>, slots: usize) -> AdbServer {
         }),
     );
     let slot_base = table.optional("slot_base", whole_as::<u16>(1024..=65_535));
-    if let Some(base) = &slot_base
-        && usize::from(base.value) + slots > 65_536
+    if let Some(first) = &slot_base
+        && usize::from(first.value) + slots > 65_536
     {
-        let what = format!("{slots} slots from port {} on need ports above 65535", base.value);
-        table.complain(Problem::new("config.bad_value", base.at.clone(), what, "write slot_base = 7401"));
+        let what = format!("{slots} slots from port {} on need ports above 65535", first.value);
+        table.complain(Problem::new("config.bad_value", first.at.clone(), what, "write slot_base = 7401"));
+    }
+    let slot_listen = table.optional("slot_listen", parsed::<IpAddr>("an address in quotes such as \"0.0.0.0\""));
+    let keys = table.optional("keys", list(file(base)));
+    let far = slot_listen.as_ref().filter(|address| !address.value.is_loopback());
+    let keys = keys.filter(|keys| !keys.value.is_empty());
+    let contradiction = match (far, &keys, &slot_listen) {
+        (Some(far), None, _) if slot_base.is_some() => Some((
+            far.at.clone(),
+            format!("at {} whoever reaches this host could use the phones, and no keys are listed", far.value),
+            "list the public halves of those who may: keys = [\"mara.pub\"], each a copy of ~/.android/adbkey.pub",
+        )),
+        (None, Some(keys), _) => Some((
+            keys.at.clone(),
+            "`keys` in [adb_server] would not be used: on this host's loopback nobody is asked for one".to_owned(),
+            "write slot_listen = \"0.0.0.0\" beside them, or leave them out",
+        )),
+        (_, _, Some(listen)) if slot_base.is_none() => Some((
+            listen.at.clone(),
+            "`slot_listen` in [adb_server] has no ports to listen on".to_owned(),
+            "write slot_base = 7401 beside it",
+        )),
+        _ => None,
+    };
+    if let Some((at, what, help)) = contradiction {
+        table.complain(Problem::new("config.contradiction", at, what, help));
     }
     table.finish();
-    AdbServer { listen: value(listen).flatten(), slot_base: value(slot_base) }
+    AdbServer {
+        listen: value(listen).flatten(),
+        slot_base: value(slot_base),
+        slot_listen: value(slot_listen),
+        keys: value(keys).unwrap_or_default().into_iter().map(|key| key.value).collect(),
+    }
 }
 
 const RECOVERY: Recovery = Recovery { max_rung: Rung::Reopen };

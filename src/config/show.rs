@@ -162,6 +162,13 @@ impl Page<'_> {
         if let Some(base) = config.adb_server.slot_base {
             self.key("slot_base", &base.to_string());
         }
+        if let Some(listen) = config.adb_server.slot_listen {
+            self.key("slot_listen", &quoted(&listen.to_string()));
+        }
+        if !config.adb_server.keys.is_empty() {
+            let keys = config.adb_server.keys.iter().map(|key| quoted(&key.display().to_string()));
+            self.key("keys", &list(keys));
+        }
         self.section("recovery");
         self.key("max_rung", &quoted(config.recovery.max_rung.as_str()));
         self.section("rollout");

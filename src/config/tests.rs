@@ -237,3 +237,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn slots_at_an_address_of_the_network_need_keys_and_keys_need_such_slots() {
+    let adb = |keys: &str| problems(&format!("[adb_server]\nslot_base = 7401\n{keys}"));
+    for keys in ["slot_listen = \"0.0.0.0\"\nkeys = [\"mara.pub\"]", "slot_listen = \"127.0.0.1\""] {
+        parsed(&format!("[adb_server]\nslot_base = 7401\n{keys}")).unwrap();
+    }
+    for keys in ["", "keys = []"] {
+        let told = adb(&format!("slot_listen = \"192.0.2.7\"\n{keys}"));
+        assert_eq!(told, ["at 192.0.2.7 whoever reaches this host could use the phones, and no keys are listed"]);
+    }
+    let unused = "`keys` in [adb_server] would not be used: on this host's loopback nobody is asked for one";
+    assert_eq!(adb("keys = [\"mara.pub\"]"), [unused]);
+    assert_eq!(
+        problems("[adb_server]\nslot_listen = \"0.0.0.0\"\nkeys = [\"mara.pub\"]"),
+        ["`slot_listen` in [adb_server] has no ports to listen on"]
+    );
+}

@@ -1,7 +1,8 @@
 //! The doors of the daemon: bound before anything is started, so that a daemon which can't be reached does not run.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::DaemonError;
+use crate::adb::auth::KnownKeys;
 use crate::adb::server::{AdbServer, SOCKET as ADB_SOCKET};
 use crate::config::Config;
 use crate::phone::tools::ToolServer;
@@ -23,6 +25,8 @@ pub(super) struct Doors {
     adb: UnixListener,
     adb_port: Option<TcpListener>,
     slots: Vec<(SlotName, TcpListener)>,
+    /// Those who are let in at the slots' ports; everybody on this host, if there are none.
+    keys: Option<Arc<KnownKeys>>,
     pub(super) page: Option<TcpListener>,
 }
 
@@ -32,11 +36,18 @@ impl Doors {
             Some(listen) => Some(bind_adb(listen).await?),
             None => None,
         };
+        let slot_address = config.adb_server.slot_listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let keys = if slot_address.is_loopback() {
+            None
+        } else {
+            let files = config.adb_server.keys.iter().map(std::path::PathBuf::as_path);
+            Some(Arc::new(KnownKeys::load(files).map_err(DaemonError::AdbKeys)?))
+        };
         let mut slots = Vec::new();
         for (slot, port) in
             config.slots.iter().zip(config.adb_server.slot_base.into_iter().flat_map(|base| base..=u16::MAX))
         {
-            slots.push((slot.name.clone(), bind_adb((Ipv4Addr::LOCALHOST, port).into()).await?));
+            slots.push((slot.name.clone(), bind_adb((slot_address, port).into()).await?));
         }
         let page = match &config.web {
             Some(web) => Some(web::bind_tcp(web.listen).await?),
@@ -48,6 +59,7 @@ impl Doors {
             adb: web::bind_unix(&state.join(ADB_SOCKET)).await?,
             adb_port,
             slots,
+            keys,
             page,
         })
     }
@@ -74,7 +86,7 @@ impl Doors {
             if let Some(address) = address(&port) {
                 info!("{slot} is served to `adb connect` at {address}");
             }
-            tasks.spawn(adb.clone().serve_slot(slot, port, cancel.clone()));
+            tasks.spawn(adb.clone().serve_slot(slot, port, self.keys.clone(), cancel.clone()));
         }
         tasks.spawn(adb.serve_unix(self.adb, cancel.clone()));
         if let Some(page) = self.page {

@@ -89,6 +89,10 @@ pub enum DaemonError {
         )
     )]
     Keys(#[from] KeyError),
+    /// The keys of those who may use the slots' ports cannot be read.
+    #[error("[adb_server] keys: {0}")]
+    #[diagnostic(code("daemon.adb_keys"), help("each is a copy of an adbkey.pub, as ~/.android has it"))]
+    AdbKeys(KeyError),
     /// The maker of the key died.
     #[error("this host's ADB key could not be made: the thread that makes it has panicked")]
     #[diagnostic(code("daemon.keys"))]

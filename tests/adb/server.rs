@@ -35,12 +35,13 @@ pub(crate) struct Desk {
     pub(crate) dir: TempDir,
     port: u16,
     pub(crate) slot_port: u16,
-    told: mpsc::Receiver<Event>,
+    pub(crate) server: AdbServer,
+    pub(crate) told: mpsc::Receiver<Event>,
     records: mpsc::Receiver<UseRecord>,
     pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(crate) online: OnlinePhones,
     pub(crate) seat: Option<Seat>,
-    cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
 }
 
 impl Drop for Desk {
@@ -78,10 +79,10 @@ impl Desk {
         tokio::spawn(server.clone().serve_tcp(listener, cancel.clone()));
         let slot = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let slot_port = slot.local_addr().unwrap().port();
-        tokio::spawn(server.clone().serve_slot(SlotName::new("A1"), slot, cancel.clone()));
+        tokio::spawn(server.clone().serve_slot(SlotName::new("A1"), slot, None, cancel.clone()));
         let socket = UnixListener::bind(dir.path().join("adb.sock")).unwrap();
-        tokio::spawn(server.serve_unix(socket, cancel.clone()));
-        Self { dir, port, slot_port, told, records, snapshots, online, seat, cancel }
+        tokio::spawn(server.clone().serve_unix(socket, cancel.clone()));
+        Self { dir, port, slot_port, server, told, records, snapshots, online, seat, cancel }
     }
 
     fn command(&self, adb: &Path, words: &[&str]) -> Command {

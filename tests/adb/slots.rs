@@ -5,8 +5,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farmhand::adb::auth::KnownKeys;
 use farmhand::clock::UnixMillis;
-use farmhand::rack::lease::{HOLD, Lease, Tool};
+use farmhand::rack::Event;
+use farmhand::rack::ids::SlotName;
+use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use tokio::process::{Child, Command};
 
 use crate::adbd::with_adbd;
@@ -25,17 +28,23 @@ struct Google<'a> {
 impl<'a> Google<'a> {
     /// Connects it to a slot's port.
     async fn connected(adb: &'a Path, port: u16, desk: &'a Desk) -> Self {
-        let (home, listen) = (desk.dir.path(), format!("tcp:{port}"));
+        let google = Self::started(adb, port, desk.dir.path(), desk.slot_port).await;
+        let said = google.adb(&["connect", &google.serial]).await;
+        assert_eq!(said, ok(&format!("connected to {}\n", google.serial)));
+        google
+    }
+
+    /// A server whose keys are in `home`.
+    async fn started(adb: &'a Path, port: u16, home: &'a Path, slot_port: u16) -> Self {
+        let listen = format!("tcp:{port}");
         let mut server = Command::new(adb);
         server.args(["-L", &listen, "server", "nodaemon"]).env("HOME", home).kill_on_drop(true);
         let server = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let serial = format!("127.0.0.1:{}", desk.slot_port);
-        let google = Self { adb, port: port.to_string(), home, serial: serial.clone(), _server: server };
+        let serial = format!("127.0.0.1:{slot_port}");
+        let google = Self { adb, port: port.to_string(), home, serial, _server: server };
         while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let said = google.adb(&["connect", &serial]).await;
-        assert_eq!(said, ok(&format!("connected to {serial}\n")));
         google
     }
 
@@ -102,5 +111,51 @@ fn a_slot_whose_phone_is_held_or_gone_serves_nobody() {
         socket.readable().await.unwrap();
         assert_eq!(socket.try_read(&mut end).unwrap(), 0, "nobody is there");
         desk.seat = Some(desk.online.sit(endpoint(), adbd.connect().await));
+    });
+}
+
+/// A home with a key of its own.
+async fn home_with_key(adb: &Path) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".android")).unwrap();
+    let key = home.path().join(".android/adbkey");
+    let made = Command::new(adb).arg("keygen").arg(&key).env("HOME", home.path()).output().await.unwrap();
+    assert!(made.status.success() && key.with_extension("pub").exists(), "{:?}", said(&made));
+    home
+}
+
+#[test]
+fn where_keys_are_demanded_only_their_owners_are_let_in_and_others_see_a_phone_that_waits_for_its_user() {
+    with_adbd(async |adbd| {
+        let mut desk = Desk::with(&adbd).await;
+        for (number, adb) in (0..).zip(&clients()) {
+            let (friend, stranger) = (home_with_key(adb).await, home_with_key(adb).await);
+            let public = friend.path().join(".android/adbkey.pub");
+            let known = Arc::new(KnownKeys::load([public.as_path()]).unwrap());
+            let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+            let slot_port = listener.local_addr().unwrap().port();
+            let server = desk.server.clone();
+            tokio::spawn(server.serve_slot(SlotName::new("A1"), listener, Some(known), desk.cancel.clone()));
+
+            let google = Google::started(adb, 5301 + number, friend.path(), slot_port).await;
+            let said = google.adb(&["connect", &google.serial]).await;
+            assert_eq!(said, ok(&format!("connected to {}\n", google.serial)));
+            assert_eq!(google.on_phone(&["shell", "echo hello"]).await, ok("hello\n"));
+            let who = loop {
+                if let Event::Lease { event: LeaseEvent::Taken(lease), .. } = desk.told.recv().await.unwrap() {
+                    break lease.who;
+                }
+            };
+            let text = std::fs::read_to_string(&public).unwrap();
+            assert_eq!(Some(who.as_str()), text.trim().split(' ').nth(1), "the key's owner uses it");
+
+            let google = Google::started(adb, 5311 + number, stranger.path(), slot_port).await;
+            let (out, err, _) = google.adb(&["connect", &google.serial]).await;
+            assert!(out.contains("failed to authenticate"), "{out} {err}");
+            let (devices, _, _) = google.adb(&["devices"]).await;
+            assert!(devices.contains(&format!("{}\tunauthorized", google.serial)), "{devices}");
+            let (_, err, code) = google.on_phone(&["shell", "true"]).await;
+            assert!(code == 1 && err.contains("device unauthorized"), "{code} {err}");
+        }
     });
 }

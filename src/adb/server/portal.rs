@@ -7,6 +7,15 @@
 //!
 //! `delayed_ack` is not offered, so that one message a stream and direction is under way at most.
 //!
+//! Where keys are demanded, a client must first sign a token with one, as with a phone:
+//!
+//! ```text
+//!   CNXN ──▶ [Challenge: AUTH with a token] ──signature──▶ [Check] ──admit──▶ CNXN
+//!                     ▲                                      │
+//!                     └──────── another token ───────────────┘     a public key ──▶ [Unknown: nobody answers]
+//! ```
+//!
+//! Invariant: before it is admitted a client opens nothing (`tests`).
 //! Invariant: what waits for a client that does not read is one payload a stream (`tests`).
 //! Invariant: a stream of the client is answered once, by OKAY or CLSE, and ends once.
 
@@ -21,12 +30,30 @@ use crate::adb::message::{Checksums, Command, Framing, Message, PAYLOAD_MAX, VER
 pub const STREAMS_MAX: usize = 64;
 /// The shortest maximum of a payload that a client may name, in bytes: that of the oldest ADB.
 const PAYLOAD_MIN: usize = 4 << 10;
+/// How many signatures a client may try: more keys than anybody has.
+const SIGNATURES_MAX: u32 = 64;
+/// AUTH with a token, a signature or a public key.
+const TOKEN: u32 = 1;
+const SIGNATURE: u32 = 2;
+const PUBLIC_KEY: u32 = 3;
 
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Send it to the client.
     Send(Message),
+    /// Make a token of chance and give it to [`Portal::challenge`].
+    Challenge,
+    /// See whose signature of the last token this is: [`Portal::admit`], or else another challenge.
+    Check {
+        /// The signature.
+        signature: Bytes,
+    },
+    /// The client has no key that is known and offers this one: it is left waiting, as by a phone that nobody looks at.
+    Unknown {
+        /// Its public key, with the name of its owner.
+        key: Bytes,
+    },
     /// Open the service on the phone.
     Open {
         /// As which stream.
@@ -77,6 +104,9 @@ pub enum PortalError {
         /// What it said.
         payload_max: u32,
     },
+    /// It tries one signature after the other.
+    #[error("none of its {SIGNATURES_MAX} keys is known")]
+    NotKnown,
     /// It did not wait until its last message was taken.
     #[error("a second message came on stream {0} before the first was taken")]
     Flood(u32),
@@ -86,10 +116,22 @@ pub enum PortalError {
 #[derive(Debug)]
 pub struct Portal {
     banner: String,
+    /// Those who must show a key, until they have.
+    gate: Option<Gate>,
     /// What was agreed on, once it has.
     framing: Option<Framing>,
     streams: BTreeMap<u32, Standing>,
     last: u32,
+}
+
+/// A client that is not admitted yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gate {
+    /// The version and the maximum of a payload of its CNXN.
+    greeting: Option<(u32, u32)>,
+    /// It has a token that it has not answered.
+    asked: bool,
+    signatures: u32,
 }
 
 #[derive(Debug)]
@@ -121,7 +163,19 @@ impl Portal {
             named("ro.product.device", &phone.device),
             features.collect::<Vec<_>>().join(",")
         );
-        Self { banner, framing: None, streams: BTreeMap::new(), last: 0 }
+        Self { banner, gate: None, framing: None, streams: BTreeMap::new(), last: 0 }
+    }
+
+    /// The same, for a client that must show a key first.
+    #[must_use]
+    pub fn guarded(phone: &Banner) -> Self {
+        Self { gate: Some(Gate::default()), ..Self::new(phone) }
+    }
+
+    /// Whether the client is let in, and both have agreed on how to speak.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.framing.is_some()
     }
 
     /// What the decoder needs to know.
@@ -138,12 +192,13 @@ impl Portal {
         let (command, arg0, arg1) = (message.header.command, message.header.arg0, message.header.arg1);
         match command {
             Command::Connect => self.greet(arg0, arg1).map(Some),
+            Command::Auth => self.authenticate(arg0, message.payload),
             _ if self.framing.is_none() => Err(PortalError::NotConnected(command)),
             Command::Open => Ok(Some(self.open(arg0, &message.payload))),
             Command::Okay => Ok(self.okay(arg0, arg1)),
             Command::Write => self.write(arg0, arg1, message.payload),
             Command::Close => Ok(self.close(arg1)),
-            Command::Auth | Command::Tls | Command::Sync => Err(PortalError::Unexpected(command)),
+            Command::Tls | Command::Sync => Err(PortalError::Unexpected(command)),
         }
     }
 
@@ -197,6 +252,10 @@ impl Portal {
         if version < VERSION_CHECKSUM || agreed < PAYLOAD_MIN {
             return Err(PortalError::Greeting { version, payload_max });
         }
+        if let Some(gate) = &mut self.gate {
+            *gate = Gate { greeting: Some((version, payload_max)), asked: false, signatures: gate.signatures };
+            return Ok(Order::Challenge);
+        }
         let version = version.min(VERSION_SKIP_CHECKSUM);
         let checksums = if version < VERSION_SKIP_CHECKSUM { Checksums::Verified } else { Checksums::Skipped };
         self.framing = Some(Framing { payload_max: agreed, checksums });
@@ -204,6 +263,43 @@ impl Portal {
         let length = u32::try_from(agreed).unwrap_or(u32::MAX);
         // The client can't know yet what was agreed, and may look for the sum.
         Ok(Order::Send(Message::new(Command::Connect, version, length, payload, Checksums::Verified)))
+    }
+
+    /// A token for the client to sign.
+    pub fn challenge(&mut self, token: [u8; 20]) -> Option<Order> {
+        let gate = self.gate.as_mut().filter(|gate| gate.greeting.is_some())?;
+        gate.asked = true;
+        let payload = Bytes::copy_from_slice(&token);
+        // What the client takes is not agreed on yet.
+        Some(Order::Send(Message::new(Command::Auth, TOKEN, 0, payload, Checksums::Verified)))
+    }
+
+    /// The signature is that of a key that is let in.
+    pub fn admit(&mut self) -> Option<Order> {
+        let (version, payload_max) = self.gate.and_then(|gate| gate.greeting)?;
+        self.gate = None;
+        self.greet(version, payload_max).ok()
+    }
+
+    fn authenticate(&mut self, kind: u32, payload: Bytes) -> Result<Option<Order>, PortalError> {
+        let Some(gate) = self.gate.as_mut().filter(|gate| gate.greeting.is_some()) else {
+            let early = self.framing.is_none();
+            return Err(if early {
+                PortalError::NotConnected(Command::Auth)
+            } else {
+                PortalError::Unexpected(Command::Auth)
+            });
+        };
+        match kind {
+            SIGNATURE if gate.signatures >= SIGNATURES_MAX => Err(PortalError::NotKnown),
+            SIGNATURE if gate.asked => {
+                gate.asked = false;
+                gate.signatures += 1;
+                Ok(Some(Order::Check { signature: payload }))
+            }
+            PUBLIC_KEY => Ok(Some(Order::Unknown { key: payload })),
+            _ => Err(PortalError::Unexpected(Command::Auth)),
+        }
     }
 
     fn open(&mut self, theirs: u32, payload: &[u8]) -> Order {
@@ -272,14 +368,19 @@ impl Portal {
 
 /// What the fuzzer calls: messages of any kind, and what happens on streams, in any order.
 pub fn fuzz_portal(bytes: &[u8]) {
-    let mut portal = Portal::new(&Banner::default());
+    fuzz_one(Portal::new(&Banner::default()), bytes);
+    fuzz_one(Portal::guarded(&Banner::default()), bytes);
+}
+
+fn fuzz_one(mut portal: Portal, bytes: &[u8]) {
     for step in bytes.chunks(4) {
         let [kind, a, b, ..] = *step else { return };
         let (arg0, arg1) = (u32::from(a), u32::from(b));
         let message =
             |command, arg0, arg1| Message::new(command, arg0, arg1, Bytes::copy_from_slice(step), Checksums::Skipped);
         let commands = [Command::Open, Command::Okay, Command::Write, Command::Close, Command::Auth];
-        let received = match kind % 10 {
+        let was_guarded = portal.gate.is_some();
+        let received = match kind % 12 {
             0 => portal.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 4096 * (arg0 + 1))),
             kind @ 1..=5 => {
                 let command = commands.get(usize::from(kind) - 1).copied().unwrap_or(Command::Sync);
@@ -288,8 +389,13 @@ pub fn fuzz_portal(bytes: &[u8]) {
             6 => Ok(portal.opened(arg0)),
             7 => Ok(portal.taken(arg0)),
             8 => Ok(portal.ended(arg0)),
+            10 => Ok(portal.challenge([a; 20])),
+            11 => Ok(portal.admit()),
             _ => Ok(portal.offer("tcp:1").map(|(_, order)| order)),
         };
+        let is_admitted = kind % 12 == 11;
+        assert!(!was_guarded || is_admitted || portal.framing.is_none(), "nobody is let in without a key");
+        assert!(portal.gate.is_none() || portal.streams.is_empty(), "nothing is open before");
         assert!(portal.streams.len() <= STREAMS_MAX, "no more streams than there may be");
         if received.is_err() {
             return;
@@ -298,106 +404,5 @@ pub fn fuzz_portal(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn message(command: Command, arg0: u32, arg1: u32, payload: &'static [u8]) -> Message {
-        Message::new(command, arg0, arg1, Bytes::from_static(payload), Checksums::Skipped)
-    }
-
-    fn connected() -> Portal {
-        let mut portal = Portal::new(&Banner::default());
-        portal.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 4096, b"host::")).unwrap();
-        portal
-    }
-
-    fn sent(order: Option<Order>) -> (Command, u32, u32) {
-        match order {
-            Some(Order::Send(message)) => (message.header.command, message.header.arg0, message.header.arg1),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_client_is_greeted_as_by_the_phone_with_what_both_can() {
-        let phone = Banner::parse(b"device::ro.product.name=oriole;features=shell_v2,delayed_ack,cmd");
-        let mut portal = Portal::new(&phone);
-        let greeting = message(Command::Connect, VERSION_CHECKSUM, 256 << 10, b"host::");
-        let Ok(Some(Order::Send(answer))) = portal.receive(greeting.clone()) else { panic!("no answer") };
-        assert_eq!((answer.header.arg0, answer.header.arg1), (VERSION_CHECKSUM, 256 << 10));
-        let banner = Banner::parse(&answer.payload);
-        assert_eq!(
-            (banner.product.as_deref(), banner.features),
-            (Some("oriole"), vec!["shell_v2".into(), "cmd".into()])
-        );
-        assert_eq!(portal.framing().checksums, Checksums::Verified);
-        assert_eq!(portal.receive(greeting), Err(PortalError::Unexpected(Command::Connect)));
-    }
-
-    #[test]
-    fn a_stream_is_opened_talked_on_and_closed_by_either_side() {
-        let mut portal = connected();
-        let open = Order::Open { stream: 1, service: "shell:ls".to_owned() };
-        assert_eq!(portal.receive(message(Command::Open, 9, 0, b"shell:ls\0")), Ok(Some(open)));
-        assert_eq!(sent(portal.opened(1)), (Command::Okay, 1, 9));
-        let give = Order::Give { stream: 1, bytes: Bytes::from_static(b"in") };
-        assert_eq!(portal.receive(message(Command::Write, 9, 1, b"in")), Ok(Some(give)));
-        assert_eq!(portal.receive(message(Command::Write, 9, 1, b"more")), Err(PortalError::Flood(1)));
-        assert_eq!(sent(portal.taken(1)), (Command::Okay, 1, 9));
-        assert_eq!(sent(portal.said(1, Bytes::from_static(b"out"))), (Command::Write, 1, 9));
-        assert_eq!(portal.receive(message(Command::Okay, 9, 1, b"")), Ok(Some(Order::Continue { stream: 1 })));
-        assert_eq!(sent(portal.ended(1)), (Command::Close, 1, 9));
-        assert_eq!(portal.receive(message(Command::Close, 9, 1, b"")), Ok(None), "it has ended once");
-        portal.receive(message(Command::Open, 10, 0, b"x:\0")).unwrap();
-        assert_eq!(sent(portal.ended(2)), (Command::Close, 0, 10), "refused");
-    }
-
-    #[test]
-    fn a_close_of_the_client_is_answered_as_phones_answer_it() {
-        let mut portal = connected();
-        portal.receive(message(Command::Open, 9, 0, b"sync:\0")).unwrap();
-        portal.opened(1);
-        let answer = Some(message(Command::Close, 1, 9, b""));
-        let end = Order::End { stream: 1, answer };
-        assert_eq!(portal.receive(message(Command::Close, 9, 1, b"")), Ok(Some(end)));
-        assert_eq!(portal.ended(1), None, "it has ended once");
-    }
-
-    #[test]
-    fn a_phone_reaches_the_clients_host_if_it_lets_it() {
-        let mut portal = connected();
-        let (stream, order) = portal.offer("tcp:5000").unwrap();
-        assert_eq!(sent(Some(order)), (Command::Open, stream, 0));
-        assert_eq!(portal.receive(message(Command::Okay, 7, stream, b"")), Ok(Some(Order::Begin { stream })));
-        assert_eq!(sent(portal.said(stream, Bytes::from_static(b"x"))), (Command::Write, stream, 7));
-        let (refused, _) = portal.offer("tcp:5000").unwrap();
-        assert_eq!(
-            portal.receive(message(Command::Close, 0, refused, b"")),
-            Ok(Some(Order::End { stream: refused, answer: None }))
-        );
-    }
-
-    #[test]
-    fn what_makes_no_sense_ends_the_connection_or_is_refused() {
-        let mut portal = Portal::new(&Banner::default());
-        let early = portal.receive(message(Command::Open, 1, 0, b"shell:\0"));
-        assert_eq!(early, Err(PortalError::NotConnected(Command::Open)));
-        assert!(portal.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 16, b"")).is_err());
-        let mut portal = connected();
-        assert_eq!(sent(portal.receive(message(Command::Open, 3, 0, b"\xff")).unwrap()), (Command::Close, 0, 3));
-        for theirs in 1..=u32::try_from(STREAMS_MAX).unwrap() {
-            portal.receive(message(Command::Open, theirs, 0, b"x:\0")).unwrap();
-        }
-        assert_eq!(sent(portal.receive(message(Command::Open, 99, 0, b"x:\0")).unwrap()), (Command::Close, 0, 99));
-        assert_eq!(portal.receive(message(Command::Write, 1, 12345, b"x")), Ok(None));
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_breaks_it(bytes: Vec<u8>) {
-            fuzz_portal(&bytes);
-        }
-    }
-}
+#[path = "portal_tests.rs"]
+mod tests;

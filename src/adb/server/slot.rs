@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -18,6 +18,7 @@ use super::door::AdbServer;
 use super::keeper::StreamUse;
 use super::portal::{Order, Portal, STREAMS_MAX};
 use super::uses::Family;
+use crate::adb::auth::{KnownKeys, owner_in};
 use crate::adb::driver::{Adb, Stream};
 use crate::adb::message::{Decoder, Framing, Message};
 use crate::adb::tcp::{TcpTransport, TcpWriter};
@@ -29,14 +30,22 @@ use crate::rack::ids::{PhoneId, SlotName};
 const CONNECTIONS_MAX: usize = 16;
 /// The longest between a connection and its CNXN.
 const GREETING_MAX: Duration = Duration::from_secs(10);
+/// How long a client whose key is not known is left waiting, as by a phone: its server shows it as unauthorized meanwhile.
+const UNKNOWN_MAX: Duration = Duration::from_secs(60);
 /// The longest that a client may take to read one message.
 const WRITE_MAX: Duration = Duration::from_secs(30);
 /// Between two tries when the system gives no more connections.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 impl AdbServer {
-    /// Speaks for the phone in `slot` at a port of the loopback, until `cancel`.
-    pub async fn serve_slot(self, slot: SlotName, listener: TcpListener, cancel: CancellationToken) {
+    /// Speaks for the phone in `slot` at a port until `cancel`: of the loopback, or else with those only who have one of `keys`.
+    pub async fn serve_slot(
+        self,
+        slot: SlotName,
+        listener: TcpListener,
+        keys: Option<Arc<KnownKeys>>,
+        cancel: CancellationToken,
+    ) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {
@@ -48,10 +57,10 @@ impl AdbServer {
                 () = cancel.cancelled() => return,
                 (permit, accepted) = accept => match accepted {
                     Ok((socket, client)) => {
-                        let (server, slot) = (self.clone(), slot.clone());
+                        let (server, slot, keys) = (self.clone(), slot.clone(), keys.clone());
                         connections.spawn(async move {
                             let _permit = permit;
-                            if let Err(error) = server.speak(&slot, socket, client).await {
+                            if let Err(error) = server.speak(&slot, socket, client, keys).await {
                                 debug!("an adb client of slot {slot} broke off: {error}");
                             }
                         });
@@ -66,8 +75,18 @@ impl AdbServer {
         }
     }
 
-    async fn speak(&self, slot: &SlotName, socket: TcpStream, client: SocketAddr) -> io::Result<()> {
-        let who = peer::user_of_tcp(client, socket.local_addr()?);
+    async fn speak(
+        &self,
+        slot: &SlotName,
+        socket: TcpStream,
+        client: SocketAddr,
+        keys: Option<Arc<KnownKeys>>,
+    ) -> io::Result<()> {
+        let who = match &keys {
+            None => peer::user_of_tcp(client, socket.local_addr()?),
+            // The key says so.
+            Some(_) => client.to_string(),
+        };
         // Without a phone there is nobody who could answer: the client sees its connection end.
         let Some((phone, adb)) = self.in_slot(slot) else { return Ok(()) };
         let (mut reader, writer) = TcpTransport::from_socket(socket)?.split();
@@ -76,13 +95,16 @@ impl AdbServer {
         let (offers, mut offered) = mpsc::channel(STREAMS_MAX);
         let mut tasks = JoinSet::new();
         tasks.spawn(write_all(writer, queue));
-        let portal = Portal::new(adb.banner());
+        let portal = if keys.is_some() { Portal::guarded(adb.banner()) } else { Portal::new(adb.banner()) };
         let mut talk = Talk {
             server: self,
             slot,
             phone,
             adb,
             who,
+            keys,
+            token: None,
+            is_unknown: false,
             portal,
             outgoing,
             happened,
@@ -94,7 +116,6 @@ impl AdbServer {
         let mut decoder = Decoder::aligned(Framing::HANDSHAKE);
         let greeting = tokio::time::sleep(GREETING_MAX);
         tokio::pin!(greeting);
-        let mut is_greeted = false;
         loop {
             tokio::select! {
                 read = reader.read(decoder.want()) => {
@@ -104,16 +125,19 @@ impl AdbServer {
                     }
                     let Some(message) = decoder.push(chunk).map_err(io::Error::other)? else { continue };
                     let order = talk.portal.receive(message).map_err(io::Error::other)?;
-                    is_greeted = true;
-                    decoder.agree(talk.portal.framing());
+                    let was_unknown = talk.is_unknown;
                     talk.carry_out(order).await;
+                    decoder.agree(talk.portal.framing());
+                    if talk.is_unknown && !was_unknown {
+                        greeting.as_mut().reset(Instant::now() + UNKNOWN_MAX);
+                    }
                 }
                 Some((stream, what)) = happenings.recv() => talk.take_in(stream, what).await,
                 Some((service, stream)) = offered.recv() => talk.offer(&service, stream).await,
                 _ = talk.adb.closed() => return Ok(()),
                 // The writer has ended: the client does not read.
                 Some(ended) = talk.tasks.join_next() => if let Ok(Ended::Writer) = ended { return Ok(()) },
-                () = &mut greeting, if !is_greeted => return Ok(()),
+                () = &mut greeting, if !talk.portal.is_connected() => return Ok(()),
             }
         }
     }
@@ -152,6 +176,12 @@ struct Talk<'s> {
     phone: PhoneId,
     adb: Adb,
     who: String,
+    /// Those who are let in; everybody, if there are none.
+    keys: Option<Arc<KnownKeys>>,
+    /// What the client is to sign.
+    token: Option<[u8; 20]>,
+    /// It has offered a key that nobody here knows.
+    is_unknown: bool,
     portal: Portal,
     /// Some messages a stream at most: each waits for its answer.
     outgoing: mpsc::UnboundedSender<Message>,
@@ -168,6 +198,9 @@ impl Talk<'_> {
         match order {
             // The writer's end ends the connection.
             Some(Order::Send(message)) => drop(self.outgoing.send(message)),
+            Some(Order::Challenge) => self.challenge(),
+            Some(Order::Check { signature }) => self.check(&signature),
+            Some(Order::Unknown { key }) => self.leave_waiting(&key),
             Some(Order::Open { stream, service }) => self.open(stream, service).await,
             Some(Order::Begin { stream }) => {
                 if let Some(taken) = self.waiting.remove(&stream) {
@@ -192,6 +225,35 @@ impl Talk<'_> {
                 }
             }
             None => {}
+        }
+    }
+
+    fn challenge(&mut self) {
+        let token = rand::random();
+        self.token = Some(token);
+        if let Some(Order::Send(message)) = self.portal.challenge(token) {
+            // The writer's end ends the connection.
+            let _ = self.outgoing.send(message);
+        }
+    }
+
+    fn check(&mut self, signature: &[u8]) {
+        let signer = self.token.take().zip(self.keys.as_ref()).and_then(|(token, keys)| keys.signer(&token, signature));
+        let Some(owner) = signer.map(str::to_owned) else { return self.challenge() };
+        debug!("slot {}: {owner} is let in from {}", self.slot, self.who);
+        self.who = owner;
+        if let Some(Order::Send(message)) = self.portal.admit() {
+            // The writer's end ends the connection.
+            let _ = self.outgoing.send(message);
+        }
+    }
+
+    /// Told once: a client may offer its key again and again.
+    fn leave_waiting(&mut self, key: &[u8]) {
+        if !std::mem::replace(&mut self.is_unknown, true) {
+            let text = String::from_utf8_lossy(key);
+            let owner = owner_in(text.split_once(' ').map_or("", |(_, owner)| owner));
+            warn!("slot {}: {owner} at {} is not let in: none of [adb_server] keys is his", self.slot, self.who);
         }
     }
 
