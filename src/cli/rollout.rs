@@ -1,8 +1,9 @@
 //! `farmhand rollout`: start one, watch it, let it go on.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::client::{Client, segment};
 use super::failure::Failure;
@@ -10,6 +11,7 @@ use super::paper::{Cell, Paper, Tone, json, or_dash};
 use crate::rack::ids::{PackageName, PhoneId, RolloutId};
 use crate::rack::request::Request;
 use crate::rack::snapshot::{PhoneView, RolloutPhoneState, RolloutState, RolloutView};
+use crate::rack::strategy::{Approve, Share, StrategyChanges, WaveSize};
 
 #[derive(Debug, Args)]
 pub(super) struct Rollout {
@@ -32,6 +34,8 @@ enum Action {
         /// Only this phone, by slot or id; may be given several times. All that are ready by default
         #[arg(long = "phone", value_name = "SLOT|ID")]
         phones: Vec<String>,
+        #[command(flatten)]
+        strategy: Way,
     },
     /// Every rollout, the newest first
     List,
@@ -55,6 +59,69 @@ enum Action {
         /// Its name, such as R7
         rollout: String,
     },
+    /// Leave a phone out of it
+    Skip {
+        /// Its name, such as R7
+        rollout: String,
+        /// The phone
+        #[arg(long, value_name = "SLOT|ID")]
+        phone: String,
+    },
+    /// Go on in spite of what failed, without trying it again
+    Promote {
+        /// Its name, such as R7
+        rollout: String,
+        /// Why, for the audit
+        #[arg(long)]
+        reason: String,
+    },
+    /// Give it up; installs under way finish
+    Abort {
+        /// Its name, such as R7
+        rollout: String,
+        /// Why, for the audit
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// How it goes on, where that is not as [rollout] in farmhand.toml says.
+#[derive(Debug, Args)]
+struct Way {
+    /// The waves: so many phones more, or until such a share of all has had its turn
+    #[arg(long, value_name = "1,5%,25%,100%", value_delimiter = ',')]
+    waves: Vec<WaveSize>,
+    /// Before which waves you want to agree
+    #[arg(long, value_enum)]
+    approve: Option<ApproveWord>,
+    /// Between the end of a wave and the next one, such as 10m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    soak: Option<Duration>,
+    /// More failures than that pause it: a number of phones, or a share of all
+    #[arg(long, value_name = "3|5%")]
+    max_failures: Option<Share>,
+    /// How often an install is tried again that failed for a passing reason
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(0..=10))]
+    retries: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ApproveWord {
+    Each,
+    First,
+    None,
+}
+
+impl From<Way> for StrategyChanges {
+    fn from(way: Way) -> Self {
+        let approve = way.approve.map(|word| match word {
+            ApproveWord::Each => Approve::Each,
+            ApproveWord::First => Approve::First,
+            ApproveWord::None => Approve::None,
+        });
+        let soak_s = way.soak.map(|soak| soak.as_secs());
+        Self { waves: way.waves, approve, soak_s, max_failures: way.max_failures, retries: way.retries }
+    }
 }
 
 impl Rollout {
@@ -72,10 +139,18 @@ impl Rollout {
                 let phones: Vec<PhoneView> = client.read("/api/phones").await?;
                 return Ok(sheet(&rollout, &phones, paper));
             }
-            Action::Start { apk, package, phones } => start(client, apk, package, phones).await?,
+            Action::Start { apk, package, phones, strategy } => {
+                start(client, apk, package, phones, strategy.into()).await?
+            }
             Action::Approve { rollout } => Request::RolloutApprove { rollout: RolloutId::new(rollout) },
             Action::Pause { rollout } => Request::RolloutPause { rollout: RolloutId::new(rollout) },
             Action::Resume { rollout } => Request::RolloutResume { rollout: RolloutId::new(rollout) },
+            Action::Skip { rollout, phone } => {
+                let phone: PhoneView = client.read(&format!("/api/phones/{}", segment(&phone))).await?;
+                Request::RolloutSkip { rollout: RolloutId::new(rollout), phone: phone.id }
+            }
+            Action::Promote { rollout, reason } => Request::RolloutPromote { rollout: RolloutId::new(rollout), reason },
+            Action::Abort { rollout, reason } => Request::RolloutAbort { rollout: RolloutId::new(rollout), reason },
         };
         let done = client.order(&order).await?;
         Ok(if self.json { json(&done) } else { done.what + "\n" })
@@ -83,7 +158,13 @@ impl Rollout {
 }
 
 /// Phones are named by slot here and by id in the order, which outlives a move to another slot.
-async fn start(client: &Client, apk: PathBuf, package: Option<String>, names: Vec<String>) -> Result<Request, Failure> {
+async fn start(
+    client: &Client,
+    apk: PathBuf,
+    package: Option<String>,
+    names: Vec<String>,
+    strategy: StrategyChanges,
+) -> Result<Request, Failure> {
     let mut phones: Vec<PhoneId> = Vec::new();
     for name in names {
         let phone: PhoneView = client.read(&format!("/api/phones/{}", segment(&name))).await?;
@@ -92,7 +173,7 @@ async fn start(client: &Client, apk: PathBuf, package: Option<String>, names: Ve
         }
     }
     let apk = std::path::absolute(&apk).unwrap_or(apk);
-    Ok(Request::RolloutStart { apk, package: package.map(PackageName::new), phones })
+    Ok(Request::RolloutStart { apk, package: package.map(PackageName::new), phones, strategy })
 }
 
 fn list(rollouts: &[RolloutView], paper: &Paper) -> String {
@@ -138,9 +219,9 @@ fn sheet(rollout: &RolloutView, phones: &[PhoneView], paper: &Paper) -> String {
         for phone in &wave.phones {
             let tone = match phone.state {
                 RolloutPhoneState::Done => Tone::Good,
-                RolloutPhoneState::Failed => Tone::Bad,
+                RolloutPhoneState::Failed | RolloutPhoneState::NeedsHand => Tone::Bad,
                 RolloutPhoneState::Installing => Tone::Busy,
-                RolloutPhoneState::Waiting => Tone::Quiet,
+                RolloutPhoneState::Waiting | RolloutPhoneState::Skipped => Tone::Quiet,
             };
             rows.push(vec![
                 (number + 1).into(),

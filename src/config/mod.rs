@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::rack::ids::{Endpoint, HubName, HubPort, PackageName, SlotName};
+use crate::rack::strategy::Strategy;
 
 #[cfg(feature = "daemon")]
 pub use identity::{BadPhones, check_credential, parse_phones};
@@ -257,25 +258,14 @@ impl Rung {
 /// How rollouts are carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout {
-    /// The sizes of the waves; the last one repeats. `[1, 10, 50]` by default.
-    pub waves: Vec<usize>,
-    /// Whether the owner must approve each rollout; yes by default.
-    pub approval: Approval,
+    /// Its waves, who must agree, and how much may fail.
+    pub strategy: Strategy,
     /// How long notices of one package are gathered into one rollout; 5 s by default.
     pub gather: Duration,
     /// The longest that one install may take; 5 min by default.
     pub install_timeout: Duration,
     /// Hosts from which APKs may be fetched; empty means any, as said at start.
     pub sources: Vec<String>,
-}
-
-/// Whether the owner must approve each rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Approval {
-    /// Each waits for `farmhand rollout approve`.
-    Required,
-    /// Each begins by itself.
-    Automatic,
 }
 
 /// Whether handsets are looked for on USB.

@@ -13,18 +13,20 @@ use super::places;
 use super::policy_section::policy;
 use super::problem::{ConfigError, Invalid, Problem};
 use super::section::{Notes, Section, Typed};
-use super::value::{file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as, word};
-use super::{
-    AdbServer, Agent, Announce, Approval, Central, Config, Loaded, Mqtt, Policy, Recovery, Rollout, Rung, Usb, Web,
+use super::value::{
+    count_or_share, file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as, word,
 };
+use super::{AdbServer, Agent, Announce, Central, Config, Loaded, Mqtt, Policy, Recovery, Rollout, Rung, Usb, Web};
 use crate::rack::ids::PackageName;
+use crate::rack::strategy::{Approve, Strategy};
 
 const DAY_S: u32 = 86_400;
 const HOUR_S: u32 = 3_600;
 /// A frame must hold at least the largest message that farmhand itself makes, and a phone's memory bounds it above.
 const FRAME_BYTES: std::ops::RangeInclusive<i64> = 4_096..=268_435_456;
 /// More phones than any host can carry: a larger wave is a slip of the keyboard.
-const WAVE_MAX: i64 = 10_000;
+const SOAK_MAX_S: i64 = 7 * 86_400;
+const RETRIES_MAX: i64 = 10;
 
 /// Reads the file at `path`.
 ///
@@ -266,22 +268,26 @@ fn recovery(mut table: Section<'_, '_>) -> Recovery {
 
 fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
     let mut rollout = Rollout {
-        waves: vec![1, 10, 50],
-        approval: Approval::Required,
+        strategy: Strategy::default(),
         gather: Duration::from_secs(5),
         install_timeout: Duration::from_secs(300),
         sources: Vec::new(),
     };
     let Some(mut table) = table else { return rollout };
-    let waves = table.optional("waves", list(whole_as::<usize>(1..=WAVE_MAX)));
+    let waves =
+        table.optional("waves", list(count_or_share("a number of phones from 1 to 10000 or a share such as \"5%\"")));
     if let Some(waves) = &waves
         && waves.value.is_empty()
     {
         let what = "`waves` in [rollout] must name at least one wave";
         table.complain(Problem::new("config.bad_value", waves.at.clone(), what, "write waves = [1, 10, 50]"));
     }
-    let words = [("required", Approval::Required), ("automatic", Approval::Automatic)];
-    let approval = table.optional("approval", word(&words));
+    let words = [("each", Approve::Each), ("first", Approve::First), ("none", Approve::None)];
+    let approve = table.optional("approve", word(&words));
+    let soak = table.optional("soak_s", whole_as::<u64>(0..=SOAK_MAX_S));
+    let max_failures =
+        table.optional("max_failures", count_or_share("a number of phones from 0 to 10000 or a share such as \"5%\""));
+    let retries = table.optional("retries", whole_as::<u32>(0..=RETRIES_MAX));
     let gather = table.optional("gather_s", seconds(0..=HOUR_S));
     let install_timeout = table.optional("install_timeout_s", seconds(1..=HOUR_S));
     let host = made("a host's name in quotes such as \"apk.example\"", |text| {
@@ -289,8 +295,12 @@ fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
     });
     let sources = table.optional("sources", list(host));
     table.finish();
-    rollout.waves = values(waves).unwrap_or(rollout.waves);
-    rollout.approval = value(approval).unwrap_or(rollout.approval);
+    let strategy = &mut rollout.strategy;
+    strategy.waves = values(waves).unwrap_or_else(|| std::mem::take(&mut strategy.waves));
+    strategy.approve = value(approve).unwrap_or(strategy.approve);
+    strategy.soak_s = value(soak).unwrap_or(strategy.soak_s);
+    strategy.max_failures = value(max_failures).unwrap_or(strategy.max_failures);
+    strategy.retries = value(retries).unwrap_or(strategy.retries);
     rollout.gather = value(gather).unwrap_or(rollout.gather);
     rollout.install_timeout = value(install_timeout).unwrap_or(rollout.install_timeout);
     rollout.sources = values(sources).unwrap_or(rollout.sources);

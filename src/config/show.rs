@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{Allowance, Announce, Approval, Config, Credential, IdentityMap, Loaded, Policy, PolicyGroup, Sims, Usb};
+use super::{Allowance, Announce, Config, Credential, IdentityMap, Loaded, Policy, PolicyGroup, Sims, Usb};
 
 impl Loaded {
     /// The effective configuration as TOML; what was not typed ends in `# default`, sections that are off are comments.
@@ -173,8 +173,12 @@ impl Page<'_> {
         self.key("max_rung", &quoted(config.recovery.max_rung.as_str()));
         self.section("rollout");
         let rollout = &config.rollout;
-        self.key("waves", &list(rollout.waves.iter().map(ToString::to_string)));
-        self.key("approval", if rollout.approval == Approval::Required { "\"required\"" } else { "\"automatic\"" });
+        let share = |share: String| if share.ends_with('%') { quoted(&share) } else { share };
+        self.key("waves", &list(rollout.strategy.waves.iter().map(|size| share(size.to_string()))));
+        self.key("approve", &quoted(rollout.strategy.approve.as_str()));
+        self.key("soak_s", &rollout.strategy.soak_s.to_string());
+        self.key("max_failures", &share(rollout.strategy.max_failures.to_string()));
+        self.key("retries", &rollout.strategy.retries.to_string());
         self.key("gather_s", &rollout.gather.as_secs().to_string());
         self.key("install_timeout_s", &rollout.install_timeout.as_secs().to_string());
         self.key("sources", &list(rollout.sources.iter().map(|source| quoted(source))));

@@ -109,7 +109,7 @@ waves = [1, 0]
             "[central] has no key `sever`",
             "`heartbeat_s` in [central] must be whole seconds from 1 to 86400",
             "`path` in [[slot]] must be a USB port path in quotes such as \"1-2.3\"",
-            "`waves` in [rollout] must be a whole number from 1 to 10000",
+            "`waves` in [rollout] must be a number of phones from 1 to 10000 or a share such as \"5%\"",
         ]
     );
 }

@@ -77,6 +77,18 @@ pub(super) fn whole_as<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&
     move |value| read(value).and_then(|number| T::try_from(number).map_err(|_| unfit(value, "a smaller number")))
 }
 
+/// A whole number, or a share in quotes; `expected` says what it takes.
+pub(super) fn count_or_share<T: FromStr>(expected: &str) -> impl Fn(&Value<'_>) -> Result<T, Unfit> {
+    move |value| {
+        let typed = match value.get_ref() {
+            DeValue::Integer(typed) if typed.radix() == 10 => Some(typed.as_str()),
+            DeValue::String(typed) if typed.ends_with('%') => Some(typed.as_ref()),
+            _ => None,
+        };
+        typed.and_then(|typed| typed.parse().ok()).ok_or_else(|| unfit(value, expected))
+    }
+}
+
 /// Whole seconds in `range`.
 pub(super) fn seconds(range: RangeInclusive<u32>) -> impl Fn(&Value<'_>) -> Result<Duration, Unfit> {
     let read = whole_as::<u32>(i64::from(*range.start())..=i64::from(*range.end()));

@@ -34,6 +34,7 @@ mod restraint;
 pub mod settings;
 pub mod snapshot;
 mod story;
+pub mod strategy;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};

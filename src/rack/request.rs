@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{HubName, HubPort, PackageName, PhoneId, RolloutId};
 use super::snapshot::PortMode;
+use super::strategy::StrategyChanges;
 
 /// A request of an operator. Reading is no request: everyone reads the [`super::Snapshot`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +91,9 @@ pub enum Request {
         package: Option<PackageName>,
         /// The phones; all that are ready if empty.
         phones: Vec<PhoneId>,
+        /// What shall be otherwise than configured.
+        #[serde(default)]
+        strategy: StrategyChanges,
     },
     /// Let a rollout that waits for approval begin.
     RolloutApprove {
@@ -105,6 +109,27 @@ pub enum Request {
     RolloutResume {
         /// Which.
         rollout: RolloutId,
+    },
+    /// Leave a phone out.
+    RolloutSkip {
+        /// Which.
+        rollout: RolloutId,
+        /// The phone.
+        phone: PhoneId,
+    },
+    /// Go on in spite of what failed, without trying it again.
+    RolloutPromote {
+        /// Which.
+        rollout: RolloutId,
+        /// Why, for the audit.
+        reason: String,
+    },
+    /// Give it up.
+    RolloutAbort {
+        /// Which.
+        rollout: RolloutId,
+        /// Why, for the audit.
+        reason: String,
     },
 }
 

@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::jobs::Jobs;
-use super::plan::{Ask, Fetch, Output, Rollouts};
+use super::plan::{Ask, Fetch, Output, Rollouts, Wanted};
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::Fetcher;
 use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::{Moment, UnixMillis};
 use crate::config;
 use crate::rack::event::{RolloutCommand, RolloutEvent};
-use crate::rack::ids::{PackageName, PhoneId, VersionCode};
+use crate::rack::ids::{PackageName, VersionCode};
 use crate::rack::request::{Refusal, Request};
 use crate::store::promise::Promise;
 use crate::store::{RolloutNumber, Store, StoreError};
@@ -159,7 +159,7 @@ struct Actor {
 /// What a fetch beside the actor is for.
 enum Job {
     Fetch { rollout: RolloutNumber },
-    ToStart { ask: Ask, file: PathBuf, phones: Vec<PhoneId> },
+    ToStart { ask: Ask, wanted: Wanted },
 }
 
 /// Why an APK cannot be had, and the file that was fetched in vain.
@@ -293,10 +293,14 @@ impl Actor {
     async fn request(&mut self, (request, ask): Asked) {
         let now = self.now();
         match request {
-            Request::RolloutStart { apk, package, phones } => match self.core.may_start(package.as_ref(), &phones) {
-                Ok((package, installed)) => self.check_to_start(ask, apk, phones, package, installed),
-                Err(refusal) => self.refuse(ask, refusal).await,
-            },
+            Request::RolloutStart { apk, package, phones, strategy } => {
+                match self.core.may_start(package.as_ref(), &phones) {
+                    Ok((package, installed)) => {
+                        self.check_to_start(ask, Wanted { file: apk, phones, strategy }, package, installed);
+                    }
+                    Err(refusal) => self.refuse(ask, refusal).await,
+                }
+            }
             other => self.core.request(now, ask, &other),
         }
     }
@@ -321,20 +325,12 @@ impl Actor {
         });
     }
 
-    fn check_to_start(
-        &mut self,
-        ask: Ask,
-        file: PathBuf,
-        phones: Vec<PhoneId>,
-        package: PackageName,
-        installed: Option<VersionCode>,
-    ) {
+    fn check_to_start(&mut self, ask: Ask, wanted: Wanted, package: PackageName, installed: Option<VersionCode>) {
         let expected =
             Expectation { package, signers: self.signers.clone(), version_code: None, version_name: None, installed };
         let fetcher = self.fetcher.clone();
-        let source = ApkSource::File(file.clone());
-        self.jobs
-            .start(Job::ToStart { ask, file, phones }, async move { obtain(&fetcher, &source, None, expected).await });
+        let source = ApkSource::File(wanted.file.clone());
+        self.jobs.start(Job::ToStart { ask, wanted }, async move { obtain(&fetcher, &source, None, expected).await });
     }
 
     async fn worked(&mut self, job: Job, result: Result<Result<CheckedApk, Unfit>, String>) {
@@ -354,7 +350,7 @@ impl Actor {
                 });
                 self.core.fetched(now, rollout, result);
             }
-            (Job::ToStart { ask, file, phones }, Ok(apk)) => self.core.start(now, ask, apk, file, &phones),
+            (Job::ToStart { ask, wanted }, Ok(apk)) => self.core.start(now, ask, apk, wanted),
             (Job::ToStart { ask, .. }, Err(Unfit { refusal, kept })) => {
                 tracing::warn!(why = refusal.what, "the operator's APK is refused");
                 self.discard(kept);

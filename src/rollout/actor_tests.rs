@@ -19,6 +19,7 @@ use crate::rack::event::{InstallOrder, RolloutCommand, RolloutEvent, UpgradeNoti
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 use crate::rack::request::{Ask, Done, Refusal, Request};
 use crate::rack::snapshot::{RolloutState, RolloutView};
+use crate::rack::strategy::{Strategy, StrategyChanges};
 use crate::store::{StateDir, Store};
 
 const KEY_A: &str = "1f3459901dc294cd0daefe7eb300273362911beaeb3884637ed22e65d83aaba6";
@@ -40,8 +41,11 @@ impl Rig {
         let state = StateDir::lock(dir).unwrap();
         let store = Store::open(&state).unwrap();
         let rollout = config::Rollout {
-            waves: vec![1, 3],
-            approval: config::Approval::Required,
+            strategy: Strategy {
+                waves: ["1", "3"].map(|size| size.parse().unwrap()).to_vec(),
+                retries: 0,
+                ..Strategy::default()
+            },
             gather: Duration::from_millis(20),
             install_timeout: Duration::from_secs(300),
             sources: Vec::new(),
@@ -173,7 +177,12 @@ async fn a_rollout_survives_a_restart_in_the_middle() {
     for phone in phones {
         rig.available(phone, 1).await;
     }
-    let start = Request::RolloutStart { apk: file.clone(), package: None, phones: phones.map(PhoneId::new).to_vec() };
+    let start = Request::RolloutStart {
+        apk: file.clone(),
+        package: None,
+        phones: phones.map(PhoneId::new).to_vec(),
+        strategy: StrategyChanges::default(),
+    };
     // Commands and requests come by two ways: the phones may not be known yet.
     while let Err(refused) = rig.ask(start.clone()).await {
         assert_eq!(refused.code, "rollout.phone_unknown");
@@ -249,7 +258,12 @@ async fn an_apk_of_another_key_never_reaches_a_phone() {
 async fn the_operators_apk_is_checked_before_there_is_a_rollout() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path()).await;
-    let start = |apk: &str| Request::RolloutStart { apk: apks().join(apk), package: None, phones: Vec::new() };
+    let start = |apk: &str| Request::RolloutStart {
+        apk: apks().join(apk),
+        package: None,
+        phones: Vec::new(),
+        strategy: StrategyChanges::default(),
+    };
     assert_eq!(rig.ask(start("agent-2.apk")).await.unwrap_err().code, "rollout.no_phone");
     rig.available("P1", 2).await;
     // Commands and requests come by two ways: the phone may not be known yet.
@@ -277,7 +291,12 @@ async fn the_operators_apk_is_checked_before_there_is_a_rollout() {
 async fn an_actor_that_breaks_begins_anew_from_the_store_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path()).await;
-    let start = Request::RolloutStart { apk: apks().join("agent-2.apk"), package: None, phones: Vec::new() };
+    let start = Request::RolloutStart {
+        apk: apks().join("agent-2.apk"),
+        package: None,
+        phones: Vec::new(),
+        strategy: StrategyChanges::default(),
+    };
     rig.available("P1", 1).await;
     while rig.ask(start.clone()).await.is_err() {}
     rig.command(RolloutCommand::Unavailable { phone: PhoneId::new("BREAKS-US"), why: "a fault".into() }).await;

@@ -9,6 +9,7 @@ use crate::rack::detach::Detachment;
 use crate::rack::ids::{Endpoint, PackageName, PhoneId, RolloutId, VersionCode};
 use crate::rack::lease::Lease;
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::strategy::Strategy;
 
 /// One operation on the store; a batch of them is one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,14 @@ pub struct RolloutRecord {
     pub version_code: VersionCode,
     /// Its name.
     pub version_name: String,
+    /// How it goes on.
+    pub strategy: Strategy,
+    /// So many waves have begun, or may.
+    pub open_waves: u32,
+    /// Until when what the last wave got is watched before the next one begins.
+    pub soaks_until: Option<UnixMillis>,
+    /// So many failures the operator has seen and taken.
+    pub accepted_failures: u32,
     /// SHA-256 of the checked APK, in lower-case hex, once there is one: what was approved is what is installed.
     pub sha256: Option<String>,
     /// When it began.
@@ -111,6 +120,8 @@ pub struct RolloutPhoneRecord {
     pub attempts: u32,
     /// How many of these ended without a result (power cut, unplugged) since the operator last said to go on.
     pub interrupted: u32,
+    /// How often it was tried again after a failure that may pass, since the operator last said to go on.
+    pub retried: u32,
     /// What became of it, as a sentence.
     pub why: Option<String>,
     /// The `Id` of the server's notice for this phone, if a notice asked for it.

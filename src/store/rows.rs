@@ -62,12 +62,15 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
         ApkSource::Url(url) => ("url", url.clone()),
         ApkSource::File(path) => ("file", path.to_string_lossy().into_owned()),
     };
+    let strategy = serde_json::to_string(&record.strategy)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     db.prepare_cached(
         "INSERT INTO rollout (number, state, why, source_kind, source, package, version_code, version_name, sha256,
-                              created_unix_ms, ended_unix_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                              created_unix_ms, ended_unix_ms, strategy, open_waves, soaks_until_unix_ms, accepted_failures)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
          ON CONFLICT (number) DO UPDATE SET state = ?2, why = ?3, source_kind = ?4, source = ?5, package = ?6,
-             version_code = ?7, version_name = ?8, sha256 = ?9, created_unix_ms = ?10, ended_unix_ms = ?11",
+             version_code = ?7, version_name = ?8, sha256 = ?9, created_unix_ms = ?10, ended_unix_ms = ?11,
+             strategy = ?12, open_waves = ?13, soaks_until_unix_ms = ?14, accepted_failures = ?15",
     )?
     .execute(params![
         record.number.0,
@@ -81,6 +84,10 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
         record.sha256,
         record.created.0,
         record.ended.map(|at| at.0),
+        strategy,
+        record.open_waves,
+        record.soaks_until.map(|at| at.0),
+        record.accepted_failures,
     ])
     .map(drop)
 }
@@ -88,8 +95,8 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
 fn write_rollout_phone(db: &Transaction<'_>, record: &RolloutPhoneRecord) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT OR REPLACE INTO rollout_phone (rollout, phone, position, wave, state, attempts, interrupted, why, notice,
-                                               report)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                                               report, retried)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute(params![
         record.rollout.0,
@@ -102,6 +109,7 @@ fn write_rollout_phone(db: &Transaction<'_>, record: &RolloutPhoneRecord) -> rus
         record.why,
         record.notice,
         report_word(record.report),
+        record.retried,
     ])
     .map(drop)
 }
@@ -195,6 +203,7 @@ fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
         other => return Err(nonsense(row, "source_kind", other)),
     };
     let state: String = row.get("state")?;
+    let strategy: String = row.get("strategy")?;
     Ok(RolloutRecord {
         number: RolloutNumber(row.get("number")?),
         state: one_of(RolloutState::ALL, RolloutState::as_str, &state).ok_or_else(|| nonsense(row, "state", &state))?,
@@ -203,6 +212,10 @@ fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
         package: PackageName::new(row.get::<_, String>("package")?),
         version_code: VersionCode(row.get::<_, i64>("version_code")?.cast_unsigned()),
         version_name: row.get("version_name")?,
+        strategy: serde_json::from_str(&strategy).map_err(|_| nonsense(row, "strategy", &strategy))?,
+        open_waves: row.get("open_waves")?,
+        soaks_until: row.get::<_, Option<i64>>("soaks_until_unix_ms")?.map(UnixMillis),
+        accepted_failures: row.get("accepted_failures")?,
         sha256: row.get("sha256")?,
         created: UnixMillis(row.get("created_unix_ms")?),
         ended: row.get::<_, Option<i64>>("ended_unix_ms")?.map(UnixMillis),
@@ -221,6 +234,7 @@ fn read_rollout_phone(row: &Row<'_>) -> rusqlite::Result<RolloutPhoneRecord> {
             .ok_or_else(|| nonsense(row, "state", &state))?,
         attempts: row.get("attempts")?,
         interrupted: row.get("interrupted")?,
+        retried: row.get("retried")?,
         why: row.get("why")?,
         notice: row.get("notice")?,
         report: one_of([Report::None, Report::Due, Report::Sent], report_word, &report)

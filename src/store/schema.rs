@@ -5,12 +5,13 @@
 use rusqlite::Connection;
 
 /// Each step from one version of the schema to the next; the version is the number of steps taken.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
+    include_str!("schema_6.sql"),
 ];
 
 /// The version of the schema that this farmhand writes.

@@ -11,6 +11,7 @@ use crate::clock::UnixMillis;
 use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, VersionCode};
 use crate::rack::power::{PortOff, PowerLedger};
 use crate::rack::snapshot::{PowerPort, RolloutPhoneState, RolloutState};
+use crate::rack::strategy::Strategy;
 
 fn rollout(number: u32) -> RolloutRecord {
     RolloutRecord {
@@ -21,6 +22,10 @@ fn rollout(number: u32) -> RolloutRecord {
         package: PackageName::new("org.example.agent"),
         version_code: VersionCode(u64::MAX),
         version_name: "2.0".into(),
+        strategy: Strategy::default(),
+        open_waves: 2,
+        soaks_until: Some(UnixMillis(1_700_000_600_000)),
+        accepted_failures: 3,
         sha256: Some("00ff".into()),
         created: UnixMillis(1),
         ended: None,
@@ -36,6 +41,7 @@ fn phone(rollout: u32, name: &str, position: u32) -> RolloutPhoneRecord {
         state: RolloutPhoneState::Installing,
         attempts: 2,
         interrupted: 1,
+        retried: 1,
         why: Some("interrupted".into()),
         notice: Some(-7),
         report: Report::Due,
@@ -182,7 +188,7 @@ fn a_file_of_a_newer_farmhand_is_refused() {
         .unwrap();
     let state = StateDir::lock(dir.path()).unwrap();
     let error = Store::open(&state).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 5, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 6, .. }), "{error:?}");
 }
 
 #[tokio::test]

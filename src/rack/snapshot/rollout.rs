@@ -111,11 +111,22 @@ pub enum RolloutPhoneState {
     Done,
     /// The install failed.
     Failed,
+    /// Somebody must touch the phone first: that says nothing of what is rolled out.
+    NeedsHand,
+    /// It does not get this version: the operator said so, or gave the rollout up.
+    Skipped,
 }
 
 impl RolloutPhoneState {
     /// All states.
-    pub const ALL: [Self; 4] = [Self::Waiting, Self::Installing, Self::Done, Self::Failed];
+    pub const ALL: [Self; 6] =
+        [Self::Waiting, Self::Installing, Self::Done, Self::Failed, Self::NeedsHand, Self::Skipped];
+
+    /// Whether its turn is over.
+    #[must_use]
+    pub const fn is_settled(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Installing)
+    }
 
     /// The word for it in JSON, in tables and in the store.
     #[must_use]
@@ -125,6 +136,8 @@ impl RolloutPhoneState {
             Self::Installing => "installing",
             Self::Done => "done",
             Self::Failed => "failed",
+            Self::NeedsHand => "needs_hand",
+            Self::Skipped => "skipped",
         }
     }
 }

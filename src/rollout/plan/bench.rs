@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::*;
 use crate::agent::Build;
 use crate::agent::fit::Requirements;
-use crate::config::{Approval, Rollout as Config};
+use crate::config::Rollout as Config;
 use crate::phone::{InstallFailure, InstallFailureClass};
 use crate::rack::event::UpgradeNotice;
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
 use crate::rack::snapshot::RolloutView;
+use crate::rack::strategy::{Approve, Strategy, StrategyChanges, WaveSize};
 
 pub(super) const PACKAGE: &str = "org.example.agent";
 pub(super) const URL: &str = "http://127.0.0.1/agent-2.apk";
@@ -60,10 +61,14 @@ impl Shelf {
     }
 }
 
-pub(super) fn config(approval: Approval) -> Config {
+/// Wave sizes as an operator writes them.
+pub(super) fn sizes(text: &str) -> Vec<WaveSize> {
+    text.split(',').map(|size| size.parse().unwrap()).collect()
+}
+
+pub(super) fn config(approve: Approve) -> Config {
     Config {
-        waves: vec![1, 3],
-        approval,
+        strategy: Strategy { waves: sizes("1,3"), approve, retries: 0, ..Strategy::default() },
         gather: Duration::from_secs(5),
         install_timeout: Duration::from_secs(300),
         sources: Vec::new(),
@@ -122,8 +127,8 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    pub(super) fn new(approval: Approval) -> Self {
-        let (now, shelf, config) = (Moment::START, Shelf::default(), config(approval));
+    pub(super) fn new(approve: Approve) -> Self {
+        let (now, shelf, config) = (Moment::START, Shelf::default(), config(approve));
         let core = core(config.clone(), now, &shelf);
         let mut bench = Self { core, now, shelf, config, out: Vec::new(), asks: 0 };
         bench.settle();
@@ -205,7 +210,9 @@ impl Bench {
     pub(super) fn start(&mut self, apk: CheckedApk, phones: &[&str]) -> Result<Done, Refusal> {
         self.asks += 1;
         let phones: Vec<PhoneId> = phones.iter().copied().map(id).collect();
-        self.core.start(self.now, Ask(self.asks), apk, "/home/owner/agent.apk".into(), &phones);
+        let file = "/home/owner/agent.apk".into();
+        let wanted = Wanted { file, phones, strategy: StrategyChanges::default() };
+        self.core.start(self.now, Ask(self.asks), apk, wanted);
         self.answer()
     }
 
@@ -232,7 +239,16 @@ impl Bench {
 
     /// Phones P1 to P`count` with version 1, a rollout R1 of version 2 to all of them, approved.
     pub(super) fn under_way(count: i64) -> Self {
-        let mut bench = Self::new(Approval::Required);
+        Self::under_way_by(config(Approve::First).strategy, count)
+    }
+
+    /// The same, in another way.
+    pub(super) fn under_way_by(strategy: Strategy, count: i64) -> Self {
+        let (now, shelf) = (Moment::START, Shelf::default());
+        let config = Config { strategy, ..config(Approve::First) };
+        let core = core(config.clone(), now, &shelf);
+        let mut bench = Self { core, now, shelf, config, out: Vec::new(), asks: 0 };
+        bench.settle();
         for n in 1..=count {
             bench.available(&format!("P{n}"), 1);
             bench.offer(&format!("P{n}"), n, 2);

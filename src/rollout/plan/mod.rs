@@ -6,27 +6,32 @@
 //! [`Rollouts::views`] shows the whole.
 //!
 //! ```text
-//!     Gathering ──▶ Fetching ──▶ WaitingApproval ──▶ Running ──▶ Finished       a phone:
+//!     Gathering ──▶ Fetching ──▶ WaitingApproval ◀─▶ Running ──▶ Finished       a phone:
 //!                      │                              │   ▲                    Waiting ─▶ Installing ─▶ Done
-//!                      ▼                              ▼   │ resume                ▲           │
-//!                   Aborted                           Paused                      └─ resume ─ Failed
+//!                      ▼                              ▼   │ resume, promote       ▲           │
+//!                   Aborted                           Paused                      └─ resume ─ Failed, NeedsHand
 //! ```
+//!
+//! Before each wave stands a gate ([`gate`]).
 //!
 //! Each input drafts at most one batch. What follows from it (an install, an answer, a report) is held until that batch is
 //! committed. One rollout installs at a time: the oldest that is running; the others wait for it to finish or to be paused.
 //!
 //! Invariant: no [`Output::Install`] without its committed promise, no phone in two installs, no install in a wave before the
-//! waves below it are done; a core that is restored from the committed promises neither loses nor repeats a phone that was
+//! waves below it are settled; a core that is restored from the committed promises neither loses nor repeats a phone that was
 //! done (`properties`).
 
 #[cfg(test)]
 mod bench;
+mod gate;
 mod offers;
 #[cfg(test)]
 mod properties;
 mod requests;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod stories_of_gates;
 mod views;
 mod waves;
 
@@ -44,6 +49,7 @@ use crate::rack::request::{Done, Refusal};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
 use crate::store::promise::{AuditRecord, Promise, Report, RolloutPhoneRecord, RolloutRecord};
+pub use requests::Wanted;
 
 /// Rollouts that are over and still shown; older ones are forgotten.
 pub const KEPT_MAX: usize = 50;
@@ -139,6 +145,8 @@ struct Rollout {
     apk: Apk,
     /// When no further notice joins; only while gathering.
     gathered_by: Moment,
+    /// The time for which the last wave is watched has passed, whether or not it is this rollout's turn.
+    soak_is_over: bool,
 }
 
 #[derive(Debug)]
@@ -149,6 +157,8 @@ struct Phone {
     flight: Option<Flight>,
     /// When the report of its failure is asked for again, unless the server has taken it by then.
     report_again: Option<Moment>,
+    /// When it is tried again after a failure that may pass; at once after a restart.
+    retry_at: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -221,7 +231,14 @@ impl Rollouts {
             Promise::Rollout(record) => {
                 self.last_number = self.last_number.max(record.number.0);
                 let gathered_by = now + self.config.gather;
-                let rollout = Rollout { record, dirty: false, phones: Vec::new(), apk: Apk::Wanted, gathered_by };
+                let rollout = Rollout {
+                    record,
+                    dirty: false,
+                    phones: Vec::new(),
+                    apk: Apk::Wanted,
+                    gathered_by,
+                    soak_is_over: false,
+                };
                 self.rollouts.insert(rollout.record.number, rollout);
             }
             Promise::RolloutPhone(record) => {
@@ -229,7 +246,7 @@ impl Rollouts {
                 let flight = (record.state == RolloutPhoneState::Installing)
                     .then_some(Flight { deadline: Some(now + self.config.install_timeout), gone: true });
                 if let Some(rollout) = self.rollouts.get_mut(&record.rollout) {
-                    rollout.phones.push(Phone { record, dirty: false, flight, report_again: None });
+                    rollout.phones.push(Phone { record, dirty: false, flight, report_again: None, retry_at: None });
                 }
             }
             Promise::ForgetRollout(_)
@@ -249,9 +266,9 @@ impl Rollouts {
     pub fn command(&mut self, now: Moment, command: RolloutCommand) {
         match command {
             RolloutCommand::Offered { phone, notice } => self.offered(now, phone, notice),
-            RolloutCommand::Available { phone, version_code } => self.available(phone, version_code),
+            RolloutCommand::Available { phone, version_code } => self.available(now, phone, version_code),
             RolloutCommand::Unavailable { phone, why } => self.unavailable(phone, why),
-            RolloutCommand::Installed { phone, rollout, result } => self.installed(&phone, &rollout, result),
+            RolloutCommand::Installed { phone, rollout, result } => self.installed(now, &phone, &rollout, result),
             RolloutCommand::FailureTold { phone, message_id } => self.told(&phone, message_id),
         }
         self.close(now);
@@ -279,6 +296,7 @@ impl Rollouts {
     /// Time has come; see [`Self::deadline`].
     pub fn advance(&mut self, now: Moment) {
         self.end_overdue(now);
+        self.end_waits(now);
         self.close(now);
     }
 
@@ -291,6 +309,7 @@ impl Rollouts {
                 let why = "further notices of the same version";
                 next = Deadline::earlier(next, Some(Deadline { at: rollout.gathered_by, why }));
             }
+            next = Deadline::earlier(next, self.gate_deadline(rollout));
             for at in rollout.phones.iter().filter_map(|phone| phone.flight?.deadline) {
                 next = Deadline::earlier(next, Some(Deadline { at, why: "the result of an install" }));
             }
@@ -399,13 +418,13 @@ impl Rollout {
         self.phones.iter().any(|phone| phone.record.state == RolloutPhoneState::Installing)
     }
 
-    /// The lowest wave that has a phone which is not done.
+    /// The lowest wave that has a phone whose turn is not over.
     fn current_wave(&self) -> Option<u32> {
-        self.phones
-            .iter()
-            .filter(|phone| phone.record.state != RolloutPhoneState::Done)
-            .map(|phone| phone.record.wave)
-            .min()
+        self.phones.iter().filter(|phone| !phone.record.state.is_settled()).map(|phone| phone.record.wave).min()
+    }
+
+    fn count(&self, state: RolloutPhoneState) -> usize {
+        self.phones.iter().filter(|phone| phone.record.state == state).count()
     }
 
     fn set(&mut self, state: RolloutState, why: impl Into<String>) {
@@ -432,7 +451,13 @@ impl Phone {
         self.record.state = state;
         self.record.why = why;
         self.flight = None;
+        self.retry_at = None;
         self.dirty = true;
+    }
+
+    /// Whether the order to install has gone out and has no result yet.
+    fn is_ordered(&self) -> bool {
+        self.flight.is_some_and(|flight| flight.deadline.is_some())
     }
 
     /// Whether the server has asked for what failed here, and is not known to have heard of the failure.
@@ -440,12 +465,12 @@ impl Phone {
         self.record.report == Report::Due && self.record.notice.is_some() && self.record.why.is_some()
     }
 
-    /// It failed; the server is told if it had asked.
-    fn fail(&mut self, why: String) {
+    /// It does not get the version, at least for now; the server is told if it had asked.
+    fn miss(&mut self, state: RolloutPhoneState, why: String) {
         if self.record.notice.is_some() && self.record.report == Report::None {
             self.record.report = Report::Due;
             self.report_again = None;
         }
-        self.set(RolloutPhoneState::Failed, Some(why));
+        self.set(state, Some(why));
     }
 }

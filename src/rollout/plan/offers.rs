@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use super::{Apk, Fetch, Output, Phone, Presence, Rollout, Rollouts, UNFINISHED_MAX};
 use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::Moment;
-use crate::config::Approval;
 use crate::rack::event::UpgradeNotice;
 use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::strategy::{Approve, waves_of};
 use crate::store::RolloutNumber;
 use crate::store::promise::{Report, RolloutPhoneRecord, RolloutRecord};
 
@@ -91,6 +91,10 @@ impl Rollouts {
             package: notice.package.clone(),
             version_code: notice.version_code,
             version_name: notice.version_name.clone(),
+            strategy: self.config.strategy.clone(),
+            open_waves: 0,
+            soaks_until: None,
+            accepted_failures: 0,
             sha256: None,
             created: self.wall(now),
             ended: None,
@@ -106,28 +110,29 @@ impl Rollouts {
 
     pub(super) fn begin(&mut self, record: RolloutRecord, apk: Apk, gathered_by: Moment) {
         let number = record.number;
-        self.rollouts.insert(number, Rollout { record, dirty: true, phones: Vec::new(), apk, gathered_by });
+        self.rollouts
+            .insert(number, Rollout { record, dirty: true, phones: Vec::new(), apk, gathered_by, soak_is_over: false });
         self.draft.touched.insert(number);
     }
 
-    /// Adds a phone at the end; its place decides its wave.
+    /// Adds a phone at the end; its wave is known once all are there ([`Rollout::make_waves`]).
     pub(super) fn join(&mut self, number: RolloutNumber, phone: PhoneId, notice: Option<i64>) {
-        let sizes = self.config.waves.clone();
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
         let position = rollout.phones.len();
         let record = RolloutPhoneRecord {
             rollout: number,
             phone,
             position: u32::try_from(position).unwrap_or(u32::MAX),
-            wave: wave_of(position, &sizes),
+            wave: 0,
             state: RolloutPhoneState::Waiting,
             attempts: 0,
             interrupted: 0,
+            retried: 0,
             why: None,
             notice,
             report: Report::None,
         };
-        rollout.phones.push(Phone { record, dirty: true, flight: None, report_again: None });
+        rollout.phones.push(Phone { record, dirty: true, flight: None, report_again: None, retry_at: None });
         self.draft.touched.insert(number);
     }
 
@@ -135,6 +140,7 @@ impl Rollouts {
     pub(super) fn close_gatherings(&mut self, now: Moment) {
         for (number, rollout) in &mut self.rollouts {
             if rollout.record.state == RolloutState::Gathering && rollout.gathered_by <= now {
+                rollout.make_waves();
                 rollout.set(RolloutState::Fetching, "");
                 self.draft.touched.insert(*number);
             }
@@ -160,7 +166,6 @@ impl Rollouts {
     }
 
     pub(super) fn apk_ready(&mut self, now: Moment, number: RolloutNumber, apk: CheckedApk) {
-        let automatic = self.config.approval == Approval::Automatic;
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
         rollout.apk = Apk::Ready(apk.path);
         if rollout.record.state != RolloutState::Fetching {
@@ -168,7 +173,7 @@ impl Rollouts {
         }
         rollout.record.sha256 = Some(apk.sha256);
         rollout.record.version_name = apk.version_name;
-        rollout.set(if automatic { RolloutState::Running } else { RolloutState::WaitingApproval }, "");
+        rollout.begin_waves();
         self.draft.touched.insert(number);
         let what = format!("the APK was fetched and checked; it is signed by {}", apk.signer_sha256);
         self.audit(now, "farmhand", what, number.to_string());
@@ -184,7 +189,7 @@ impl Rollouts {
                 rollout.record.ended = Some(ended);
                 rollout.set(RolloutState::Aborted, why.clone());
                 for phone in &mut rollout.phones {
-                    phone.fail(why.clone());
+                    phone.miss(RolloutPhoneState::Failed, why.clone());
                 }
                 self.draft.touched.insert(number);
                 self.audit(now, "farmhand", format!("given up: {why}"), number.to_string());
@@ -206,6 +211,25 @@ impl Rollouts {
 }
 
 impl Rollout {
+    /// Gives each phone its wave, by its place.
+    pub(super) fn make_waves(&mut self) {
+        let waves = waves_of(self.phones.len(), &self.record.strategy.waves);
+        for (phone, wave) in self.phones.iter_mut().zip(waves) {
+            phone.record.wave = wave;
+            phone.dirty = true;
+        }
+    }
+
+    /// The APK is here: the first wave may begin, if nobody must agree.
+    pub(super) fn begin_waves(&mut self) {
+        if self.record.strategy.approve == Approve::None {
+            self.open(0);
+            self.set(RolloutState::Running, "");
+        } else {
+            self.set(RolloutState::WaitingApproval, "");
+        }
+    }
+
     /// Whether an APK is the one that this rollout is about, and the one that was approved.
     pub(super) fn judge(&self, apk: CheckedApk) -> Result<CheckedApk, String> {
         let record = &self.record;
@@ -234,19 +258,4 @@ impl Phone {
     fn is_open(&self) -> bool {
         self.record.state != RolloutPhoneState::Done
     }
-}
-
-/// The wave of a place when waves have these sizes and the last size repeats; a size of 0 counts as 1.
-pub(super) fn wave_of(position: usize, sizes: &[usize]) -> u32 {
-    let mut left = position;
-    let mut wave = 0;
-    for size in sizes.iter().map(|size| (*size).max(1)) {
-        if left < size {
-            return wave;
-        }
-        left -= size;
-        wave += 1;
-    }
-    let repeated = sizes.last().copied().unwrap_or(1).max(1);
-    wave.saturating_add(u32::try_from(left / repeated).unwrap_or(u32::MAX))
 }

@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 use super::bench::{Shelf, apk, config, core, failure, id, notice};
 use super::*;
-use crate::config::Approval;
 use crate::phone::InstallFailureClass;
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
+use crate::rack::strategy::{Approve, StrategyChanges};
 
 const PHONES: u8 = 5;
 
@@ -25,6 +25,9 @@ enum Op {
     Approve { rollout: u32 },
     Pause { rollout: u32 },
     Resume { rollout: u32 },
+    Skip { rollout: u32, phone: u8 },
+    Promote { rollout: u32 },
+    Abort { rollout: u32 },
     Pass { seconds: u64 },
     Commit,
     Report { arrives: bool },
@@ -50,6 +53,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (1..4_u32).prop_map(|rollout| Op::Approve { rollout }),
         1 => (1..4_u32).prop_map(|rollout| Op::Pause { rollout }),
         2 => (1..4_u32).prop_map(|rollout| Op::Resume { rollout }),
+        1 => (1..4_u32, 0..PHONES).prop_map(|(rollout, phone)| Op::Skip { rollout, phone }),
+        1 => (1..4_u32).prop_map(|rollout| Op::Promote { rollout }),
+        1 => (1..4_u32).prop_map(|rollout| Op::Abort { rollout }),
         2 => prop_oneof![Just(1), Just(5), Just(300)].prop_map(|seconds| Op::Pass { seconds }),
         12 => Just(Op::Commit),
         2 => any::<bool>().prop_map(|arrives| Op::Report { arrives }),
@@ -82,7 +88,7 @@ impl World {
         let shelf = Shelf::default();
         let handset = |n| (id(&format!("P{n}")), Handset { here: false, version: 1, running: None });
         let mut world = Self {
-            core: core(config(Approval::Required), Moment::START, &shelf),
+            core: core(config(Approve::First), Moment::START, &shelf),
             now: Moment::START,
             shelf,
             commits: VecDeque::new(),
@@ -103,7 +109,11 @@ impl World {
                 let (phone, notice) = (name(phone), notice(i64::from(*phone), *version));
                 self.core.command(self.now, RolloutCommand::Offered { phone, notice });
             }
-            Op::Start { version } => self.core.start(self.now, Ask(0), apk(*version), "/agent.apk".into(), &[]),
+            Op::Start { version } => {
+                let wanted =
+                    Wanted { file: "/agent.apk".into(), phones: Vec::new(), strategy: StrategyChanges::default() };
+                self.core.start(self.now, Ask(0), apk(*version), wanted);
+            }
             Op::Arrive { phone } => self.arrive(&name(phone)),
             Op::Leave { phone, install } => {
                 let phone = name(phone);
@@ -122,6 +132,17 @@ impl World {
             Op::Approve { rollout } => self.ask(Request::RolloutApprove { rollout: RolloutNumber(*rollout).id() }),
             Op::Pause { rollout } => self.ask(Request::RolloutPause { rollout: RolloutNumber(*rollout).id() }),
             Op::Resume { rollout } => self.ask(Request::RolloutResume { rollout: RolloutNumber(*rollout).id() }),
+            Op::Skip { rollout, phone } => {
+                self.ask(Request::RolloutSkip { rollout: RolloutNumber(*rollout).id(), phone: name(phone) });
+            }
+            Op::Promote { rollout } => {
+                let rollout = RolloutNumber(*rollout).id();
+                self.ask(Request::RolloutPromote { rollout, reason: "seen".into() });
+            }
+            Op::Abort { rollout } => {
+                let rollout = RolloutNumber(*rollout).id();
+                self.ask(Request::RolloutAbort { rollout, reason: "bad build".into() });
+            }
             Op::Pass { seconds } => {
                 self.now = self.now + Duration::from_secs(*seconds);
                 self.core.advance(self.now);
@@ -140,7 +161,7 @@ impl World {
                 }
                 self.commits.clear();
                 self.fetches.clear();
-                self.core = core(config(Approval::Required), self.now, &self.shelf);
+                self.core = core(config(Approve::First), self.now, &self.shelf);
             }
         }
         self.pull();
@@ -211,8 +232,10 @@ impl World {
         let promised = &self.shelf.phones[&(number, phone.clone())];
         assert_eq!(promised.state, RolloutPhoneState::Installing, "no committed promise: {promised:?}");
         assert!(promised.attempts > 0);
+        let open = self.shelf.rollouts[&number].open_waves;
+        assert!(promised.wave < open, "wave {} is not open, only {open} are", promised.wave);
         for other in self.shelf.phones.values().filter(|other| other.rollout == number && other.wave < promised.wave) {
-            assert_eq!(other.state, RolloutPhoneState::Done, "wave {} began before {other:?}", promised.wave);
+            assert!(other.state.is_settled(), "wave {} began before {other:?}", promised.wave);
         }
         let handset = self.handsets.get_mut(phone).unwrap();
         assert!(handset.here, "an install for a phone that is away");
@@ -277,12 +300,14 @@ proptest! {
         for record in world.shelf.phones.values() {
             let rollout = &world.shelf.rollouts[&record.rollout];
             if rollout.state == RolloutState::Finished {
-                assert_eq!(record.state, RolloutPhoneState::Done);
-                assert!(world.handsets[&record.phone].version >= rollout.version_code.0);
+                let has_it = record.state == RolloutPhoneState::Done;
+                // Skipped and failed are what the operator decided to leave so.
+                assert!(record.state.is_settled());
+                assert!(!has_it || world.handsets[&record.phone].version >= rollout.version_code.0);
             }
         }
         // What the core shows is what a core made from the store shows.
-        let restored = core(config(Approval::Required), world.now, &world.shelf);
+        let restored = core(config(Approve::First), world.now, &world.shelf);
         assert_eq!(world.core.views(), restored.views());
     }
 }

@@ -5,14 +5,26 @@ use std::path::{Path, PathBuf};
 use super::{Apk, Ask, Output, Presence, Rollout, Rollouts};
 use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::Moment;
-use crate::config::Approval;
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
+use crate::rack::lease::REASON_MAX;
 use crate::rack::request::{Done, Refusal, Request};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::strategy::{Approve, StrategyChanges};
 use crate::store::RolloutNumber;
 use crate::store::promise::RolloutRecord;
 
 const OPERATOR: &str = "operator";
+
+/// What an operator wants to be rolled out, besides the APK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where the APK came from.
+    pub file: PathBuf,
+    /// To whom; to all that are ready if empty.
+    pub phones: Vec<PhoneId>,
+    /// What shall be otherwise than configured.
+    pub strategy: StrategyChanges,
+}
 
 impl Rollouts {
     /// Approves, pauses or resumes. [`Request::RolloutStart`] needs its APK checked first: see [`Self::may_start`] and
@@ -22,6 +34,9 @@ impl Rollouts {
             Request::RolloutApprove { rollout } => self.approve(now, rollout),
             Request::RolloutPause { rollout } => self.pause(now, rollout),
             Request::RolloutResume { rollout } => self.resume(now, rollout),
+            Request::RolloutSkip { rollout, phone } => self.skip(now, rollout, phone),
+            Request::RolloutPromote { rollout, reason } => self.promote(now, rollout, reason),
+            Request::RolloutAbort { rollout, reason } => self.abort(now, rollout, reason),
             _ => Err(refusal("rollout.not_here", "this is no request to a rollout that exists", None)),
         };
         self.draft.effects.push(Output::Answer { ask, result });
@@ -69,8 +84,9 @@ impl Rollouts {
     }
 
     /// Begins a rollout of a checked APK that came from the operator's `file`, to these phones or to all that are ready.
-    pub fn start(&mut self, now: Moment, ask: Ask, apk: CheckedApk, file: PathBuf, chosen: &[PhoneId]) {
-        let result = self.may_start(Some(&apk.package), chosen).and_then(|_| self.begin_start(now, apk, file, chosen));
+    pub fn start(&mut self, now: Moment, ask: Ask, apk: CheckedApk, wanted: Wanted) {
+        let result =
+            self.may_start(Some(&apk.package), &wanted.phones).and_then(|_| self.begin_start(now, apk, wanted));
         self.draft.effects.push(Output::Answer { ask, result });
         self.close(now);
     }
@@ -79,29 +95,33 @@ impl Rollouts {
         &mut self,
         now: Moment,
         apk: CheckedApk,
-        file: PathBuf,
-        chosen: &[PhoneId],
+        Wanted { file, phones: chosen, strategy }: Wanted,
     ) -> Result<Done, Refusal> {
         let wanted = apk.version_code;
         let (older, others): (Vec<_>, Vec<_>) = self
-            .chosen(chosen)
+            .chosen(&chosen)
             .into_iter()
             .partition(|phone| self.installed_version(phone).is_none_or(|version| version < wanted));
         if older.is_empty() {
             let what = format!("every phone that was chosen has version {wanted} or a newer one");
             return Err(refusal("rollout.nothing_to_do", what, None));
         }
-        let automatic = self.config.approval == Approval::Automatic;
+        let strategy = strategy.applied_to(&self.config.strategy);
+        let must_be_approved = strategy.approve != Approve::None;
         let number = self.next_number();
         let count = older.len();
         let record = RolloutRecord {
             number,
-            state: if automatic { RolloutState::Running } else { RolloutState::WaitingApproval },
+            state: RolloutState::WaitingApproval,
             why: String::new(),
             source: ApkSource::File(file),
             package: apk.package.clone(),
             version_code: wanted,
             version_name: apk.version_name,
+            strategy,
+            open_waves: 0,
+            soaks_until: None,
+            accepted_failures: 0,
             sha256: Some(apk.sha256),
             created: self.wall(now),
             ended: None,
@@ -110,11 +130,15 @@ impl Rollouts {
         for phone in older {
             self.join(number, phone, None);
         }
+        if let Some(rollout) = self.rollouts.get_mut(&number) {
+            rollout.make_waves();
+            rollout.begin_waves();
+        }
         let mut what = format!("{number} takes {} {wanted} to {}", apk.package, phones(count));
         if !others.is_empty() {
             what += &format!("; {} left out, having this version or a newer one", phones(others.len()));
         }
-        if !automatic {
+        if must_be_approved {
             what += &format!("; it waits for `farmhand rollout approve {number}`");
         }
         self.audit(now, OPERATOR, format!("started: {what}"), number.to_string());
@@ -141,7 +165,10 @@ impl Rollouts {
     fn approve(&mut self, now: Moment, id: &RolloutId) -> Result<Done, Refusal> {
         let rollout = self.find(id)?;
         match rollout.record.state {
-            RolloutState::WaitingApproval => rollout.set(RolloutState::Running, ""),
+            RolloutState::WaitingApproval => {
+                rollout.open(rollout.current_wave().unwrap_or_default());
+                rollout.set(RolloutState::Running, "");
+            }
             RolloutState::Paused => {
                 let help = format!("`farmhand rollout resume {id}` goes on");
                 return Err(refusal("rollout.state", format!("{id} is paused, not waiting for approval"), Some(&help)));
@@ -176,9 +203,9 @@ impl Rollouts {
         rollout.want_again();
         let mut again = 0;
         for phone in &mut rollout.phones {
-            phone.dirty |= phone.record.interrupted > 0;
-            phone.record.interrupted = 0;
-            if phone.record.state == RolloutPhoneState::Failed {
+            phone.dirty |= phone.record.interrupted > 0 || phone.record.retried > 0;
+            (phone.record.interrupted, phone.record.retried) = (0, 0);
+            if matches!(phone.record.state, RolloutPhoneState::Failed | RolloutPhoneState::NeedsHand) {
                 phone.set(RolloutPhoneState::Waiting, None);
                 again += 1;
             }
@@ -188,6 +215,69 @@ impl Rollouts {
             _ => format!("{id} goes on and tries {} again", phones(again)),
         };
         self.decided(now, id, "resumed", what)
+    }
+
+    fn skip(&mut self, now: Moment, id: &RolloutId, phone: &PhoneId) -> Result<Done, Refusal> {
+        let rollout = self.find(id)?;
+        if rollout.is_over() {
+            return Err(wrong_state(id, "under way", rollout.record.state));
+        }
+        let Some(known) = rollout.phone_mut(phone) else {
+            let help = format!("`farmhand rollout show {id}` lists its phones");
+            return Err(refusal("rollout.phone_unknown", format!("{phone} is not in {id}"), Some(&help)));
+        };
+        match known.record.state {
+            RolloutPhoneState::Waiting | RolloutPhoneState::Failed | RolloutPhoneState::NeedsHand => {}
+            state => {
+                let what = format!("{phone} is {} in {id} and can't be left out", state.as_str().replace('_', " "));
+                return Err(refusal("rollout.phone_state", what, None));
+            }
+        }
+        known.miss(RolloutPhoneState::Skipped, "left out by the operator".to_owned());
+        self.decided(now, id, &format!("left out {phone}"), format!("{phone} is left out of {id}"))
+    }
+
+    fn promote(&mut self, now: Moment, id: &RolloutId, reason: &str) -> Result<Done, Refusal> {
+        let reason = checked_reason(reason)?;
+        let rollout = self.find(id)?;
+        if rollout.record.state != RolloutState::Paused {
+            return Err(wrong_state(id, "paused", rollout.record.state));
+        }
+        let failed = rollout.count(RolloutPhoneState::Failed);
+        rollout.record.accepted_failures = u32::try_from(failed).unwrap_or(u32::MAX);
+        if let Some(wave) = rollout.current_wave() {
+            rollout.open(wave.max(rollout.record.open_waves.saturating_sub(1)));
+        }
+        rollout.set(RolloutState::Running, "");
+        rollout.want_again();
+        let what = match failed {
+            0 => format!("{id} goes on"),
+            _ => format!("{id} goes on without {}", phones(failed)),
+        };
+        self.decided(now, id, &format!("promoted: {reason}"), what)
+    }
+
+    fn abort(&mut self, now: Moment, id: &RolloutId, reason: &str) -> Result<Done, Refusal> {
+        let reason = checked_reason(reason)?.to_owned();
+        let ended = self.wall(now);
+        let rollout = self.find(id)?;
+        if rollout.is_over() {
+            return Err(wrong_state(id, "under way", rollout.record.state));
+        }
+        for phone in &mut rollout.phones {
+            // An order that has gone out ends as it ends: until then nobody else installs on that phone.
+            if !phone.record.state.is_settled() && !phone.is_ordered() {
+                phone.miss(RolloutPhoneState::Skipped, format!("the rollout was given up: {reason}"));
+            }
+        }
+        let under_way = rollout.count(RolloutPhoneState::Installing);
+        rollout.record.ended = Some(ended);
+        rollout.set(RolloutState::Aborted, format!("given up by the operator: {reason}"));
+        let mut what = format!("{id} is given up; {}", rollout.sum());
+        if under_way > 0 {
+            what += &format!("; {} under way will finish", installs(under_way));
+        }
+        self.decided(now, id, &format!("gave up: {reason}"), what)
     }
 
     fn find(&mut self, id: &RolloutId) -> Result<&mut Rollout, Refusal> {
@@ -212,6 +302,15 @@ impl Rollout {
             self.apk = Apk::Wanted;
         }
     }
+}
+
+/// Others read it in the audit.
+fn checked_reason(reason: &str) -> Result<&str, Refusal> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.len() > REASON_MAX {
+        return Err(refusal("rollout.reason", format!("a reason has 1 to {REASON_MAX} bytes: others read it"), None));
+    }
+    Ok(reason)
 }
 
 fn done(number: RolloutNumber, what: String) -> Done {

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use super::bench::{Bench, PACKAGE, apk, core, id, notice};
-use super::offers::wave_of;
 use super::*;
-use crate::config::Approval;
 use crate::phone::InstallFailureClass::{NeedsHand, Permanent, Transient};
 use crate::rack::event::UpgradeNotice;
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
+use crate::rack::strategy::Approve;
 
 fn report(phone: &str, message_id: i64, why: &str) -> Output {
     Output::ReportFailure { phone: id(phone), message_id, why: why.into() }
@@ -17,7 +16,7 @@ fn report(phone: &str, message_id: i64, why: &str) -> Output {
 
 #[test]
 fn notices_within_the_gathering_become_one_rollout_that_waits_for_approval() {
-    let mut bench = Bench::new(Approval::Required);
+    let mut bench = Bench::new(Approve::First);
     for (n, phone) in ["P1", "P2", "P3", "P4"].into_iter().enumerate() {
         bench.available(phone, 1);
         bench.offer(phone, 100 + n as i64, 2);
@@ -234,7 +233,7 @@ fn a_phone_that_left_before_its_promise_was_committed_gets_no_order_until_it_is_
 
 #[test]
 fn an_apk_that_is_refused_ends_the_rollout_and_the_server_hears_of_each_phone() {
-    let mut bench = Bench::new(Approval::Required);
+    let mut bench = Bench::new(Approve::First);
     for (phone, message_id) in [("P1", 1), ("P2", 2)] {
         bench.available(phone, 1);
         bench.offer(phone, message_id, 2);
@@ -258,7 +257,7 @@ fn an_apk_that_is_refused_ends_the_rollout_and_the_server_hears_of_each_phone() 
 
 #[test]
 fn an_apk_that_is_not_what_the_notice_said_is_refused() {
-    let mut bench = Bench::new(Approval::Required);
+    let mut bench = Bench::new(Approve::First);
     bench.offer("P1", 1, 2);
     bench.pass(5);
     bench.fetched(1, Ok(apk(3)));
@@ -295,7 +294,7 @@ fn a_notice_is_refused_when_nothing_of_it_may_happen() {
             other => panic!("not refused: {other:?}"),
         }
     };
-    let bench = Bench::new(Approval::Required);
+    let bench = Bench::new(Approve::First);
     let mut off = Rollouts::restore(bench.config.clone(), None, UnixMillis(0), Moment::START, Vec::new());
     assert!(refused(&mut off, "P1", 2, PACKAGE).contains("[agent] is not configured"));
     let mut on = core(bench.config.clone(), Moment::START, &bench.shelf);
@@ -307,7 +306,7 @@ fn a_notice_is_refused_when_nothing_of_it_may_happen() {
 
 #[test]
 fn a_notice_for_what_the_phone_has_begins_nothing() {
-    let mut bench = Bench::new(Approval::Required);
+    let mut bench = Bench::new(Approve::First);
     bench.available("P1", 2);
     bench.offer("P1", 1, 2);
     assert_eq!(bench.core.views(), []);
@@ -376,7 +375,7 @@ fn the_report_of_a_phone_that_was_not_seen_since_the_start_waits_until_it_is() {
 
 #[test]
 fn the_operator_starts_a_rollout_of_a_checked_apk() {
-    let mut bench = Bench::new(Approval::Required);
+    let mut bench = Bench::new(Approve::First);
     bench.available("P1", 1);
     bench.available("P2", 2);
     bench.unavailable("P3", "it is booting");
@@ -420,7 +419,7 @@ fn a_paused_rollout_starts_no_further_install() {
 
 #[test]
 fn with_automatic_approval_a_rollout_begins_once_its_apk_is_checked() {
-    let mut bench = Bench::new(Approval::Automatic);
+    let mut bench = Bench::new(Approve::None);
     bench.available("P1", 1);
     bench.offer("P1", 1, 2);
     bench.pass(5);
@@ -445,7 +444,7 @@ fn a_second_rollout_waits_until_the_first_is_finished_or_paused() {
 
 #[test]
 fn old_rollouts_are_forgotten_and_no_number_is_used_twice() {
-    let mut bench = Bench::new(Approval::Automatic);
+    let mut bench = Bench::new(Approve::None);
     for version in 2..62 {
         bench.available("P1", version - 1);
         bench.start(apk(version), &[]).unwrap();
@@ -461,19 +460,10 @@ fn old_rollouts_are_forgotten_and_no_number_is_used_twice() {
 
 #[test]
 fn a_flood_of_notices_is_refused_at_the_limit() {
-    let mut bench = Bench::new(Approval::Required);
+    let mut bench = Bench::new(Approve::First);
     for version in 1..=UNFINISHED_MAX as u64 + 1 {
         bench.offer("P1", 1, version);
     }
     assert_eq!(bench.core.views().len(), UNFINISHED_MAX);
     assert!(matches!(bench.out().as_slice(), [Output::ReportFailure { why, .. }] if why.contains("limit")));
-}
-
-#[test]
-fn a_place_has_its_wave_and_the_last_size_repeats() {
-    let waves = |sizes: &[usize]| (0..9).map(|position| wave_of(position, sizes)).collect::<Vec<_>>();
-    assert_eq!(waves(&[1, 3]), [0, 1, 1, 1, 2, 2, 2, 3, 3]);
-    assert_eq!(waves(&[4]), [0, 0, 0, 0, 1, 1, 1, 1, 2]);
-    assert_eq!(waves(&[0, 2]), [0, 1, 1, 2, 2, 3, 3, 4, 4]);
-    assert_eq!(waves(&[]), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
 }

@@ -54,12 +54,15 @@ impl Rollouts {
         match record.state {
             RolloutState::Gathering => "further notices of the same version are gathered".into(),
             RolloutState::Fetching => format!("the APK is fetched from {} and checked", record.source),
-            RolloutState::WaitingApproval => match &rollout.apk {
-                Apk::Failed(why) => format!("its APK can't be had again: {why}"),
+            RolloutState::WaitingApproval => match (&rollout.apk, rollout.current_wave()) {
+                (Apk::Failed(why), _) => format!("its APK can't be had again: {why}"),
+                (_, Some(wave @ 1..)) => {
+                    format!("{} done; waits for `farmhand rollout approve {}`", rollout.behind(wave), record.number)
+                }
                 _ => format!("waits for `farmhand rollout approve {}`", record.number),
             },
             RolloutState::Running => self.running_why(rollout, waves),
-            RolloutState::Finished => format!("{} on version {}", phones(rollout.phones.len()), record.version_code),
+            RolloutState::Finished => rollout.sum(),
             RolloutState::Paused | RolloutState::Aborted => record.why.clone(),
         }
     }
@@ -77,6 +80,10 @@ impl Rollouts {
             return format!("its APK is looked for and checked again: {}", rollout.record.source);
         }
         let wave = rollout.current_wave().unwrap_or_default();
+        if rollout.is_soaking() {
+            let soak = rollout.record.strategy.soak_s;
+            return format!("{} done; soaks for {soak} s before wave {} of {waves}", rollout.behind(wave), wave + 1);
+        }
         let in_wave = || rollout.phones.iter().filter(|phone| phone.record.wave == wave);
         let done = in_wave().filter(|phone| phone.record.state == RolloutPhoneState::Done).count();
         let mut why = format!("wave {} of {waves}: {done} of {} done", wave + 1, phones(in_wave().count()));

@@ -1,5 +1,6 @@
 //! Waves: who is installed next, what came of it, and what a failure stops.
 
+use super::gate::retry_after;
 use super::{Flight, INTERRUPTED_MAX, Output, Phone, Presence, REPORT_AGAIN, Rollout, Rollouts};
 use crate::clock::Moment;
 use crate::phone::{InstallFailure, InstallFailureClass};
@@ -10,8 +11,8 @@ use crate::store::RolloutNumber;
 use crate::store::promise::Report;
 
 impl Rollouts {
-    pub(super) fn available(&mut self, phone: PhoneId, version: Option<VersionCode>) {
-        self.interrupted(&phone, version);
+    pub(super) fn available(&mut self, now: Moment, phone: PhoneId, version: Option<VersionCode>) {
+        self.interrupted(now, &phone, version);
         self.show(phone, Presence::Available(version));
     }
 
@@ -37,12 +38,12 @@ impl Rollouts {
     }
 
     /// A phone is back after an install that had no result: what it has now decides.
-    fn interrupted(&mut self, phone: &PhoneId, version: Option<VersionCode>) {
+    fn interrupted(&mut self, now: Moment, phone: &PhoneId, version: Option<VersionCode>) {
         let lost = |known: &&mut Phone| known.flight.is_some_and(|flight| flight.gone);
         let mut given_up = Vec::new();
         for rollout in self.rollouts.values_mut() {
             let number = rollout.record.number;
-            let wanted = rollout.record.version_code;
+            let (wanted, is_over) = (rollout.record.version_code, rollout.is_over());
             let Some(known) = rollout.phone_mut(phone).filter(lost) else { continue };
             self.draft.touched.insert(number);
             if version.is_some_and(|version| version >= wanted) {
@@ -50,7 +51,9 @@ impl Rollouts {
                 continue;
             }
             known.record.interrupted += 1;
-            if known.record.interrupted < INTERRUPTED_MAX {
+            if is_over {
+                known.miss(RolloutPhoneState::Skipped, "the rollout was given up during its install".into());
+            } else if known.record.interrupted < INTERRUPTED_MAX {
                 known.set(RolloutPhoneState::Waiting, Some("the last install was interrupted".into()));
             } else {
                 given_up.push(number);
@@ -58,18 +61,23 @@ impl Rollouts {
         }
         for number in given_up {
             let why = format!("the install was interrupted {INTERRUPTED_MAX} times");
-            self.fail(number, phone, InstallFailureClass::Transient, why);
+            self.fail(now, number, phone, InstallFailureClass::Permanent, why);
         }
     }
 
     pub(super) fn installed(
         &mut self,
+        now: Moment,
         phone: &PhoneId,
         rollout: &RolloutId,
         result: Result<VersionCode, InstallFailure>,
     ) {
+        if let (Ok(version), Some(Presence::Available(shown))) = (&result, self.phones.get_mut(phone)) {
+            // Whatever became of the rollout meanwhile.
+            *shown = Some(*version);
+        }
         let Some(number) = RolloutNumber::of(rollout) else { return };
-        let Some(rollout) = self.rollouts.get_mut(&number).filter(|rollout| !rollout.is_over()) else { return };
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
         let wanted = rollout.record.version_code;
         let Some(known) = rollout.phone_mut(phone) else { return };
         match result {
@@ -77,41 +85,46 @@ impl Rollouts {
             Ok(version) if version >= wanted => {
                 known.set(RolloutPhoneState::Done, None);
                 self.draft.touched.insert(number);
-                if let Some(Presence::Available(shown)) = self.phones.get_mut(phone) {
-                    *shown = Some(version);
-                }
             }
             Ok(version) => {
                 let why = format!("the phone reports version {version} after the install of {wanted}");
-                self.fail(number, phone, InstallFailureClass::Permanent, why);
+                self.fail(now, number, phone, InstallFailureClass::Permanent, why);
             }
             Err(failure) => {
                 let why = match failure.reason {
                     Some(reason) if !failure.why.contains(&reason) => format!("{reason}: {}", failure.why),
                     _ => failure.why,
                 };
-                self.fail(number, phone, failure.class, why);
+                self.fail(now, number, phone, failure.class, why);
             }
         }
     }
 
-    /// The gate: a phone that fails pauses its rollout. What is under way goes on; nothing else is begun.
-    fn fail(&mut self, number: RolloutNumber, phone: &PhoneId, class: InstallFailureClass, why: String) {
+    /// An install failed. What may pass is tried again; what needs a hand says nothing of the version; of the rest so many may fail, and
+    /// one more pauses the rollout. What is under way goes on then; nothing else is begun.
+    fn fail(&mut self, now: Moment, number: RolloutNumber, phone: &PhoneId, class: InstallFailureClass, why: String) {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        let retries = if rollout.is_over() { 0 } else { rollout.record.strategy.retries };
         let Some(known) = rollout.phone_mut(phone) else { return };
         // A late failure of an attempt that was given up already says nothing new.
         if known.record.state != RolloutPhoneState::Installing {
             return;
         }
-        known.fail(why.clone());
-        let sentence = match class {
-            InstallFailureClass::NeedsHand => format!("{phone} needs a hand: {why}"),
-            InstallFailureClass::Transient | InstallFailureClass::Permanent => format!("{phone} failed: {why}"),
-        };
-        if rollout.record.state == RolloutState::Running {
-            rollout.set(RolloutState::Paused, sentence);
-        }
         self.draft.touched.insert(number);
+        match class {
+            InstallFailureClass::NeedsHand => known.miss(RolloutPhoneState::NeedsHand, why),
+            InstallFailureClass::Transient if known.record.retried < retries => {
+                known.record.retried += 1;
+                let after = retry_after(known.record.retried);
+                let why = format!("tried again {} s after: {why}", after.as_secs());
+                known.set(RolloutPhoneState::Waiting, Some(why));
+                known.retry_at = Some(now + after);
+            }
+            InstallFailureClass::Transient | InstallFailureClass::Permanent => {
+                known.miss(RolloutPhoneState::Failed, why.clone());
+                self.stop_at_limit(number, format!("{phone} failed: {why}"));
+            }
+        }
     }
 
     /// Installs that have had no result in time have failed.
@@ -131,7 +144,7 @@ impl Rollouts {
                 Some(Presence::Unavailable(why)) => format!("no result within {limit} s; the phone is away: {why}"),
                 None => format!("no result within {limit} s; the phone is away"),
             };
-            self.fail(number, &phone, InstallFailureClass::Transient, why);
+            self.fail(now, number, &phone, InstallFailureClass::Permanent, why);
         }
     }
 
@@ -139,7 +152,7 @@ impl Rollouts {
     pub(super) fn run_waves(&mut self, now: Moment) {
         self.finish(now);
         while let Some(number) = self.turn() {
-            self.run_wave(number);
+            self.run_wave(now, number);
             if self.finish(now) == 0 {
                 break;
             }
@@ -155,14 +168,22 @@ impl Rollouts {
     }
 
     /// Begins every install that the current wave allows; a wave whose phones all have the version is passed at once.
-    fn run_wave(&mut self, number: RolloutNumber) {
-        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
-        while let Some(wave) = rollout.current_wave() {
+    fn run_wave(&mut self, now: Moment, number: RolloutNumber) {
+        while let Some(wave) = self.rollouts.get(&number).and_then(Rollout::current_wave) {
+            let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+            if wave >= rollout.record.open_waves {
+                if self.open_wave(now, number, wave) {
+                    continue;
+                }
+                return;
+            }
             let mut settled = false;
             let apk = rollout.apk_file().cloned();
             let (id, package, wanted) = (number.id(), rollout.record.package.clone(), rollout.record.version_code);
-            let waiting =
-                |phone: &&mut Phone| phone.record.wave == wave && phone.record.state == RolloutPhoneState::Waiting;
+            let waiting = |phone: &&mut Phone| {
+                let is_due = phone.retry_at.is_none_or(|at| at <= now);
+                phone.record.wave == wave && phone.record.state == RolloutPhoneState::Waiting && is_due
+            };
             for phone in rollout.phones.iter_mut().filter(waiting) {
                 let Some(Presence::Available(version)) = self.phones.get(&phone.record.phone) else { continue };
                 if let Some(version) = version.filter(|version| *version >= wanted) {
@@ -188,23 +209,36 @@ impl Rollouts {
         }
     }
 
-    /// Finishes each rollout in which every phone is done; returns how many.
+    /// Finishes each rollout in which no phone's turn is left; returns how many.
     fn finish(&mut self, now: Moment) -> usize {
-        let all_done = |rollout: &Rollout| {
+        let all_settled = |rollout: &&Rollout| {
             matches!(rollout.record.state, RolloutState::Running | RolloutState::Paused)
                 && rollout.current_wave().is_none()
+                && !rollout.has_failed_too_often()
         };
-        let done: Vec<_> = self.rollouts.values().filter(|one| all_done(one)).map(|one| one.record.number).collect();
-        let ended = self.wall(now);
-        for number in &done {
-            if let Some(rollout) = self.rollouts.get_mut(number) {
-                rollout.record.ended = Some(ended);
-                rollout.set(RolloutState::Finished, "");
+        let settled: Vec<_> = self.rollouts.values().filter(all_settled).map(|one| one.record.number).collect();
+        let (ended, mut finished) = (self.wall(now), 0);
+        for number in settled {
+            let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
+            let sum = rollout.sum();
+            let needy = rollout.phones.iter().find(|phone| phone.record.state == RolloutPhoneState::NeedsHand);
+            if let Some(needy) = needy.filter(|_| rollout.count(RolloutPhoneState::Done) == 0) {
+                // That is no end of a rollout: resumed, it tries them again.
+                if rollout.record.state == RolloutState::Running {
+                    let reason = needy.record.why.as_deref().unwrap_or_default();
+                    let why = format!("{} needs a hand: {reason}", needy.record.phone);
+                    rollout.set(RolloutState::Paused, why);
+                    self.draft.touched.insert(number);
+                }
+                continue;
             }
-            self.draft.touched.insert(*number);
-            self.audit(now, "farmhand", "finished: every phone has the version".into(), number.to_string());
+            rollout.record.ended = Some(ended);
+            rollout.set(RolloutState::Finished, "");
+            self.draft.touched.insert(number);
+            self.audit(now, "farmhand", format!("finished: {sum}"), number.to_string());
+            finished += 1;
         }
-        done.len()
+        finished
     }
 
     /// Failures that the server must be told: held until their batch is committed, and asked for again, once the phone is known to

@@ -25,7 +25,7 @@ const TONES = {
   ready: ["good", "●"], registered: ["good", "●"], live: ["good", "●"], connected: ["good", "●"], done: ["good", "✓"], finished: ["good", "✓"],
   detected: ["busy", "◔"], claiming: ["busy", "◔"], online: ["busy", "◑"], provisioning: ["busy", "◕"], authorising: ["busy", "?"],
   connecting: ["busy", "◔"], installing: ["busy", "◑"], gathering: ["busy", "◔"], fetching: ["busy", "◔"], waiting_approval: ["busy", "?"], running: ["busy", "◑"],
-  recovering: ["bad", "▲"], quarantined: ["bad", "■"], stale: ["bad", "▲"], away: ["bad", "▲"], unacknowledged: ["bad", "▲"], needs_identity: ["bad", "?"], failed: ["bad", "✕"],
+  recovering: ["bad", "▲"], quarantined: ["bad", "■"], stale: ["bad", "▲"], away: ["bad", "▲"], unacknowledged: ["bad", "▲"], needs_identity: ["bad", "?"], failed: ["bad", "✕"], needs_hand: ["bad", "!"],
   paused: ["bad", "▲"], aborted: ["bad", "✕"],
 };
 const tone = (state) => (TONES[state] ?? ["quiet", "○"])[0];
@@ -235,7 +235,7 @@ function paintRollouts() {
   $("rollouts").replaceChildren(...rack.rollouts.map((rollout) => {
     const phones = rollout.waves.flatMap((wave) => wave.phones);
     const done = phones.filter((phone) => phone.state === "done").length;
-    const failed = phones.filter((phone) => phone.state === "failed");
+    const failed = phones.filter((phone) => phone.state === "failed" || phone.state === "needs_hand");
     const waves = rollout.waves.map((wave, i) => el("div", { class: "wave" }, `wave ${i + 1}`,
       ...wave.phones.map((phone) => word(phone.state, name(phone.phone), [spoken(phone.state), phone.why].filter(Boolean).join(": ")))));
     const over = rollout.state === "finished" || rollout.state === "aborted";

@@ -55,6 +55,8 @@ const PHONES: usize = 8;
 const PLACES: usize = PHONES + 2;
 /// How long trouble is made.
 const TROUBLE: Duration = Duration::from_secs(30 * 60);
+/// The least that a life is worth, in inputs.
+const INPUTS_MIN: u64 = 2000;
 /// The longest that the rack may take afterwards: two quarantines of 10 min, or a line that waits for 20 min.
 const RECOVERY_MAX: Duration = Duration::from_secs(45 * 60);
 /// Deadlines that may fall on one moment before a core counts as stuck.
@@ -168,7 +170,9 @@ impl World {
             }
             if std::mem::take(&mut self.look_whether_well) && self.stage.broken_yet().is_none() {
                 match checks::well::rack(&self) {
-                    Ok(()) => break,
+                    Ok(()) if inputs >= INPUTS_MIN => break,
+                    // A rack that is well goes on with its probes and heartbeats.
+                    Ok(()) => {}
                     Err(why) if moment >= Moment::START + TROUBLE + RECOVERY_MAX => self.stage.broke(why),
                     Err(_) => {}
                 }

@@ -9,7 +9,8 @@ use farmhand::rack::Event;
 use farmhand::rack::event::{RolloutCommand, RolloutEvent};
 use farmhand::rack::ids::{PackageName, PhoneId};
 use farmhand::rack::request::Request;
-use farmhand::rollout::plan::{Ask, Fetch, Output, Rollouts, Ticket};
+use farmhand::rack::strategy::StrategyChanges;
+use farmhand::rollout::plan::{Ask, Fetch, Output, Rollouts, Ticket, Wanted};
 use farmhand::store::promise::Promise;
 
 use super::actor::PACKAGE;
@@ -55,7 +56,13 @@ impl RolloutShell {
             Word::Fetched { fetch, result } => self.core.fetched(now, fetch.rollout, *result),
             Word::Start { version, phones } => {
                 if self.core.may_start(None, &phones).is_ok() {
-                    self.core.start(now, ask, apk(version), "/home/owner/agent.apk".into(), &phones);
+                    let file = "/home/owner/agent.apk".into();
+                    self.core.start(
+                        now,
+                        ask,
+                        apk(version),
+                        Wanted { file, phones, strategy: StrategyChanges::default() },
+                    );
                 }
             }
         }

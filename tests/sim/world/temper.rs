@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use farmhand::clock::Moment;
-use farmhand::config::{Approval, Credential, Rollout, Rung};
+use farmhand::config::{Credential, Rollout, Rung};
 use farmhand::phone::life::AgentPolicy;
 use farmhand::rack::Settings;
 use farmhand::rack::ids::{Endpoint, Serial, SlotName};
 use farmhand::rack::snapshot::PowerPort;
+use farmhand::rack::strategy::{Approve, Share, Strategy};
 
 use super::chance::Chance;
 use super::trouble::Trouble;
@@ -54,8 +55,7 @@ impl Temper {
         Self {
             settings: settings(chance),
             rollout: Rollout {
-                waves: chance.pick(&[vec![1, 3], vec![1, 10, 50], vec![8]]).clone(),
-                approval: *chance.pick(&[Approval::Required, Approval::Automatic]),
+                strategy: strategy(chance),
                 gather: Duration::from_secs(5),
                 install_timeout: Duration::from_secs(5 * 60),
                 sources: Vec::new(),
@@ -97,5 +97,16 @@ fn settings(chance: &mut Chance) -> Settings {
         install_timeout: Duration::from_secs(5 * 60),
         max_rung: *chance.pick(&[Rung::CyclePower, Rung::CyclePower, Rung::Reboot, Rung::ResetUsb, Rung::Reopen]),
         switched_off: Vec::new(),
+    }
+}
+
+fn strategy(chance: &mut Chance) -> Strategy {
+    let waves = *chance.pick(&["1,3", "1,10,50", "8", "1,25%,100%"]);
+    Strategy {
+        waves: waves.split(',').filter_map(|size| size.parse().ok()).collect(),
+        approve: *chance.pick(&[Approve::Each, Approve::First, Approve::None]),
+        soak_s: *chance.pick(&[0, 0, 60]),
+        max_failures: *chance.pick(&[Share::Count(0), Share::Count(1), Share::Percent(50)]),
+        retries: *chance.pick(&[0, 2]),
     }
 }

@@ -277,9 +277,18 @@ impl World {
             return;
         }
         let rollout = self.stage.chance.pick(&known).clone();
-        let request = match self.stage.chance.below(3) {
-            0 => Request::RolloutApprove { rollout },
-            1 => Request::RolloutPause { rollout },
+        let request = match self.stage.chance.below(7) {
+            0 | 1 => Request::RolloutApprove { rollout },
+            2 => Request::RolloutPause { rollout },
+            3 => Request::RolloutPromote { rollout, reason: "it was looked at".to_owned() },
+            4 if self.stage.chance.one_in(3) => Request::RolloutAbort { rollout, reason: "a bad build".to_owned() },
+            4 => {
+                let phones = self.ready();
+                if phones.is_empty() {
+                    return;
+                }
+                Request::RolloutSkip { rollout, phone: self.stage.chance.pick(&phones).clone() }
+            }
             _ => Request::RolloutResume { rollout },
         };
         self.rollout_word(Word::Request(Box::new(request)));

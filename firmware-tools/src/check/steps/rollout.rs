@@ -197,7 +197,7 @@ fn first(stage: &Stage) -> Result<&FirstRollout, Miss> {
 
 fn set_fault(stage: &Stage, name: &str) -> Result<(), Miss> {
     let cable = stage.rack.phone(name).ok_or_else(|| miss("a phone in the rack file", name))?;
-    cable.phone().set_fault(Fault::InstallFails { reason: "INSTALL_FAILED_INSUFFICIENT_STORAGE".to_owned() });
+    cable.phone().set_fault(Fault::InstallFails { reason: "INSTALL_FAILED_NO_MATCHING_ABIS".to_owned() });
     Ok(())
 }
 

@@ -65,7 +65,8 @@ pub(crate) fn rollouts(views: &[RolloutView], deadline: Option<Deadline>, now: M
     for view in views {
         let mut phones = view.waves.iter().flat_map(|wave| &wave.phones);
         let installing = phones.any(|phone| phone.state == RolloutPhoneState::Installing);
-        if view.state == RolloutState::Gathering || installing {
+        let soaks = view.why.contains("; soaks for ");
+        if view.state == RolloutState::Gathering || installing || soaks {
             reasonable(|| format!("rollout {} at {now}", view.id), why)?;
         }
     }

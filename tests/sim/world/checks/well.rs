@@ -53,7 +53,8 @@ fn told(record: &RolloutPhoneRecord) -> Result<(), String> {
     }
 }
 
-/// A rollout may wait for a phone that is not there, and for one before it that does.
+/// A rollout may wait for a phone that is not there, for one before it that does, and for a time of its own: `reasons` sees to it that
+/// such a time ends.
 fn over_or_waiting(world: &World, rollout: &RolloutView) -> Result<(), String> {
     match rollout.state {
         RolloutState::Finished | RolloutState::Aborted => return Ok(()),
@@ -63,13 +64,13 @@ fn over_or_waiting(world: &World, rollout: &RolloutView) -> Result<(), String> {
     let ready = world.ready();
     let turn = world.disk.rollouts.values().find(|record| record.state == RolloutState::Running);
     let has_turn = turn.is_some_and(|record| record.number.id() == rollout.id);
-    let left = |wave: &&farmhand::rack::snapshot::WaveView| {
-        wave.phones.iter().any(|phone| phone.state != RolloutPhoneState::Done)
-    };
-    let Some(wave) = rollout.waves.iter().find(left).filter(|_| has_turn) else { return Ok(()) };
+    let left = |wave: &&farmhand::rack::snapshot::WaveView| wave.phones.iter().any(|phone| !phone.state.is_settled());
+    let soaks = rollout.why.contains("; soaks for ");
+    let Some(wave) = rollout.waves.iter().find(left).filter(|_| has_turn && !soaks) else { return Ok(()) };
     for phone in &wave.phones {
+        let is_retried = phone.why.as_deref().is_some_and(|why| why.starts_with("tried again "));
         let stuck = phone.state == RolloutPhoneState::Installing
-            || phone.state == RolloutPhoneState::Waiting && ready.contains(&phone.phone);
+            || phone.state == RolloutPhoneState::Waiting && ready.contains(&phone.phone) && !is_retried;
         if stuck {
             let state = phone.state.as_str();
             return Err(format!("rollout {} is stuck: {} is {state}, {}", rollout.id, phone.phone, rollout.why));

@@ -1,0 +1,141 @@
+//! The gate before each wave: how much has failed, whether anybody has the version, how long it is watched, and who must agree.
+//!
+//! Invariant: a wave begins only behind its gate, and each gate is passed once (`open_waves`).
+
+use std::time::Duration;
+
+use super::requests::phones;
+use super::{Rollout, Rollouts};
+use crate::clock::{Deadline, Moment};
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::strategy::Approve;
+use crate::store::RolloutNumber;
+
+/// Before an install is tried again after a failure that may pass; doubled each time.
+const RETRY_FIRST: Duration = Duration::from_secs(30);
+const RETRY_LONGEST: Duration = Duration::from_secs(600);
+
+/// How long it is until the next try, after so many.
+pub(super) fn retry_after(retried: u32) -> Duration {
+    RETRY_FIRST.saturating_mul(2_u32.saturating_pow(retried.saturating_sub(1))).min(RETRY_LONGEST)
+}
+
+impl Rollouts {
+    /// Lets the wave begin, if nothing stands in its way.
+    pub(super) fn open_wave(&mut self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
+        let wall = self.wall(now);
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
+        if rollout.nobody_below(wave) {
+            let why = format!("nobody has the version after {}: nothing is known of it", rollout.behind(wave));
+            rollout.set(RolloutState::Paused, why);
+            self.draft.touched.insert(number);
+            return false;
+        }
+        if rollout.is_soaking() {
+            return false;
+        }
+        let soak = rollout.record.strategy.soak();
+        if wave > 0 && !soak.is_zero() && rollout.record.soaks_until.is_none() {
+            rollout.record.soaks_until = Some(wall.plus(soak));
+            rollout.soak_is_over = false;
+            rollout.dirty = true;
+            self.draft.touched.insert(number);
+            return false;
+        }
+        if rollout.record.strategy.approve == Approve::Each {
+            rollout.set(RolloutState::WaitingApproval, "");
+            self.draft.touched.insert(number);
+            return false;
+        }
+        rollout.open(wave);
+        self.draft.touched.insert(number);
+        true
+    }
+
+    /// Ends the waits whose time has come: what follows may still wait for its turn, or for a phone.
+    pub(super) fn end_waits(&mut self, now: Moment) {
+        let wall = self.wall(now);
+        for rollout in self.rollouts.values_mut() {
+            rollout.soak_is_over |= rollout.record.soaks_until.is_some_and(|until| until <= wall);
+            for phone in &mut rollout.phones {
+                phone.retry_at = phone.retry_at.filter(|at| *at > now);
+            }
+        }
+    }
+
+    /// When the gate of a rollout is looked at again.
+    pub(super) fn gate_deadline(&self, rollout: &Rollout) -> Option<Deadline> {
+        let mut next = None;
+        if rollout.record.state != RolloutState::Running {
+            return next;
+        }
+        if let Some(until) = rollout.record.soaks_until.filter(|_| rollout.is_soaking()) {
+            let since_start = until.0.saturating_sub(self.wall_at_start.0);
+            let at = Moment::from_start(Duration::from_millis(u64::try_from(since_start).unwrap_or_default()));
+            next = Some(Deadline { at, why: "the end of a wave's soak" });
+        }
+        for at in rollout.phones.iter().filter_map(|phone| phone.retry_at) {
+            next = Deadline::earlier(next, Some(Deadline { at, why: "the next try of an install" }));
+        }
+        next
+    }
+
+    /// Pauses a rollout in which too much has failed.
+    pub(super) fn stop_at_limit(&mut self, number: RolloutNumber, sentence: String) {
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        if rollout.record.state == RolloutState::Running && rollout.has_failed_too_often() {
+            rollout.set(RolloutState::Paused, sentence);
+        }
+    }
+}
+
+impl Rollout {
+    /// Whether more has failed than the strategy and the operator allow.
+    pub(super) fn has_failed_too_often(&self) -> bool {
+        let allowed = self.record.strategy.max_failures.at_most(self.phones.len());
+        self.count(RolloutPhoneState::Failed) > allowed.max(self.record.accepted_failures as usize)
+    }
+
+    /// Lets the waves up to this one begin.
+    pub(super) fn open(&mut self, wave: u32) {
+        self.record.open_waves = wave.saturating_add(1);
+        self.record.soaks_until = None;
+        self.soak_is_over = false;
+        self.dirty = true;
+    }
+
+    /// Whether the waves below this one are over and none of their phones has the version.
+    fn nobody_below(&self, wave: u32) -> bool {
+        let below = || self.phones.iter().filter(|phone| phone.record.wave < wave);
+        let tried = below().any(|phone| phone.record.state != RolloutPhoneState::Skipped);
+        tried && below().all(|phone| phone.record.state != RolloutPhoneState::Done)
+    }
+
+    pub(super) fn is_soaking(&self) -> bool {
+        self.record.soaks_until.is_some() && !self.soak_is_over
+    }
+
+    /// What is over, as a phrase.
+    pub(super) fn behind(&self, wave: u32) -> String {
+        if wave == 1 { "wave 1".to_owned() } else { format!("{wave} waves") }
+    }
+
+    /// What the phones have got, as a sentence.
+    pub(super) fn sum(&self) -> String {
+        let mut sum =
+            format!("{} on version {}", phones(self.count(RolloutPhoneState::Done)), self.record.version_code);
+        let others = [
+            (RolloutPhoneState::Failed, "failed", "failed"),
+            (RolloutPhoneState::NeedsHand, "needs a hand", "need a hand"),
+            (RolloutPhoneState::Skipped, "skipped", "skipped"),
+        ];
+        for (state, one, many) in others {
+            match self.count(state) {
+                0 => {}
+                1 => sum += &format!("; 1 {one}"),
+                count => sum += &format!("; {count} {many}"),
+            }
+        }
+        sum
+    }
+}
