@@ -5,11 +5,11 @@
 //!
 //! Invariant: a private key is readable by its owner only (`tests::a_new_key_is_kept_private`).
 
+mod keep;
 mod known;
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -20,6 +20,8 @@ use rsa::traits::PublicKeyParts as _;
 use rsa::{Pkcs1v15Sign, PrivateKey};
 use sha1::Sha1;
 
+use keep::{Holder, Readers, imported, is_key_name};
+pub use keep::{google_key, google_key_of};
 pub use known::KnownKeys;
 pub(crate) use known::owner_in;
 
@@ -81,6 +83,20 @@ pub enum KeyError {
     /// No key could be made.
     #[error("no RSA key could be made: {0}")]
     Generate(rsa::Error),
+    /// The daemon has not made its key yet.
+    #[error("there is no key in {dir} yet: the daemon makes it at its first start")]
+    NoneYet {
+        /// The state directory.
+        dir: PathBuf,
+    },
+    /// A key that only somebody else may read.
+    #[error("{path} can't be read by {user}, whom the state directory belongs to: chown {user} {path}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The user that the daemon runs as.
+        user: String,
+    },
 }
 
 /// The keys that are tried on a handset, in order; the first one is offered to its user.
@@ -104,10 +120,23 @@ impl KeyRing {
     /// What is wrong with the files.
     pub fn load_or_create(dir: &Path) -> Result<Self, KeyError> {
         let path = dir.join(KEY_FILE);
-        let mut ring = Self { keys: Vec::new(), owner: owner() };
-        if !path.exists() {
-            create(dir, &path, &ring.owner)?;
+        if !path.try_exists().map_err(at(&path))? {
+            fs::create_dir_all(dir).map_err(at(dir))?;
+            create(&Holder::of(dir)?, &path)?;
         }
+        Self::load(dir)
+    }
+
+    /// Loads `dir/adbkey`.
+    ///
+    /// # Errors
+    /// There is none, or what is wrong with the file.
+    pub fn load(dir: &Path) -> Result<Self, KeyError> {
+        let path = dir.join(KEY_FILE);
+        if !path.try_exists().map_err(at(&path))? {
+            return Err(KeyError::NoneYet { dir: dir.to_owned() });
+        }
+        let mut ring = Self { keys: Vec::new(), owner: Holder::of(dir)?.label() };
         ring.add_file(&path)?;
         Ok(ring)
     }
@@ -119,7 +148,11 @@ impl KeyRing {
     /// What is wrong with this host's own key.
     pub fn of_host(dir: &Path) -> Result<Self, KeyError> {
         let mut ring = Self::load_or_create(dir)?;
-        for path in imported(dir).into_iter().chain(google_key()) {
+        let imported = imported(dir).unwrap_or_else(|error| {
+            tracing::warn!("the imported ADB keys are left out: {error}");
+            Vec::new()
+        });
+        for path in imported.into_iter().chain(google_key()) {
             if let Err(error) = ring.add_file(&path) {
                 tracing::warn!("an ADB key is left out: {error}");
             }
@@ -127,38 +160,52 @@ impl KeyRing {
         Ok(ring)
     }
 
-    /// Keeps a copy of a key in `dir`, under the file's name unless another one is given, and gives where it is.
+    /// Every file from which the daemon whose state is in `dir` takes a key, in the order in which it tries them. Makes none.
+    ///
+    /// # Errors
+    /// The directory can't be looked into.
+    pub fn candidates(dir: &Path) -> Result<Vec<Candidate>, KeyError> {
+        let holder = Holder::of(dir)?;
+        let own = dir.join(KEY_FILE);
+        let own = own.try_exists().map_err(at(&own))?.then_some(own);
+        let paths = own.into_iter().chain(imported(dir)?).chain(holder.google_key());
+        let label = holder.label();
+        let candidate = |path: PathBuf| {
+            let folder = path.parent().map_or(Ok(()), |folder| holder.check_readable(folder));
+            let key = folder.and_then(|()| holder.check_readable(&path)).and_then(|()| Key::read(&path));
+            Candidate { key: key.map(|key| key.info(&label)), path }
+        };
+        Ok(paths.map(candidate).collect())
+    }
+
+    /// Keeps a copy of a key in `dir`, under the file's name unless another one is given, and gives where it is. The copy belongs to
+    /// the owner of `dir`, so that a daemon under another user than the caller reads it.
     ///
     /// # Errors
     /// It is no key that handsets take, there is one of this name, or it can't be written.
     pub fn import(dir: &Path, file: &Path, name: Option<&str>) -> Result<KeyInfo, KeyError> {
-        let mut ring = Self { keys: Vec::new(), owner: owner() };
-        ring.add_file(file)?;
+        let (key, pem) = Key::read_with_text(file)?;
         let name = name.map_or_else(|| file.file_name().unwrap_or_default().to_string_lossy(), Into::into);
         let refused = |why| KeyError::Name { name: name.clone().into_owned(), why };
-        if name.is_empty() || name.starts_with('.') || name.contains('/') {
-            return Err(refused("it is no plain file name"));
+        if !is_key_name(&name) {
+            return Err(refused("it is no plain file name, or one that is passed over"));
         }
-        let to = dir.join(IMPORTED_DIR).join(name.as_ref());
-        if to.exists() {
-            return Err(refused("there is one of this name already"));
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        let holder = Holder::of(dir)?;
+        let folder = dir.join(IMPORTED_DIR);
+        let to = folder.join(name.as_ref());
+        let inside = holder.folder(&folder)?;
+        if inside.file(name.as_ref()).try_exists().map_err(at(&to))? {
+            return Err(refused("there is one of this name already; --name gives it another one"));
         }
-        let pem = fs::read_to_string(file).map_err(at(file))?;
-        fs::create_dir_all(dir.join(IMPORTED_DIR)).map_err(at(&dir.join(IMPORTED_DIR)))?;
-        write_private(&to, &pem)?;
-        ring.keys.iter_mut().for_each(|key| key.path.clone_from(&to));
-        ring.infos().pop().ok_or_else(|| refused("it is empty"))
+        holder.write(&inside.file(name.as_ref()), &pem, Readers::Owner).map_err(at(&to))?;
+        Ok(Key { path: to, ..key }.info(&holder.label()))
     }
 
     /// What there is to tell of each key, in the order in which they are tried.
     #[must_use]
     pub fn infos(&self) -> Vec<KeyInfo> {
-        let info = |key: &Key| KeyInfo {
-            path: key.path.clone(),
-            fingerprint: fingerprint(&key.private),
-            public: public_key_text(&key.private, &self.owner),
-        };
-        self.keys.iter().map(info).collect()
+        self.keys.iter().map(|key| key.info(&self.owner)).collect()
     }
 
     /// Adds a key that is tried too, such as the one of Google's adb at `~/.android/adbkey`.
@@ -167,13 +214,7 @@ impl KeyRing {
     /// What is wrong with the file.
     pub fn add_file(&mut self, path: &Path) -> Result<(), KeyError> {
         warn_of_readers(path);
-        let pem = fs::read_to_string(path).map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
-        let private = parse(&pem).map_err(|why| KeyError::NotAKey { path: path.to_owned(), why })?;
-        let bits = private.n().as_ref().bit_width();
-        if bits as usize != KEY_BITS || exponent(&private) != Some(65537) {
-            return Err(KeyError::Size { path: path.to_owned(), bits });
-        }
-        self.keys.push(Key { private, path: path.to_owned() });
+        self.keys.push(Key::read(path)?);
         Ok(())
     }
 
@@ -198,6 +239,39 @@ impl KeyRing {
     }
 }
 
+impl Key {
+    fn read(path: &Path) -> Result<Self, KeyError> {
+        Self::read_with_text(path).map(|(key, _)| key)
+    }
+
+    fn read_with_text(path: &Path) -> Result<(Self, String), KeyError> {
+        let pem = fs::read_to_string(path).map_err(at(path))?;
+        let private = parse(&pem).map_err(|why| KeyError::NotAKey { path: path.to_owned(), why })?;
+        let bits = private.n().as_ref().bit_width();
+        if bits as usize != KEY_BITS || exponent(&private) != Some(65537) {
+            return Err(KeyError::Size { path: path.to_owned(), bits });
+        }
+        Ok((Self { private, path: path.to_owned() }, pem))
+    }
+
+    fn info(&self, owner: &str) -> KeyInfo {
+        KeyInfo {
+            path: self.path.clone(),
+            fingerprint: fingerprint(&self.private),
+            public: public_key_text(&self.private, owner),
+        }
+    }
+}
+
+/// A file from which the daemon takes a key.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The file.
+    pub path: PathBuf,
+    /// The key, or why the daemon leaves it out.
+    pub key: Result<KeyInfo, KeyError>,
+}
+
 /// What may be told of a key.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct KeyInfo {
@@ -207,22 +281,6 @@ pub struct KeyInfo {
     pub fingerprint: String,
     /// The public half in Android's text form.
     pub public: String,
-}
-
-/// The files of imported keys.
-fn imported(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir.join(IMPORTED_DIR)).into_iter().flatten().flatten();
-    let is_key = |path: &PathBuf| path.is_file() && path.extension().is_none_or(|extension| extension != "pub");
-    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(is_key).collect();
-    files.sort_unstable();
-    files
-}
-
-/// The key of Google's adb, if this user has one.
-#[must_use]
-pub fn google_key() -> Option<PathBuf> {
-    let path = PathBuf::from(std::env::var_os("HOME")?).join(".android").join(KEY_FILE);
-    path.is_file().then_some(path)
 }
 
 fn fingerprint(key: &PrivateKey) -> String {
@@ -255,41 +313,22 @@ fn parse(pem: &str) -> Result<PrivateKey, String> {
     PrivateKey::from_pkcs8_pem(pem).map_err(|error| error.to_string())
 }
 
-fn create(dir: &Path, path: &Path, owner: &str) -> Result<(), KeyError> {
+fn create(holder: &Holder, path: &Path) -> Result<(), KeyError> {
     let private = PrivateKey::new(&mut rand::rng(), KEY_BITS).map_err(KeyError::Generate)?;
     let pem = private
         .to_pkcs8_pem(LineEnding::LF)
         .map_err(|error| KeyError::NotAKey { path: path.to_owned(), why: error.to_string() })?;
-    fs::create_dir_all(dir).map_err(at(dir))?;
-    write_private(path, &pem)?;
+    holder.write(path, &pem, Readers::Owner).map_err(at(path))?;
     let public = path.with_extension("pub");
-    fs::write(&public, public_key_text(&private, owner) + "\n").map_err(at(&public))?;
+    let text = public_key_text(&private, &holder.label()) + "\n";
+    holder.write(&public, &text, Readers::All).map_err(at(&public))?;
     tracing::info!(file = %path.display(), "made this host's key for ADB");
     Ok(())
-}
-
-/// Writes a file that only its owner reads.
-fn write_private(path: &Path, pem: &str) -> Result<(), KeyError> {
-    // Under another name first: a key cut short by a power cut would be refused for ever.
-    let new = path.with_extension("new");
-    let written =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).and_then(|mut file| {
-            file.write_all(pem.as_bytes())?;
-            file.sync_all()
-        });
-    written.and_then(|()| fs::rename(&new, path)).map_err(at(path))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyError + use<> {
     let path = path.to_owned();
     move |source| KeyError::Io { path, source }
-}
-
-/// `user@host`, as a handset shows it to its user.
-fn owner() -> String {
-    let host = sysinfo::System::host_name();
-    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-    format!("{}@{}", user.as_deref().unwrap_or("farmhand"), host.as_deref().unwrap_or("localhost"))
 }
 
 fn exponent(key: &PrivateKey) -> Option<u64> {

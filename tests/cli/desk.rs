@@ -90,8 +90,14 @@ impl Said {
 
 /// Runs the program with the state directory `state`.
 pub(crate) fn farmhand(state: &Path, arguments: &[&str]) -> Said {
+    farmhand_with(state, &[], arguments)
+}
+
+/// As [`farmhand`], with more of an environment.
+pub(crate) fn farmhand_with(state: &Path, environment: &[(&str, &Path)], arguments: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_farmhand"));
     command.env_clear().env("LANG", "C.UTF-8").env("COLUMNS", "100").env("FARMHAND_STATE", state);
+    command.envs(environment.iter().copied());
     let Output { status, stdout, stderr } = command.args(arguments).current_dir(state).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Said { out: text(stdout), err: text(stderr), code: status.code().unwrap_or(-1) }

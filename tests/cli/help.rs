@@ -30,6 +30,8 @@ fn every_help_text_is_as_agreed() {
         &["line"],
         &["policy"],
         &["policy", "explain"],
+        &["keys"],
+        &["keys", "import"],
         &["config"],
         &["config", "check"],
         &["doctor"],

@@ -9,6 +9,7 @@ mod config;
 mod desk;
 mod failures;
 mod help;
+mod keys;
 mod orders;
 mod rack;
 mod tables;
