@@ -7,5 +7,6 @@ mod files;
 mod google;
 mod phone;
 mod server;
+mod sessions;
 mod slots;
 mod tools;

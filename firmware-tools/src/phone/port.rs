@@ -137,10 +137,18 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// What phones could before `abb` came.
+const MIDDLE_FEATURES: [&str; 3] = [Feature::SHELL_V2, Feature::CMD, Feature::STAT_V2];
+
 /// What a phone tells of itself in CNXN.
 pub(super) fn profile(spec: &PhoneSpec, product: String) -> Profile {
     match spec.adb {
         AdbGeneration::Old => Profile::old(product, &spec.model),
+        AdbGeneration::Middle => {
+            let mut profile = Profile::modern(product, &spec.model);
+            profile.features.retain(|feature| MIDDLE_FEATURES.contains(&feature.as_str()));
+            profile
+        }
         AdbGeneration::Modern => Profile::modern(product, &spec.model),
         AdbGeneration::Windowed => Profile::modern(product, &spec.model).with(Feature::DELAYED_ACK),
     }

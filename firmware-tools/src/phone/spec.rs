@@ -100,6 +100,8 @@ pub enum Auth {
 pub enum AdbGeneration {
     /// Payloads of 4 KiB, sums, no features: Android 6 and before.
     Old,
+    /// Features of Android 7 to 10: no abb, no compression, no delayed_ack.
+    Middle,
     /// All features but delayed_ack.
     #[default]
     Modern,
