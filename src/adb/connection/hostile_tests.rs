@@ -41,13 +41,17 @@ enum Then {
     Lost(&'static str),
     /// Stream 1 ends, with this in its reason; the connection goes on.
     Ends(&'static str),
+    /// The handset is told to ask for this service; nothing else comes of it.
+    Asks(&'static str),
     /// Nothing at all.
     Nothing,
+    /// What comes of the right message: the field means nothing there.
+    AsRight,
 }
 
 use Command::{Auth, Close, Connect, Okay, Open, Sync, Tls, Write};
 use Field::{Arg0, Arg1, Checksum, Length, Magic, Payload};
-use Then::{Ends, Lost, Nothing};
+use Then::{AsRight, Asks, Ends, Lost, Nothing};
 
 /// The message as it should be is one that the stage expects; then one field is changed.
 const TABLE: &[(Stage, Command, Field, Then)] = &[
@@ -61,9 +65,10 @@ const TABLE: &[(Stage, Command, Field, Then)] = &[
     (Stage::Greeting, Auth, Arg0(2), Lost("AUTH of kind 2 with 20 bytes")),
     (Stage::Greeting, Auth, Arg0(u32::MAX), Lost("AUTH of kind 4294967295")),
     (Stage::Greeting, Auth, Payload(b"nineteen bytes only"), Lost("AUTH of kind 1 with 19 bytes")),
+    (Stage::Greeting, Auth, Arg1(7), AsRight),
     (Stage::Greeting, Auth, Payload(b""), Lost("AUTH of kind 1 with 0 bytes")),
     (Stage::Greeting, Auth, Checksum(1), Lost("the checksum of Auth")),
-    (Stage::Greeting, Tls, Arg0(0), Lost("the handset wants TLS")),
+    (Stage::Greeting, Tls, Arg0(1), Lost("the handset wants TLS")),
     (Stage::Greeting, Open, Arg0(5), Nothing),
     (Stage::Greeting, Okay, Arg0(5), Nothing),
     (Stage::Greeting, Write, Arg0(5), Nothing),
@@ -72,14 +77,14 @@ const TABLE: &[(Stage, Command, Field, Then)] = &[
     // The answer to OPEN.
     (Stage::Opening, Okay, Arg0(0), Nothing),
     (Stage::Opening, Okay, Arg1(99), Nothing),
+    (Stage::Opening, Write, Arg0(5), Ends("Write on a stream that is not open")),
+    (Stage::Opening, Auth, Arg0(2), Lost("started anew")),
     (Stage::Opening, Okay, Payload(b""), Ends("its OKAY carries 0 bytes, expected 4")),
     (Stage::Opening, Okay, Payload(b"12345"), Ends("its OKAY carries 5 bytes, expected 4")),
     (Stage::Opening, Okay, Payload(&[0; 4]), Ends("a window of 0 bytes")),
-    (Stage::Opening, Write, Arg0(REMOTE), Ends("Write on a stream that is not open")),
     (Stage::Opening, Close, Arg1(99), Nothing),
     (Stage::Opening, Close, Arg0(5), Ends("refused")),
     (Stage::Opening, Connect, Arg1(1 << 20), Lost("started anew")),
-    (Stage::Opening, Auth, Arg0(1), Lost("started anew")),
     // An open stream.
     (Stage::Open, Okay, Field::Command(0), Lost("command (offset 0) is 0x00000000")),
     (Stage::Open, Okay, Magic(0), Lost("the magic of Okay")),
@@ -101,17 +106,58 @@ const TABLE: &[(Stage, Command, Field, Then)] = &[
     (Stage::Open, Write, Arg1(0), Nothing),
     (Stage::Open, Write, Arg1(u32::MAX), Nothing),
     (Stage::Open, Write, Payload(b""), Nothing),
-    (Stage::Open, Close, Magic(0), Lost("the magic of Close")),
-    (Stage::Open, Close, Length(PAYLOAD + 1), Lost("the length of Close")),
     (Stage::Open, Close, Arg0(REMOTE + 1), Nothing),
     (Stage::Open, Close, Arg1(0), Nothing),
     (Stage::Open, Close, Arg1(99), Nothing),
     (Stage::Open, Open, Arg0(0), Nothing),
     (Stage::Open, Open, Arg1(0), Nothing),
-    (Stage::Open, Connect, Arg0(VERSION_CHECKSUM), Lost("started anew")),
-    (Stage::Open, Auth, Arg0(1), Nothing),
+    // What no message of an open connection may have.
+    (Stage::Open, Connect, Field::Command(0x3f3f_3f3f), Lost("command (offset 0) is 0x3f3f3f3f")),
+    (Stage::Open, Connect, Magic(7), Lost("the magic of Connect")),
+    (Stage::Open, Connect, Length(PAYLOAD + 1), Lost("the length of Connect")),
+    (Stage::Open, Connect, Checksum(9), Lost("the checksum of Connect")),
+    (Stage::Open, Auth, Field::Command(0x3f3f_3f3f), Lost("command (offset 0) is 0x3f3f3f3f")),
+    (Stage::Open, Auth, Magic(7), Lost("the magic of Auth")),
+    (Stage::Open, Auth, Length(PAYLOAD + 1), Lost("the length of Auth")),
+    (Stage::Open, Auth, Checksum(9), Lost("the checksum of Auth")),
+    (Stage::Open, Open, Field::Command(0x3f3f_3f3f), Lost("command (offset 0) is 0x3f3f3f3f")),
+    (Stage::Open, Open, Magic(7), Lost("the magic of Open")),
+    (Stage::Open, Open, Length(PAYLOAD + 1), Lost("the length of Open")),
+    (Stage::Open, Open, Checksum(9), Lost("the checksum of Open")),
+    (Stage::Open, Okay, Field::Command(0x3f3f_3f3f), Lost("command (offset 0) is 0x3f3f3f3f")),
+    (Stage::Open, Okay, Magic(7), Lost("the magic of Okay")),
+    (Stage::Open, Write, Field::Command(0x3f3f_3f3f), Lost("command (offset 0) is 0x3f3f3f3f")),
+    (Stage::Open, Write, Magic(7), Lost("the magic of Write")),
+    (Stage::Open, Write, Length(PAYLOAD + 1), Lost("the length of Write")),
+    (Stage::Open, Write, Checksum(9), Lost("the checksum of Write")),
+    (Stage::Open, Close, Field::Command(0x3f3f_3f3f), Lost("command (offset 0) is 0x3f3f3f3f")),
+    (Stage::Open, Close, Magic(7), Lost("the magic of Close")),
+    (Stage::Open, Close, Length(PAYLOAD + 1), Lost("the length of Close")),
+    (Stage::Open, Close, Checksum(9), Lost("the checksum of Close")),
+    (Stage::Open, Tls, Field::Command(0x3f3f_3f3f), Lost("command (offset 0) is 0x3f3f3f3f")),
+    (Stage::Open, Tls, Magic(7), Lost("the magic of Tls")),
+    (Stage::Open, Tls, Length(PAYLOAD + 1), Lost("the length of Tls")),
+    (Stage::Open, Tls, Checksum(9), Lost("the checksum of Tls")),
+    (Stage::Open, Sync, Field::Command(0x3f3f_3f3f), Lost("command (offset 0) is 0x3f3f3f3f")),
+    (Stage::Open, Sync, Magic(7), Lost("the magic of Sync")),
+    (Stage::Open, Sync, Length(PAYLOAD + 1), Lost("the length of Sync")),
+    (Stage::Open, Sync, Checksum(9), Lost("the checksum of Sync")),
+    (Stage::Open, Connect, Arg0(VERSION_CHECKSUM + 1), Lost("started anew")),
+    (Stage::Open, Connect, Arg1(PAYLOAD / 2), Lost("started anew")),
+    (Stage::Open, Connect, Payload(b""), Lost("started anew")),
+    (Stage::Open, Auth, Arg0(3), Nothing),
+    (Stage::Open, Auth, Payload(b""), Nothing),
+    // Whoever takes streams refuses a service that it does not know.
+    (Stage::Open, Open, Payload(b""), Asks("")),
+    (Stage::Open, Open, Payload(b"\xff\0"), Asks("\u{fffd}")),
+    (Stage::Open, Close, Arg0(0), AsRight),
+    (Stage::Open, Close, Payload(b"bytes"), AsRight),
     (Stage::Open, Tls, Arg0(1), Nothing),
+    (Stage::Open, Tls, Arg1(1), Nothing),
+    (Stage::Open, Tls, Payload(b"bytes"), Nothing),
     (Stage::Open, Sync, Arg0(1), Nothing),
+    (Stage::Open, Sync, Arg1(1), Nothing),
+    (Stage::Open, Sync, Payload(b"bytes"), Nothing),
 ];
 
 #[test]
@@ -132,6 +178,17 @@ fn every_field_of_every_message_may_be_wrong() {
                 assert!(id.0 == 1 && reason.to_string().contains(why), "{case}: {reason}");
                 peer.goes_on(&case);
             }
+            Asks(wanted) => {
+                let [Event::Incoming { service, .. }] = said.as_slice() else { panic!("{case}: {said:?}") };
+                assert_eq!(service, wanted, "{case}");
+            }
+            AsRight => {
+                let mut right = Peer::at(*stage);
+                right.feed(&right.right(*command));
+                let expected = right.events();
+                assert!(!expected.is_empty(), "{case}: the right message says nothing that could be compared");
+                assert_eq!(said, expected, "{case}");
+            }
             Nothing => {
                 assert_eq!(said, [], "{case}");
                 match stage {
@@ -143,10 +200,37 @@ fn every_field_of_every_message_may_be_wrong() {
     }
 }
 
+impl Field {
+    const NAMES: [&str; 7] = ["command", "arg0", "arg1", "length", "checksum", "magic", "payload"];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Command(_) => "command",
+            Arg0(_) => "arg0",
+            Arg1(_) => "arg1",
+            Length(_) => "length",
+            Checksum(_) => "checksum",
+            Magic(_) => "magic",
+            Payload(_) => "payload",
+        }
+    }
+}
+
 #[test]
-fn the_table_has_every_command() {
+fn the_table_has_every_field_of_every_command() {
     for command in [Connect, Auth, Open, Okay, Write, Close, Tls, Sync] {
-        assert!(TABLE.iter().any(|(_, there, ..)| *there == command), "{command:?}");
+        let there: Vec<_> = TABLE.iter().filter(|row| row.1 == command).map(|row| row.2.name()).collect();
+        for name in Field::NAMES {
+            assert!(there.contains(&name), "{command:?}: {name}");
+        }
+    }
+}
+
+#[test]
+fn every_row_of_the_table_changes_something() {
+    for (stage, command, field, _) in TABLE {
+        let peer = Peer::at(*stage);
+        assert_ne!(peer.wrong(*command, *field), peer.right(*command), "{stage:?}: {command:?} with {field:?}");
     }
 }
 
@@ -233,8 +317,8 @@ impl Peer {
         peer
     }
 
-    /// The message that is right at this stage, but for a field.
-    fn wrong(&self, command: Command, field: Field) -> Vec<u8> {
+    /// Numbers and payload of the message that is right at this stage.
+    fn parts(&self, command: Command) -> (u32, u32, Vec<u8>) {
         let window = if self.stage == Stage::Open { 3_u32 } else { 1 << 20 }.to_le_bytes();
         let (arg0, arg1, payload): (u32, u32, &[u8]) = match command {
             Connect => (VERSION_CHECKSUM, PAYLOAD, b"device::features=delayed_ack"),
@@ -245,19 +329,27 @@ impl Peer {
             Close => (REMOTE, 1, b""),
             Tls | Sync => (0, 0, b""),
         };
-        let mut wrong = match field {
-            Arg0(arg0) => bytes(command, arg0, arg1, payload),
-            Arg1(arg1) => bytes(command, arg0, arg1, payload),
-            Payload(payload) => bytes(command, arg0, arg1, payload),
-            Field::Command(_) | Length(_) | Checksum(_) | Magic(_) => bytes(command, arg0, arg1, payload),
-        };
+        (arg0, arg1, payload.to_vec())
+    }
+
+    fn right(&self, command: Command) -> Vec<u8> {
+        let (arg0, arg1, payload) = self.parts(command);
+        bytes(command, arg0, arg1, &payload)
+    }
+
+    /// The message that is right at this stage, but for a field.
+    fn wrong(&self, command: Command, field: Field) -> Vec<u8> {
+        let (arg0, arg1, payload) = self.parts(command);
         let (at, value) = match field {
+            Arg0(arg0) => return bytes(command, arg0, arg1, &payload),
+            Arg1(arg1) => return bytes(command, arg0, arg1, &payload),
+            Payload(payload) => return bytes(command, arg0, arg1, payload),
             Field::Command(value) => (0, value),
             Length(value) => (12, value),
             Checksum(value) => (16, value),
             Magic(value) => (20, value),
-            Arg0(_) | Arg1(_) | Payload(_) => return wrong,
         };
+        let mut wrong = self.right(command);
         wrong[at..at + 4].copy_from_slice(&value.to_le_bytes());
         wrong
     }
