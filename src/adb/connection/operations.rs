@@ -46,6 +46,15 @@ struct World {
     waiting: BTreeMap<StreamId, usize>,
     consumed: BTreeMap<StreamId, u64>,
     acknowledged: BTreeMap<StreamId, u64>,
+    /// The handset's message of this operation, and what it must bring on an open stream.
+    said: Option<Message>,
+    expected: Option<(StreamId, Bytes)>,
+    /// Streams on which data may come, with the handset's number of each; those that it opened and nobody took; those that were taken.
+    flowing: BTreeMap<StreamId, u32>,
+    asked: BTreeMap<StreamId, u32>,
+    accepted: BTreeSet<StreamId>,
+    /// Bytes of each stream that came and that no OKAY acknowledged, without delayed acknowledgement.
+    unacknowledged: BTreeMap<StreamId, usize>,
     greeted: bool,
     /// Whether delayed acknowledgement was agreed.
     delayed: bool,
@@ -70,6 +79,12 @@ impl World {
             closed: BTreeSet::new(),
             sending: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            said: None,
+            expected: None,
+            flowing: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            accepted: BTreeSet::new(),
+            unacknowledged: BTreeMap::new(),
             consumed: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             greeted: false,
@@ -110,6 +125,10 @@ impl World {
             }
             5 => {
                 let id = self.stream();
+                if let Some(remote) = self.asked.remove(&id) {
+                    self.accepted.insert(id);
+                    self.flowing.insert(id, remote);
+                }
                 self.core.accept(id);
             }
             6 => {
@@ -180,6 +199,10 @@ impl World {
     fn receive(&mut self, command: Command, arg0: u32, arg1: u32, payload: Vec<u8>) {
         self.allow(command, arg1, &payload);
         let message = Message::new(command, arg0, arg1, payload.into(), Checksums::Skipped);
+        let id = StreamId(arg1);
+        let comes = command == Command::Write && self.flowing.get(&id) == Some(&arg0) && !message.payload.is_empty();
+        self.expected = comes.then(|| (id, message.payload.clone()));
+        self.said = Some(message.clone());
         self.core.receive(message, self.now);
     }
 
@@ -241,7 +264,7 @@ impl World {
     }
 
     fn transmit(&mut self) {
-        let Some(message) = self.core.next_transmit(self.now) else { return };
+        let Some(message) = self.core.next_transmit(self.now) else { return self.nothing_is_owed() };
         let id = StreamId(message.header.arg0);
         let payload_max = self.core.framing().payload_max;
         assert!(message.payload.len() <= payload_max, "{message:?} is longer than {payload_max}");
@@ -253,19 +276,37 @@ impl World {
                 assert_eq!(message.payload, expected, "bytes lost, doubled or out of order on {id}");
                 self.spend(id, message.payload.len());
             }
-            Command::Okay if message.payload.len() == 4 => {
-                let counted = message.payload.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-                if counted < u64::from(RECEIVE_WINDOW) {
-                    *self.acknowledged.entry(id).or_default() += counted;
-                }
-                let consumed = self.consumed.get(&id).copied().unwrap_or_default();
-                assert!(
-                    self.acknowledged.get(&id).copied().unwrap_or_default() <= consumed,
-                    "OKAY before consumed on {id}"
-                );
-            }
+            Command::Okay => self.acknowledge(id, &message.payload),
             _ => {}
         }
+    }
+
+    /// An OKAY of this side: the one that opens a stream, or one for bytes that were consumed before.
+    fn acknowledge(&mut self, id: StreamId, payload: &[u8]) {
+        assert_eq!(payload.len(), if self.delayed { 4 } else { 0 }, "the OKAY's bytes on {id}");
+        let counted = payload.iter().rev().fold(0, |sum: u32, byte| sum << 8 | u32::from(*byte));
+        if self.accepted.remove(&id) {
+            assert_eq!(counted, if self.delayed { RECEIVE_WINDOW } else { 0 }, "the window of {id}");
+        } else if self.delayed {
+            assert!(counted >= RECEIVE_WINDOW / 4, "an OKAY for {counted} bytes on {id}");
+            let acknowledged = self.acknowledged.entry(id).or_default();
+            *acknowledged += u64::from(counted);
+            assert!(
+                *acknowledged <= self.consumed.get(&id).copied().unwrap_or_default(),
+                "OKAY before consumed on {id}"
+            );
+        } else {
+            let owed = self.unacknowledged.remove(&id).unwrap_or_default();
+            assert!(owed > 0, "an OKAY on {id} for no bytes");
+            assert_eq!(self.waiting.get(&id), Some(&0), "OKAY before all of {owed} bytes were consumed on {id}");
+        }
+    }
+
+    /// This side has nothing to say: then no stream waits for an OKAY for what was consumed.
+    fn nothing_is_owed(&self) {
+        let consumed = |id: &&StreamId| self.waiting.get(id) == Some(&0) && self.open.contains(id);
+        let owed = self.unacknowledged.keys().find(consumed);
+        assert!(self.delayed || owed.is_none(), "{owed:?} waits for an OKAY that never comes");
     }
 
     /// Takes all events.
@@ -275,10 +316,19 @@ impl World {
                 Output::Event(event) => self.event(event),
                 Output::Idle(deadline) => {
                     assert!(deadline.is_none_or(|deadline| !deadline.why.is_empty()));
+                    if let Some((id, bytes)) = self.expected.take() {
+                        assert!(!self.open.contains(&id), "{} bytes on {id} were lost", bytes.len());
+                    }
+                    self.said = None;
                     return;
                 }
             }
         }
+    }
+
+    /// The handset's own number in what it said.
+    fn remote(&self) -> u32 {
+        self.said.as_ref().map_or(0, |message| message.header.arg0)
     }
 
     fn event(&mut self, event: Event) {
@@ -286,11 +336,20 @@ impl World {
         match event {
             Event::Incoming { id, .. } => {
                 assert!(self.open.insert(id), "{id} twice");
+                self.asked.insert(id, self.remote());
                 self.credit.insert(id, self.offered);
             }
-            Event::Opened { id } | Event::Writable { id } => assert!(self.open.contains(&id), "{id} is not open"),
+            Event::Opened { id } => {
+                assert!(self.open.contains(&id), "{id} is not open");
+                assert_eq!(self.flowing.insert(id, self.remote()), None, "{id} was opened twice");
+            }
+            Event::Writable { id } => assert!(self.open.contains(&id), "{id} is not open"),
             Event::Data { id, bytes } => {
                 assert!(self.open.contains(&id) && !bytes.is_empty());
+                assert_eq!(self.expected.take(), Some((id, bytes.clone())), "bytes lost, doubled or changed on {id}");
+                if !self.delayed {
+                    *self.unacknowledged.entry(id).or_default() += bytes.len();
+                }
                 let waiting = self.waiting.entry(id).or_default();
                 *waiting += bytes.len();
                 // One payload, or a window and the payload that overruns it.
@@ -299,6 +358,8 @@ impl World {
             }
             Event::Closed { id, reason } => {
                 assert!(self.open.remove(&id) && self.ended.insert(id), "{id} ended twice: {reason:?}");
+                self.flowing.remove(&id);
+                self.asked.remove(&id);
                 if reason == EndReason::ByUs && self.finishing.contains(&id) && !self.closed.contains(&id) {
                     let left = self.sending.get(&id).map_or(0, VecDeque::len);
                     assert_eq!(left, 0, "{id} was ended before its last bytes");
