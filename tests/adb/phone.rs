@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use farmhand::adb::auth::KeyRing;
 use farmhand::adb::connection::{EndReason, Fault, Waits};
 use farmhand::adb::driver::{Adb, ConnectError, ConnectOptions, connect};
 use farmhand::adb::message::{Checksums, Command as MessageCommand, Decoder, Framing, Message};
@@ -15,8 +16,8 @@ use farmhand::adb::services::{RebootTarget, Source};
 use farmhand::adb::tcp::TcpTransport;
 use farmhand::phone::{InstallFailureClass, OpenFault};
 use handset::{
-    Authorisation, Command, Console, Device, FileSystem as _, Handset, KeyStore, MemoryFiles, Output, Profile,
-    UnknownKey,
+    AndroidPublicKey, Authorisation, Command, Console, Device, FileSystem as _, Handset, KeyStore, MemoryFiles, Output,
+    Profile, UnknownKey,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -158,6 +159,31 @@ async fn nobody_allows_the_key() {
     let error = connect_to(address, ConnectOptions { waits, ..ConnectOptions::default() }).await.unwrap_err();
     assert_eq!(error.kind(), OpenFault::Unauthorised);
     assert!(error.to_string().contains("nobody allowed it on the handset's screen"), "{error}");
+}
+
+#[tokio::test]
+async fn a_phone_that_knows_only_the_second_key_lets_in_without_asking() {
+    let dir = tempfile::tempdir().unwrap();
+    let (own, known) = (dir.path().join("adbkey"), KEYS.files().next().unwrap().to_owned());
+    let openssl = ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"];
+    assert!(std::process::Command::new("openssl").args(openssl).arg(&own).output().unwrap().status.success());
+    let allowed = AndroidPublicKey::parse(&std::fs::read(known.with_extension("pub")).unwrap()).unwrap();
+    let keys = KeyStore::new([allowed], UnknownKey::Ignore);
+    let (address, _cable) = plug(&Phone::new(""), modern(), Authorisation::Keys(keys.clone())).await;
+    let waits = Waits { person: SHORT, ..Waits::default() };
+
+    let alone = Arc::new(KeyRing::load(dir.path()).unwrap());
+    let options = ConnectOptions { waits, ..ConnectOptions::default() };
+    let refused = connect(TcpTransport::connect(address).await.unwrap(), alone, options).await.unwrap_err();
+    assert_eq!(refused.kind(), OpenFault::Unauthorised, "the first key is unknown to the phone");
+
+    let mut ring = KeyRing::load(dir.path()).unwrap();
+    ring.add_file(&known).unwrap();
+    let (wanted, mut notice) = oneshot::channel();
+    let options = ConnectOptions { waits, authorisation_wanted: Some(wanted), ..ConnectOptions::default() };
+    connect(TcpTransport::connect(address).await.unwrap(), Arc::new(ring), options).await.unwrap();
+    assert!(notice.try_recv().is_err(), "nobody was asked");
+    assert_eq!(keys.count(), 1, "the phone learnt no key");
 }
 
 /// A phone that knows the key, and whose answer to an earlier host that died is still in the pipe. Nobody looks at its screen.
