@@ -59,7 +59,7 @@ use self::place::{Phone, Place};
 use self::snapshot::{ControllerView, HostHealth, MqttView, RolloutView};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::phone::life::{Life, LifePolicy, Wish};
-use crate::phone::{self, InstallFailure, OpenFault};
+use crate::phone::{self, InstallFailure, InstallFailureClass, OpenFault};
 
 /// The code of `UpgradeDeviceAppNotice`: a failure report names it as the task's type.
 const UPGRADE_DEVICE_APP_NOTICE: i32 = 1094;
@@ -333,9 +333,15 @@ impl Rack {
                 let refused = |failure: InstallFailure| {
                     Command::Rollout(RolloutCommand::Installed { phone: phone.clone(), rollout, result: Err(failure) })
                 };
-                match self.phones.get(&phone).and_then(|known| known.place.clone()) {
-                    None => out.commands.push(refused(InstallFailure::not_here())),
-                    Some(endpoint) => {
+                let place = self.phones.get(&phone).and_then(|known| known.place.clone());
+                match (place, self.held_by(&phone)) {
+                    (None, _) => out.commands.push(refused(InstallFailure::not_here())),
+                    // The order may have met the lease on its way.
+                    (Some(_), Some(why)) => {
+                        let class = InstallFailureClass::Transient;
+                        out.commands.push(refused(InstallFailure { class, reason: None, why }));
+                    }
+                    (Some(endpoint), None) => {
                         let mut failure = None;
                         self.on_place(now, &endpoint, out, |life| match life.install(now, order) {
                             Ok(wishes) => wishes,

@@ -215,6 +215,11 @@ impl Rack {
         self.incidents.of(endpoint).map(|incident| incident.number)
     }
 
+    /// Who has the phone and why, as a sentence.
+    pub(super) fn held_by(&self, phone: &PhoneId) -> Option<String> {
+        self.leases.of(phone).next().map(Lease::sentence)
+    }
+
     /// Who has the phone at `endpoint` to himself.
     #[must_use]
     pub fn holder_at(&self, endpoint: &Endpoint) -> Option<&str> {

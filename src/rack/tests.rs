@@ -16,7 +16,7 @@ use super::snapshot::{InstalledAgent, PortMode, PowerPort};
 use super::*;
 use crate::config::{Credential, Rung};
 use crate::phone::life::AgentPolicy;
-use crate::phone::{OpenFault, Profile};
+use crate::phone::{InstallFailureClass, OpenFault, Profile};
 use crate::rack::snapshot::{LineState, PhoneState};
 
 /// A rack with one slot, driven by hand.

@@ -342,18 +342,11 @@ impl Life {
         }
     }
 
-    /// A rollout's install, if the phone can take it now.
+    /// A rollout's install, if the phone can take it now. Whether somebody holds it is the caller's to know.
     ///
     /// # Errors
     /// Why it cannot, as a failure that may pass by itself.
     pub fn install(&mut self, now: Moment, order: InstallOrder) -> Result<Vec<Wish>, InstallFailure> {
-        if self.restraint.held.is_some() {
-            return Err(InstallFailure {
-                class: InstallFailureClass::Transient,
-                reason: None,
-                why: "somebody holds the phone".to_owned(),
-            });
-        }
         if !matches!(self.state, State::Ready) {
             let why = format!("the phone is {}: {}", self.state().as_str(), self.why);
             return Err(InstallFailure { class: InstallFailureClass::Transient, reason: None, why });

@@ -23,7 +23,11 @@ fn rollouts_leave_a_held_phone_alone_and_hear_who_has_it() {
         "{told:?}"
     );
     let order = Event::Rollout(RolloutEvent::Install { phone: PhoneId::new("P1"), order: order(2) });
-    assert!(!says_to_phone(&bench.event(order), &phone::Command::Install { order: super::order(2) }));
+    let answered = bench.event(order);
+    assert!(!says_to_phone(&answered, &phone::Command::Install { order: super::order(2) }));
+    let told = rollout_commands(answered);
+    let [RolloutCommand::Installed { result: Err(failure), .. }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((failure.class, failure.why.as_str()), (InstallFailureClass::Transient, "mara holds it: battery check"));
     let ended = LeaseEvent::Ended { phone: PhoneId::new("P1"), id: HOLD, why: "mara has ended it".to_owned() };
     let told = rollout_commands(bench.lease(ended));
     assert!(matches!(told[..], [RolloutCommand::Available { .. }]), "{told:?}");
