@@ -180,7 +180,7 @@ async fn a_phone_that_knows_only_the_second_key_lets_in_without_asking() {
     let mut ring = KeyRing::load(dir.path()).unwrap();
     ring.add_file(&known).unwrap();
     let (wanted, mut notice) = oneshot::channel();
-    let options = ConnectOptions { waits, authorisation_wanted: Some(wanted), ..ConnectOptions::default() };
+    let options = ConnectOptions { waits, authorisation_wanted: Some(wanted) };
     connect(TcpTransport::connect(address).await.unwrap(), Arc::new(ring), options).await.unwrap();
     assert!(notice.try_recv().is_err(), "nobody was asked");
     assert_eq!(keys.count(), 1, "the phone learnt no key");
