@@ -1,4 +1,7 @@
-# Makes the guest's root file system: sourced by run.sh after fetch.sh. Sets: initrd.
+# Makes the guests' root file systems: sourced by run.sh after fetch.sh. Sets: initrd.
+
+root=$work/root
+rm -rf "$root"
 
 # In the order in which they are loaded; what a kernel has built in is not among its modules.
 guest_modules="configfs usb-common usbcore xhci-hcd xhci-pci udc-core libcomposite usb_f_fs dummy_hcd"
@@ -50,20 +53,38 @@ add_authorities() {
     cp -L $bundle "$root$bundle"
 }
 
-make_image() {
-    root=$work/root
-    initrd=$work/initrd.gz
+# Packs $root, and empties it.
+pack() {
+    (cd "$root" && find . | "$busybox" cpio -o -H newc 2>/dev/null | gzip -1) > "$1"
     rm -rf "$root"
-    mkdir -p "$root"/{bin,dev,proc,sys,tmp,outer,root,etc,run,phone.d,modules,adbd/lib,state/home/.android}
+}
+
+# What every part needs: the daemon, the story and the kernel's modules.
+make_base() {
+    mkdir -p "$root"/{bin,dev,proc,sys,tmp,outer,root,etc,run,phone.d,modules,state/home/.android}
     cp "$busybox" "$root/bin/busybox"
     add_modules
-    add_adbd
     cp "$here"/guest/android/* "$root/bin/"
-    cp "$here/guest/init" "$here/guest/phone" "$root/"
+    cp "$here"/guest/{init,phone,own-phone} "$root/"
     cp "$here"/guest/*.toml "$root/etc/"
     add_key
     add_authorities
-    local program
-    for program in "$@"; do add_program "$program" "bin/$(basename "$program")"; done
-    (cd "$root" && find . | "$busybox" cpio -o -H newc 2>/dev/null | gzip -1) > "$initrd"
+    add_program "$target/farmhand" bin/farmhand
+    add_program "$target/usbtest" bin/usbtest
+    pack "$work/base.gz"
+}
+
+# The image of a part: the kernel unpacks one archive after the other.
+make_image() {
+    local part=$1
+    mkdir -p "$root"/{bin,adbd/lib}
+    case $part in
+        plug | rack) add_adbd; add_program "$target/examples/usb_push" bin/usb_push ;;
+        own) add_program "$target/rackbench" bin/rackbench ;;
+        tree) add_program "$uhubctl" bin/uhubctl ;;
+    esac
+    pack "$work/$part.more.gz"
+    initrd=$work/$part.gz
+    cat "$work/base.gz" "$work/$part.more.gz" > "$initrd"
+    rm "$work/$part.more.gz"
 }

@@ -5,7 +5,7 @@
 #   plug  two virtual device controllers (dummy_hcd) with Google's adbd, the least that shows that handsets are found; one is given
 #         to another program, and one may not be opened at first
 #   rack  32 virtual device controllers (dummy_hcd); behind each sits Google's adbd, through FunctionFS as on a phone
-#   own   our own phone, rackbench's, behind FunctionFS (own-phone.sh)
+#   own   our own phone, rackbench's, behind FunctionFS: as Android, asking for a key, silent, in sideload and in fastboot
 #   tree  QEMU's controllers and hubs: three levels, port power (beside uhubctl), handsets that offer files only, a full controller
 # What happens in the guest is in src/. Prints `CHECK usb.<name> ok|FAIL <seconds of its part> <what was seen>` for each check below
 # and `RESULT <name> <value> <unit>` for each figure; ends with 0 only if all checks are ok: one that the guest did not print is a
@@ -18,10 +18,11 @@ declare -A checks=(
     [plug]="plugged detached doctor detached_over_a_restart unplugged barred"
     [rack]="enumeration 32_phones topology twins descriptor_serial hotplug unplug_ready unplug_online unplug_claiming
         killed_in_push late_permission"
+    [own]="own_phone sideload fastboot unplug_authorising unplug_recovering"
     [tree]="port_paths files_only not_enumerated port_power slots_learn"
 )
 # The longest that a part may take, in seconds: about half of it in emulation on an idle machine of two cores.
-declare -A part_seconds_max=([plug]=240 [tree]=200 [rack]=360)
+declare -A part_seconds_max=([plug]=240 [own]=120 [tree]=200 [rack]=360)
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(plug own tree rack)
 
@@ -43,13 +44,13 @@ fetch_busybox
 fetch_qemu
 fetch_uhubctl
 fetch_adbd
-(cd "$repo" && cargo build -q --bin farmhand --example usb_push && cargo build -q -p usbtest)
-make_image "$target/farmhand" "$target/usbtest" "$target/examples/usb_push" "$uhubctl"
+(cd "$repo" && cargo build -q -p farmhand -p usbtest -p firmware-tools --bins --example usb_push)
+make_base
 
 # The devices of each part.
 devices() {
     case $1 in
-        plug | rack) ;;
+        plug | rack | own) ;;
         tree)
             mkdir -p "$work/files"
             local mtp="usb-mtp,rootdir=$work/files"
@@ -84,10 +85,7 @@ boot() {
 
 failed=0
 for part in "${parts[@]}"; do
-    if [ "$part" = own ]; then
-        "$here/own-phone.sh" || failed=1
-        continue
-    fi
+    make_image "$part"
     start=$SECONDS
     boot "$part"
     took=$((SECONDS - start))

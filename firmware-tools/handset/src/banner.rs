@@ -36,9 +36,37 @@ impl Feature {
     pub const DELAYED_ACK: &'static str = "delayed_ack";
 }
 
+/// What answers a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Android.
+    #[default]
+    Android,
+    /// The recovery system at its menu.
+    Recovery,
+    /// The recovery system, which waits for `adb sideload`.
+    Sideload,
+    /// The recovery system after Android failed to start several times.
+    Rescue,
+}
+
+impl Mode {
+    /// The first word of the banner.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Android => "device",
+            Self::Recovery => "recovery",
+            Self::Sideload => "sideload",
+            Self::Rescue => "rescue",
+        }
+    }
+}
+
 /// Which phone to be: protocol version, sizes, features, names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
+    /// What answers; all but Android refuses every service.
+    pub mode: Mode,
     /// [`VERSION_CHECKED`] or [`VERSION_UNCHECKED`].
     pub version: u32,
     /// Bytes of a payload at most; at most [`limits::PAYLOAD_BYTES_MAX`] counts.
@@ -69,6 +97,7 @@ impl Profile {
             Feature::SENDRECV_V2_DRY_RUN_SEND,
         ];
         Self {
+            mode: Mode::Android,
             version: VERSION_UNCHECKED,
             payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
             product: product.into(),
@@ -81,6 +110,7 @@ impl Profile {
     #[must_use]
     pub fn old(product: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
+            mode: Mode::Android,
             version: VERSION_CHECKED,
             payload_bytes_max: 4096,
             product: product.into(),
@@ -96,17 +126,25 @@ impl Profile {
         self
     }
 
+    /// The same phone, not as Android.
+    #[must_use]
+    pub fn in_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     pub(crate) fn offers(&self, feature: &str) -> bool {
         self.features.iter().any(|offered| offered == feature)
     }
 
     pub(crate) fn banner(&self) -> String {
-        let Self { product, model, .. } = self;
+        let Self { product, model, mode, .. } = self;
+        let word = mode.word();
         let names = format!("ro.product.name={product};ro.product.model={model};ro.product.device={product};");
         if self.features.is_empty() {
-            return format!("device::{names}");
+            return format!("{word}::{names}");
         }
-        format!("device::{names}features={}", self.features.join(","))
+        format!("{word}::{names}features={}", self.features.join(","))
     }
 
     pub(crate) fn payload_bytes_max(&self) -> u32 {
@@ -150,5 +188,11 @@ mod tests {
             Profile::old("hammerhead", "Nexus 5").banner(),
             "device::ro.product.name=hammerhead;ro.product.model=Nexus 5;ro.product.device=hammerhead;"
         );
+    }
+
+    #[test]
+    fn what_is_not_android_says_so_first() {
+        let banner = Profile::modern("p", "m").in_mode(Mode::Sideload).banner();
+        assert!(banner.starts_with("sideload::ro.product.name=p;"), "{banner}");
     }
 }

@@ -40,13 +40,13 @@ mod table;
 pub mod wire;
 
 pub use auth::{AndroidPublicKey, Authorisation, KeyStore, UnknownKey};
-pub use banner::{Feature, Profile};
+pub use banner::{Feature, Mode, Profile};
 pub use console::Console;
 pub use device::{
     Adbd, AdbdAnswer, AdbdThen, Command, Content, Device, Entry, Errno, FileSystem, NewNode, Output, RebootTarget,
     RefusedPath, Stat, TunnelChange,
 };
-pub use functionfs::FunctionFs;
+pub use functionfs::{Fastboot, FunctionFs};
 pub use link::{Sink, Source};
 pub use memory::MemoryFiles;
 pub use session::{Handset, SessionError};

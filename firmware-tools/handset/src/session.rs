@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{AndroidPublicKey, Authorisation, KeyStore, TOKEN_BYTES, UnknownKey};
-use crate::banner::{Feature, Profile};
+use crate::banner::{Feature, Mode, Profile};
 use crate::device::Device;
 use crate::limits;
 use crate::link::{ByteSink, ByteSource, Sink, Source};
@@ -302,9 +302,10 @@ impl<D: Device> Session<'_, D> {
             (true, send_bytes @ 1..) => Some(Flow::Window { send_bytes }),
             _ => None,
         };
+        let android = self.handset.profile.mode == Mode::Android;
         let service = match flow {
-            Some(_) => Service::parse(&message.payload),
-            None => None,
+            Some(_) if android => Service::parse(&message.payload),
+            _ => None,
         };
         let ready = match service {
             Some(service) => services::prepare(service, &*self.handset.device).await,

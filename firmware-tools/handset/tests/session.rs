@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use handset::wire::{Command, Message, VERSION_CHECKED, VERSION_UNCHECKED};
-use handset::{Authorisation, Feature, KeyStore, Profile, UnknownKey};
+use handset::{Authorisation, Feature, KeyStore, Mode, Profile, UnknownKey};
 use proptest::prelude::*;
 
 use host::{Host, key_pair};
@@ -32,6 +32,15 @@ async fn the_banner_says_who_the_phone_is() {
                   features=shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir,abb,abb_exec,\
                   fixed_push_symlink_timestamp,sendrecv_v2,sendrecv_v2_lz4,sendrecv_v2_dry_run_send";
     assert_eq!(answer.payload, banner);
+}
+
+#[tokio::test]
+async fn what_is_not_android_greets_and_serves_nothing() {
+    let profile = Profile::modern("p", "m").in_mode(Mode::Sideload);
+    let (mut host, _) = Host::new(profile, Authorisation::Off);
+    host.say(Message::new(Command::CNXN, VERSION_UNCHECKED, 1 << 20, "host::")).await;
+    assert!(host.hear().await.unwrap().payload.starts_with(b"sideload::"));
+    assert_eq!(host.stream_to("shell:echo hello").await, None);
 }
 
 #[tokio::test]

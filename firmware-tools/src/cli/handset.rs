@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use handset::Mode;
 use miette::{IntoDiagnostic as _, Result};
 
 use super::{interrupted, log_to_stderr};
-use crate::phone::{AdbGeneration, Fault, Gadget, PhoneSpec, serve_on_usb};
+use crate::phone::{AdbGeneration, Fault, Gadget, PhoneSpec, serve_fastboot, serve_on_usb};
 
 /// Put one virtual phone on a USB bus, by the kernel's FunctionFS
 #[derive(Debug, clap::Args)]
@@ -19,6 +20,9 @@ pub(super) struct Args {
     /// Its IMEI; it has no modem without
     #[arg(long)]
     imei: Option<String>,
+    /// What answers on it
+    #[arg(long, value_enum, default_value_t = Answers::Android)]
+    mode: Answers,
     /// ro.product.model
     #[arg(long, default_value = "Pixel 6a")]
     model: String,
@@ -39,6 +43,19 @@ pub(super) struct Args {
     udc: Option<String>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Answers {
+    Android,
+    /// The recovery system at its menu
+    Recovery,
+    /// The recovery system, which waits for `adb sideload`
+    Sideload,
+    /// The recovery system after Android failed to start
+    Rescue,
+    /// The bootloader, which waits for `fastboot`; it answers no command
+    Fastboot,
+}
+
 impl Args {
     pub(super) async fn run(self) -> Result<()> {
         log_to_stderr("info");
@@ -51,8 +68,22 @@ impl Args {
             ..PhoneSpec::new(self.serial.clone(), self.serial)
         };
         let gadget = self.gadget.zip(self.udc).map(|(folder, controller)| Gadget { folder, controller });
+        let folder = &self.functionfs;
+        let mode = match self.mode {
+            Answers::Android => Some(Mode::Android),
+            Answers::Recovery => Some(Mode::Recovery),
+            Answers::Sideload => Some(Mode::Sideload),
+            Answers::Rescue => Some(Mode::Rescue),
+            Answers::Fastboot => None,
+        };
+        let serve = async {
+            match mode {
+                Some(mode) => serve_on_usb(spec, mode, folder, gadget, &self.faults).await,
+                None => serve_fastboot(folder, gadget).await,
+            }
+        };
         tokio::select! {
-            served = serve_on_usb(spec, &self.functionfs, gadget, &self.faults) => served.into_diagnostic(),
+            served = serve => served.into_diagnostic(),
             asked = interrupted() => asked,
         }
     }

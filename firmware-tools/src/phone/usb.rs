@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 
-use handset::{Authorisation, FunctionFs, Handset, KeyStore, UnknownKey};
+use handset::{Authorisation, Fastboot, FunctionFs, Handset, KeyStore, Mode, UnknownKey};
 
 use super::android::Android;
 use super::battery::Power;
@@ -38,12 +38,30 @@ impl Gadget {
     }
 }
 
+/// Serves a bootloader that waits for `fastboot` in `folder`, a mounted FunctionFS. It never ends.
+///
+/// # Errors
+/// There is no FunctionFS, or the gadget can't be bound; the error names it.
+pub async fn serve_fastboot(folder: &Path, gadget: Option<Gadget>) -> io::Result<()> {
+    let _function = named(folder.display(), Fastboot::open(folder))?;
+    if let Some(gadget) = gadget {
+        gadget.plug()?;
+    }
+    std::future::pending().await
+}
+
 /// Serves a phone in `folder`, a mounted FunctionFS, until the function is taken away. What its spec says of addresses means
 /// nothing here, nor does a fault that spoils a line.
 ///
 /// # Errors
 /// An APK or key of the spec can't be used, there is no FunctionFS, or the gadget can't be bound; the error names it.
-pub async fn serve(spec: PhoneSpec, folder: &Path, gadget: Option<Gadget>, faults: &[Fault]) -> io::Result<()> {
+pub async fn serve(
+    spec: PhoneSpec,
+    mode: Mode,
+    folder: &Path,
+    gadget: Option<Gadget>,
+    faults: &[Fault],
+) -> io::Result<()> {
     let android = installed(spec)?;
     android.faults.send_modify(|wrong| faults.iter().for_each(|fault| wrong.add(fault.clone())));
     android.set_power(Power::Usb);
@@ -52,7 +70,7 @@ pub async fn serve(spec: PhoneSpec, folder: &Path, gadget: Option<Gadget>, fault
         true => Authorisation::Keys(KeyStore::new([], UnknownKey::Ignore)),
         false => port::authorisation(&android.spec.auth)?,
     };
-    let profile = port::profile(&android.spec, android.product());
+    let profile = port::profile(&android.spec, android.product()).in_mode(mode);
     let behind = Behind { android: Arc::clone(&android), tunnels: Arc::<Tunnels>::default() };
     let handset = Handset::new(Arc::new(behind), profile, authorisation);
     let mut function = named(folder.display(), FunctionFs::open(folder, handset.terms()))?;

@@ -1,14 +1,15 @@
 //! The guest's story: phones are plugged and unplugged, the daemon is started and killed, and what must be seen of it is looked for
 //! through the daemon's own API.
 //!
-//! `usbtest plug` is two phones on dummy_hcd with Google's adbd, `usbtest rack` 32 of them, `usbtest tree` the part on QEMU's hubs; the
-//! guest's init starts the one that the kernel's command line names. Each case prints `CHECK usb.<name> ok|FAIL <what was seen>`, each figure
+//! `usbtest plug` is two phones on dummy_hcd with Google's adbd, `usbtest rack` 32 of them, `usbtest own` our own phone, `usbtest tree` the
+//! part on QEMU's hubs; the guest's init starts the one that the kernel's command line names. Each case prints `CHECK usb.<name> ok|FAIL <what was seen>`, each figure
 //! `RESULT <name> <value> <unit>`.
 #![allow(clippy::print_stdout, reason = "what it prints to the guest's console is what it is for")]
 
 mod barred;
 mod check;
 mod daemon;
+mod own;
 mod phone;
 mod plug;
 mod quiet;
@@ -22,8 +23,9 @@ fn main() -> ExitCode {
     let told = match part.as_str() {
         "plug" => plug::run(),
         "rack" => rack::run(),
+        "own" => own::run(),
         "tree" => tree::run(),
-        other => Err(format!("there is no part `{other}`: plug, rack or tree").into()),
+        other => Err(format!("there is no part `{other}`: plug, rack, own or tree").into()),
     };
     if let Err(why) = told {
         println!("usbtest: part {part} broke off: {why}");

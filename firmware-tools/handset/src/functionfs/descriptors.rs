@@ -10,18 +10,28 @@ const STRINGS_MAGIC: u32 = 2;
 const HAS_FULL_HIGH_SUPER: u32 = 1 | 2 | 4;
 const ENGLISH: u16 = 0x0409;
 
-/// ADB: vendor specific, Android's subclass, its protocol 1; the first string; two endpoints.
-const INTERFACE: [u8; 9] = [9, 4, 0, 0, 2, 0xff, 0x42, 0x01, 1];
+/// What is spoken over an interface of Android's class and subclass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Adb = 1,
+    Fastboot = 3,
+}
+
+/// Vendor specific, Android's subclass; the first string; two endpoints.
+const fn interface(protocol: Protocol) -> [u8; 9] {
+    [9, 4, 0, 0, 2, 0xff, 0x42, protocol as u8, 1]
+}
+
 const FROM_HOST: u8 = 0x01;
 const TO_HOST: u8 = 0x82;
 /// A bulk endpoint of SuperSpeed: one packet a burst.
 const COMPANION: [u8; 6] = [6, 0x30, 0, 0, 0, 0];
 
 /// The descriptors for full, high and super speed.
-pub(super) fn descriptors() -> Vec<u8> {
+pub(super) fn descriptors(protocol: Protocol) -> Vec<u8> {
     let mut body = Vec::new();
     for (packet_bytes, companion) in [(64_u16, &[][..]), (512, &[]), (1024, &COMPANION)] {
-        body.put_slice(&INTERFACE);
+        body.put_slice(&interface(protocol));
         for address in [FROM_HOST, TO_HOST] {
             body.put_slice(&[7, 5, address, 2]);
             body.put_u16_le(packet_bytes);
@@ -41,14 +51,17 @@ pub(super) fn descriptors() -> Vec<u8> {
 }
 
 /// The one string: the interface's name.
-pub(super) fn strings() -> Vec<u8> {
-    const NAME: &[u8] = b"ADB Interface\0";
+pub(super) fn strings(protocol: Protocol) -> Vec<u8> {
+    let name: &[u8] = match protocol {
+        Protocol::Adb => b"ADB Interface\0",
+        Protocol::Fastboot => b"fastboot\0",
+    };
     let mut all = Vec::new();
-    for field in [STRINGS_MAGIC, (16 + 2 + NAME.len()) as u32, 1, 1] {
+    for field in [STRINGS_MAGIC, (16 + 2 + name.len()) as u32, 1, 1] {
         all.put_u32_le(field);
     }
     all.put_u16_le(ENGLISH);
-    all.put_slice(NAME);
+    all.put_slice(name);
     all
 }
 
@@ -85,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_descriptors_have_these_bytes() {
-        let all = descriptors();
+        let all = descriptors(Protocol::Adb);
         assert_eq!(all.len(), 24 + 23 + 23 + 35);
         assert_eq!(&all[..12], [3, 0, 0, 0, 105, 0, 0, 0, 7, 0, 0, 0]);
         assert_eq!(&all[12..24], [3, 0, 0, 0, 3, 0, 0, 0, 5, 0, 0, 0]);
@@ -101,9 +114,18 @@ mod tests {
     }
 
     #[test]
+    fn a_bootloader_has_another_protocol_and_name() {
+        let (adb, fastboot) = (descriptors(Protocol::Adb), descriptors(Protocol::Fastboot));
+        let differ: Vec<usize> = (0..adb.len()).filter(|&at| adb[at] != fastboot[at]).collect();
+        assert_eq!(differ, [24 + 7, 47 + 7, 70 + 7], "bInterfaceProtocol at each speed");
+        assert_eq!(fastboot[31], 3);
+        assert!(strings(Protocol::Fastboot).ends_with(b"\x09\x04fastboot\0"));
+    }
+
+    #[test]
     fn the_strings_have_these_bytes() {
         let expected = b"\x02\0\0\0\x20\0\0\0\x01\0\0\0\x01\0\0\0\x09\x04ADB Interface\0";
-        assert_eq!(strings(), expected);
+        assert_eq!(strings(Protocol::Adb), expected);
     }
 
     #[test]

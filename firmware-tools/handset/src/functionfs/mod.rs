@@ -27,6 +27,7 @@ use crate::device::Device;
 use crate::link::{Sink, Source};
 use crate::session::Handset;
 use crate::wire::{Message, Sums, Terms, WireError};
+use descriptors::Protocol;
 use framer::{Framed, Framer};
 
 pub(crate) use framer::exercise;
@@ -74,12 +75,9 @@ impl FunctionFs {
     /// # Errors
     /// There is no FunctionFS, or somebody serves it already.
     pub fn open(folder: &Path, terms: Terms) -> io::Result<Self> {
-        let endpoint = |name: &str| OpenOptions::new().read(true).write(true).open(folder.join(name));
-        let mut control = endpoint("ep0")?;
-        control.write_all(&descriptors::descriptors())?;
-        control.write_all(&descriptors::strings())?;
+        let control = describe(folder, Protocol::Adb)?;
         // They are there once the descriptors are.
-        let (from_host, to_host) = (endpoint("ep1")?, endpoint("ep2")?);
+        let (from_host, to_host) = (endpoint(folder, "ep1")?, endpoint(folder, "ep2")?);
         let (tell, incoming) = mpsc::channel(WAITING_MESSAGES_MAX);
         let (outgoing, to_send) = mpsc::channel(WAITING_MESSAGES_MAX);
         let shared = Arc::new(Shared { terms: Mutex::new(terms), session: AtomicU64::new(0), lost: AtomicU64::new(0) });
@@ -108,6 +106,34 @@ impl FunctionFs {
             }
         }
     }
+}
+
+/// A bootloader's function that a host can find, as long as this lives. It answers no command: what a bootloader does is the maker's.
+#[derive(Debug)]
+pub struct Fastboot {
+    _control: File,
+}
+
+impl Fastboot {
+    /// Describes the function in `folder`.
+    ///
+    /// # Errors
+    /// There is no FunctionFS, or somebody serves it already.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        Ok(Self { _control: describe(folder, Protocol::Fastboot)? })
+    }
+}
+
+/// Tells the kernel what the function in `folder` is; gives its endpoint 0.
+fn describe(folder: &Path, protocol: Protocol) -> io::Result<File> {
+    let mut control = endpoint(folder, "ep0")?;
+    control.write_all(&descriptors::descriptors(protocol))?;
+    control.write_all(&descriptors::strings(protocol))?;
+    Ok(control)
+}
+
+fn endpoint(folder: &Path, name: &str) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(folder.join(name))
 }
 
 /// Messages that come over USB.
