@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farmhand::adb::online::OnlinePhones;
 use farmhand::phone::actor::{self, ActorContext};
-use farmhand::phone::tools::OnlinePhones;
 use farmhand::phone::{Command, Event};
 use farmhand::rack;
 use farmhand::rack::ids::Endpoint;

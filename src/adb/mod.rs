@@ -27,7 +27,10 @@ pub mod banner;
 pub mod connection;
 #[cfg(feature = "daemon")]
 pub mod driver;
+pub mod failure;
 pub mod message;
+#[cfg(feature = "daemon")]
+pub mod online;
 pub mod server;
 pub mod services;
 #[cfg(feature = "daemon")]

@@ -7,25 +7,24 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task;
-use tokio::time::{self, Instant};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
 use super::budget::Budget;
 pub use super::claim::OpenError;
-use super::claim::{Claimed, claim, reset};
-use super::engine::{Engine, HotplugBackend};
+use super::claim::{claim, reset};
+use super::engine::{Claimed, Engine, HotplugBackend};
 use super::enumerate::AdbInterface;
 use super::kernel_log::Remark;
 use super::kmsg;
-use super::ports::PortWatch;
-use super::roster::{BusEvent, Present, Roster, SeenState};
+use super::picture::{Clock, Picture};
+use super::roster::{BusEvent, Present, SeenState};
 use super::scan;
 use super::scanner::{LookThread, Scanner};
 use super::settle::{self, Verdict};
 use super::transport::UsbTransport;
-use crate::clock::Moment;
-use crate::phone::OpenFault;
+use crate::adb::failure::OpenFault;
 use crate::rack::ids::PortPath;
 
 /// Events that wait for the model; when it is full the next scan waits, and nothing is lost since a scan is a whole picture.
@@ -72,29 +71,6 @@ struct Works {
     clock: Clock,
 }
 
-/// The bus as the last scan has left it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Picture {
-    /// Rises with each scan.
-    pub(super) scans: u64,
-    pub(super) roster: Roster,
-    pub(super) ports: PortWatch,
-}
-
-/// Moments of this module, counted from the start of the bus.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock(Instant);
-
-impl Clock {
-    pub(super) fn now(self) -> Moment {
-        Moment::from_start(self.0.elapsed())
-    }
-
-    pub(super) fn instant(self, at: Moment) -> Instant {
-        self.0 + at.since_start()
-    }
-}
-
 impl Bus {
     /// Starts looking for handsets; call it inside a tokio runtime. A host without USB has an empty bus.
     ///
@@ -117,7 +93,7 @@ impl Bus {
             "looking for handsets on USB"
         );
         let picture = watch::Sender::new(Picture::default());
-        let clock = Clock(Instant::now());
+        let clock = Clock::start();
         let scanner = Scanner {
             kick: Arc::clone(&kick),
             picture: picture.clone(),

@@ -1,17 +1,16 @@
-//! An open handset: its node, its claimed interface, and the faults that opening may meet.
+//! How a handset is opened, claimed and reset, and the faults that this may meet.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::sync::Arc;
 
-use rusb::{Context, DeviceHandle};
 use tokio_util::sync::DropGuard;
 
-use super::engine::{Closing, Engine};
+use super::engine::{Claimed, Engine};
 use super::enumerate::{AdbInterface, Handset};
 use super::roster::Node;
 use super::transfer::wrap_node;
-use crate::phone::OpenFault;
+use crate::adb::failure::OpenFault;
 
 /// The rule that lets farmhand's user open every handset, as shipped in `udev/70-farmhand.rules`.
 const UDEV_RULE: &str = r#"SUBSYSTEM=="usb", ENV{ID_USB_INTERFACES}=="*:ff4201:*", MODE="0660", GROUP="farmhand""#;
@@ -26,31 +25,6 @@ pub struct OpenError {
     pub why: String,
 }
 
-/// A handset whose ADB interface is ours. The interface is given back when the last owner is gone: the transport's halves, and
-/// each transfer that is still in flight.
-#[derive(Debug)]
-pub(super) struct Claimed {
-    engine: Arc<Engine>,
-    /// `Some` until the drop.
-    open: Option<Closing>,
-}
-
-impl Claimed {
-    /// libusb's handle.
-    #[expect(clippy::expect_used, reason = "taken out only by drop, after which there is no `&self`")]
-    pub(super) fn handle(&self) -> &DeviceHandle<Context> {
-        &self.open.as_ref().expect("a claimed handset is open").handle
-    }
-}
-
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        if let Some(closing) = self.open.take() {
-            self.engine.close(closing);
-        }
-    }
-}
-
 /// Opens the node, claims the interface and clears the halts that an earlier owner may have left. `closed` is dropped once the
 /// handset is closed again, and at once if it can't be opened. Blocks.
 pub(super) fn claim(
@@ -62,7 +36,7 @@ pub(super) fn claim(
 ) -> Result<Claimed, OpenError> {
     let node = open_node(handset, node)?;
     let handle = wrap_node(engine.context(), &node).map_err(|error| fault(handset, "open", error))?;
-    let claimed = Claimed { engine: Arc::clone(engine), open: Some(Closing { handle, node, closed }) };
+    let claimed = Claimed::new(engine, handle, node, closed);
     let handle = claimed.handle();
     handle.claim_interface(interface.number).map_err(|error| fault(handset, "claim", error))?;
     if interface.setting != 0 {
@@ -132,6 +106,7 @@ fn fault(handset: &Handset, action: &str, error: rusb::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use rusb::Context;
     use tokio_util::sync::CancellationToken;
 
     use super::super::enumerate::{BulkEndpoint, Speed};

@@ -25,13 +25,13 @@ pub(super) struct Engine {
 
 /// A handle to be closed.
 #[derive(Debug)]
-pub(super) struct Closing {
+struct Closing {
     /// Closed first.
-    pub(super) handle: DeviceHandle<Context>,
+    handle: DeviceHandle<Context>,
     /// The node under it.
-    pub(super) node: File,
+    node: File,
     /// Dropped last, which tells that both are closed.
-    pub(super) closed: DropGuard,
+    closed: DropGuard,
 }
 
 impl Closing {
@@ -40,6 +40,36 @@ impl Closing {
         drop(handle);
         drop(node);
         drop(closed);
+    }
+}
+
+/// A handset whose ADB interface is ours. The interface is given back when the last owner is gone: the transport's halves, and
+/// each transfer that is still in flight.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    engine: Arc<Engine>,
+    /// `Some` until the drop.
+    open: Option<Closing>,
+}
+
+impl Claimed {
+    /// Owns `handle`, which was made of `node`. `closed` is dropped once both are closed.
+    pub(super) fn new(engine: &Arc<Engine>, handle: DeviceHandle<Context>, node: File, closed: DropGuard) -> Self {
+        Self { engine: Arc::clone(engine), open: Some(Closing { handle, node, closed }) }
+    }
+
+    /// libusb's handle.
+    #[expect(clippy::expect_used, reason = "taken out only by drop, after which there is no `&self`")]
+    pub(super) fn handle(&self) -> &DeviceHandle<Context> {
+        &self.open.as_ref().expect("a claimed handset is open").handle
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if let Some(closing) = self.open.take() {
+            self.engine.close(closing);
+        }
     }
 }
 
@@ -66,7 +96,7 @@ impl Engine {
     }
 
     /// Has a handle closed on the thread that may wait for it.
-    pub(super) fn close(&self, closing: Closing) {
+    fn close(&self, closing: Closing) {
         // The thread ends only after this sender; should it be gone all the same, the handle is closed here.
         if let Err(mpsc::SendError(closing)) = self.closer.send(closing) {
             closing.close();

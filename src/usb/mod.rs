@@ -41,6 +41,8 @@ mod engine;
 #[cfg(feature = "daemon")]
 mod kmsg;
 #[cfg(feature = "daemon")]
+mod picture;
+#[cfg(feature = "daemon")]
 mod scan;
 #[cfg(feature = "daemon")]
 mod scanner;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::enumerate::{AdbInterface, Handset, OtherMode};
 use super::settle;
+use crate::adb::failure::OpenFault;
 use crate::clock::{Deadline, Moment};
-use crate::phone::OpenFault;
 use crate::rack::ids::PortPath;
 use crate::rack::snapshot::ControllerView;
 

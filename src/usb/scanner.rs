@@ -17,8 +17,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time;
 
-use super::bus::{Clock, Picture};
 use super::kernel_log::Remark;
+use super::picture::{Clock, Picture};
 use super::roster::BusEvent;
 use super::scan::{self, Look};
 use super::topology;

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use crate::adb::failure::OpenFault;
 use crate::clock::{Deadline, Moment};
-use crate::phone::OpenFault;
 
 /// How long after its arrival a handset is given: udev's rules take 20 to 500 ms on a small host with a full rack.
 pub const SETTLE_TIME: Duration = Duration::from_secs(3);

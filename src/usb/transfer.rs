@@ -32,7 +32,7 @@ use rusb::{Context, DeviceHandle, UsbContext, ffi};
 use tokio::sync::oneshot;
 
 use super::allowance::Permit;
-use super::claim::Claimed;
+use super::engine::Claimed;
 
 /// What has become of a transfer: the bytes that were read (none for a write), or why not.
 pub(super) type Completion = Result<Bytes, TransferFault>;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::allowance::{Allowance, LanePass, Permit};
-use super::claim::Claimed;
+use super::engine::Claimed;
 use super::enumerate::{AdbInterface, BulkEndpoint};
 use super::transfer::{Cargo, InFlight, TransferFault, WriteEnd, submit};
 use crate::adb::transport::{HEADER_LEN, Reader, Transport, Writer};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use farmhand::adb::connection::Waits;
 use farmhand::adb::driver::Adb;
+use farmhand::adb::online::{OnlinePhones, Seat};
 use farmhand::adb::server::AdbServer;
 use farmhand::adb::server::uses::UseRecord;
 use farmhand::clock::{Moment, UnixMillis};
-use farmhand::phone::tools::{OnlinePhones, Seat};
 use farmhand::rack::ids::{Endpoint, PhoneId, SlotName};
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use farmhand::rack::snapshot::{PhoneState, PhoneView};

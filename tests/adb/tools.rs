@@ -7,9 +7,10 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use farmhand::adb::online::{OnlinePhones, Seat};
 use farmhand::clock::{Moment, UnixMillis};
 use farmhand::phone::tools::wire::Frame as _;
-use farmhand::phone::tools::{OnlinePhones, Seat, ToolServer, wire};
+use farmhand::phone::tools::{ToolServer, wire};
 use farmhand::rack::ids::{Endpoint, PhoneId, SlotName};
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use farmhand::rack::snapshot::PhoneView;

@@ -33,8 +33,8 @@ use super::banner::Banner;
 use super::connection::{AuthAnswer, Connection, EndReason, Event, Fault, Output, StreamId, Waits};
 use super::message::{Decoder, Message};
 use super::transport::{Reader, Transport, Writer};
+use crate::adb::failure::OpenFault;
 use crate::clock::{Deadline, Moment};
-use crate::phone::OpenFault;
 use inbox::Inbox;
 
 /// How many commands wait for the task at most; whoever gives one more waits.

@@ -24,8 +24,8 @@ use super::socket::{ReadHalf, WriteHalf, tcp_halves, unix_halves};
 use super::splice::{linger, splice};
 use super::uses::{Family, UseRecord};
 use crate::adb::driver::Adb;
+use crate::adb::online::OnlinePhones;
 use crate::peer;
-use crate::phone::tools::OnlinePhones;
 use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::PhoneView;
 use crate::rack::{Event, Snapshot};
@@ -106,7 +106,7 @@ impl AdbServer {
         records: mpsc::Sender<UseRecord>,
         cancel: &CancellationToken,
     ) -> Self {
-        let (tasks, keeper) = (TaskTracker::new(), Keeper::new());
+        let (tasks, keeper) = (TaskTracker::new(), Keeper::new(online.clone()));
         let mut numbers = Numbers::default();
         let (list, devices) = watch::channel(Arc::new(list_of(&mut numbers, &snapshots, &online)));
         tokio::spawn(follow(numbers, snapshots.clone(), online.clone(), list, cancel.clone()));

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::uses::{Family, Moved, Now, Told, UseRecord, Uses};
+use crate::adb::online::OnlinePhones;
 use crate::clock::{Moment, UnixMillis};
-use crate::phone::tools::lease_number;
 use crate::rack::Event;
 use crate::rack::ids::PhoneId;
 
@@ -22,6 +22,7 @@ pub(super) struct Keeper {
 
 #[derive(Debug)]
 struct Shared {
+    online: OnlinePhones,
     state: Mutex<State>,
     changed: Notify,
     started: Instant,
@@ -35,15 +36,15 @@ struct State {
 }
 
 impl Keeper {
-    pub(super) fn new() -> Self {
-        let shared = Shared { state: Mutex::default(), changed: Notify::new(), started: Instant::now() };
+    pub(super) fn new(online: OnlinePhones) -> Self {
+        let shared = Shared { online, state: Mutex::default(), changed: Notify::new(), started: Instant::now() };
         Self { shared: Arc::new(shared) }
     }
 
     /// A stream begins; it ends when what is given back is dropped.
     pub(super) fn begin(&self, phone: &PhoneId, who: &str, family: Family) -> StreamUse {
         let mut state = self.shared.state();
-        let told = state.uses.begin(self.shared.now(), phone, who, lease_number());
+        let told = state.uses.begin(self.shared.now(), phone, who, self.shared.online.number_work());
         state.told.extend(told);
         drop(state);
         self.shared.changed.notify_one();

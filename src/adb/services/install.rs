@@ -6,7 +6,7 @@
 #[cfg(feature = "daemon")]
 mod run;
 
-use crate::phone::{InstallFailure, InstallFailureClass};
+use crate::adb::failure::{InstallFailure, InstallFailureClass};
 
 #[cfg(feature = "daemon")]
 pub use run::{Apk, InstallFlag, InstallOptions};

@@ -24,11 +24,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::tools::{OnlinePhones, Seat};
 use super::{Command, Event, OpenFault, WantedAgent};
 use crate::adb::auth::KeyRing;
 use crate::adb::banner::PeerKind;
 use crate::adb::driver::Adb;
+use crate::adb::online::{OnlinePhones, Seat};
 use crate::config::Sims;
 use crate::rack;
 use crate::rack::ids::{Endpoint, PackageName};

@@ -1,13 +1,13 @@
 //! A phone is a person's while a tool of his is at work on it: rollouts and recovery wait for its end.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::wire::Work;
+use crate::adb::online::OnlinePhones;
 use crate::adb::services::shell::ShellMode;
 use crate::clock::UnixMillis;
 use crate::rack::Event;
@@ -21,19 +21,22 @@ const LASTS: Duration = Duration::from_secs(120);
 /// Between two renewals.
 const RENEW_EVERY: Duration = Duration::from_secs(40);
 
-/// The lease's number; 0 is a person's hold.
-static LAST: AtomicU64 = AtomicU64::new(0);
-
-/// The number of a new lease.
-pub(crate) fn number() -> u64 {
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
+/// Who takes which phone for what.
+pub(super) struct Taking {
+    pub(super) phone: PhoneId,
+    pub(super) who: String,
+    pub(super) work: Work,
 }
 
-/// Takes a lease for `work` and keeps it until this future is dropped. Work that needs none is waited for as well.
-pub(super) async fn keep(events: mpsc::Sender<Event>, phone: PhoneId, who: String, work: Work) -> Infallible {
+/// Takes a lease for work on a phone and keeps it until this future is dropped. Work that needs none is waited for as well.
+pub(super) async fn keep(
+    Taking { phone, who, work }: Taking,
+    online: &OnlinePhones,
+    events: mpsc::Sender<Event>,
+) -> Infallible {
     let Some((tool, after)) = tool_of(&work) else { return std::future::pending().await };
     sleep(after).await;
-    let id = number();
+    let id = online.number_work();
     let _ends = EndsLease { events: events.clone(), phone: phone.clone(), id };
     let since = UnixMillis::from(SystemTime::now());
     loop {

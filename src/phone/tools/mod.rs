@@ -18,7 +18,6 @@
 
 mod lease;
 mod line;
-mod online;
 pub mod wire;
 mod work;
 
@@ -34,10 +33,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub(crate) use lease::number as lease_number;
-pub use online::{OnlinePhones, Seat};
-
 use crate::adb::driver::Adb;
+use crate::adb::online::OnlinePhones;
 use crate::adb::services::RebootTarget;
 use crate::rack::ids::PhoneId;
 use crate::rack::request::Refusal;
@@ -132,7 +129,8 @@ impl ToolServer {
                 if ask.work.changes_the_phone() {
                     info!("{}: {} ordered by {user}", ask.phone, ask.work.name());
                 }
-                let keep = lease::keep(self.events.clone(), phone.clone(), user.to_owned(), ask.work.clone());
+                let take = lease::Taking { phone: phone.clone(), who: user.to_owned(), work: ask.work.clone() };
+                let keep = lease::keep(take, &self.online, self.events.clone());
                 tokio::select! {
                     result = self.work(&phone, &adb, ask.work, files, reader, writer) => result?,
                     never = keep => match never {},

@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use super::judge;
 use crate::adb::connection::EndReason;
 use crate::adb::driver::{Adb, OpenError};
+use crate::adb::failure::{InstallFailure, InstallFailureClass};
 use crate::adb::services::batches::{Batches, Layout, Source};
 use crate::adb::services::shell::{ServiceError, ShellLimits, read_all};
 use crate::adb::services::sync::{PushOptions, RemoteFile, SyncError};
-use crate::phone::{InstallFailure, InstallFailureClass};
 
 /// How much a package manager may say, in bytes.
 const ANSWER_MAX: usize = 64 << 10;

@@ -1,6 +1,7 @@
-//! Which phones are online: their actors say so, the tool server asks.
+//! Which phones are online: their actors say so, the servers for people's tools ask.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -19,6 +20,8 @@ struct Shared {
     seats: Mutex<BTreeMap<Endpoint, (u64, Adb)>>,
     /// The number of the newest seat, told at each change of the seats.
     last: watch::Sender<u64>,
+    /// The number of the newest piece of work.
+    works: AtomicU64,
 }
 
 impl OnlinePhones {
@@ -44,6 +47,12 @@ impl OnlinePhones {
     #[must_use]
     pub fn seat_at(&self, endpoint: &Endpoint) -> Option<(u64, Adb)> {
         self.shared.seats().get(endpoint).cloned()
+    }
+
+    /// The number of a new piece of work on a phone, for its lease: from 1 on, each only once.
+    #[must_use]
+    pub fn number_work(&self) -> u64 {
+        self.shared.works.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Changes whenever somebody sits down or leaves.
