@@ -4,7 +4,7 @@
 //! to the rest; that of a line is told to the model, which opens the line again after a pause. What the rollouts cannot take now waits in
 //! the [`Backlog`]; of the power cycles' ledgers only the newest waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -19,7 +19,7 @@ use crate::phone;
 use crate::phone::actor::{self, ActorContext};
 use crate::power::hub::PortOrder;
 use crate::rack::event::{LineCommand, LineEvent};
-use crate::rack::ids::{Endpoint, HubName, PhoneId};
+use crate::rack::ids::{Endpoint, HubName, PhoneId, Serial};
 use crate::rack::{Command, Event};
 
 /// Commands that wait for a phone's actor: a life has at most one of each kind on its way.
@@ -33,6 +33,7 @@ pub(super) struct Dispatch {
     pub(super) lines: Option<Lines>,
     pub(super) hubs: BTreeMap<HubName, mpsc::Sender<PortOrder>>,
     pub(super) power: watch::Sender<Numbered>,
+    pub(super) twins: watch::Sender<BTreeSet<Serial>>,
     pub(super) holds: leases::Orders,
     pub(super) rollouts: Backlog,
 }
@@ -50,6 +51,9 @@ impl Dispatch {
                 }
             }
             Command::PromisePower { number, ledger } => drop(self.power.send_replace((number, ledger))),
+            Command::PromiseTwins(serial) => {
+                self.twins.send_if_modified(|known| known.insert(serial));
+            }
             Command::HoldIsOver(lease) => leases::is_over(&self.holds, lease),
             Command::Rollout(command) => return self.rollouts.send(command),
         }

@@ -21,9 +21,10 @@ mod model;
 mod reload;
 mod requests;
 mod sources;
+mod twins;
 mod uses;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,6 +167,7 @@ pub async fn run(
         // What must be left has no actor yet.
         rack.apply(clock.now(), Event::Detach { event: DetachEvent::Detached(detachment), ask: None });
     }
+    rack.apply(clock.now(), Event::Twins(store.load_shared_serials().await?));
     let set = IdentityEvent::Set(store.load_identities().await?);
     rack.apply(clock.now(), Event::Identity { event: set, ask: None });
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
@@ -302,6 +304,9 @@ async fn start_actors(
     let answers = sources.relay(8, crate::rack::Event::Power);
     sources.tasks.spawn(keeper::keep(store.clone(), newest, answers, cancel.clone()));
 
+    let (shared_serials, twins) = watch::channel(BTreeSet::new());
+    sources.tasks.spawn(twins::keep(store.clone(), twins, cancel.clone()));
+
     let (rollouts, commands) = mpsc::channel(ROLLOUT_MAX);
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);
     let promises = store.load_rollouts().await?;
@@ -313,8 +318,15 @@ async fn start_actors(
         rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
     let (settings, agent) = (config.rollout.clone(), config.agent.clone());
     rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
-    let dispatch =
-        Dispatch { phones, lines, hubs, power: ledgers, holds: leases.clone(), rollouts: Backlog::new(rollouts) };
+    let dispatch = Dispatch {
+        phones,
+        lines,
+        hubs,
+        power: ledgers,
+        twins: shared_serials,
+        holds: leases.clone(),
+        rollouts: Backlog::new(rollouts),
+    };
     Ok((dispatch, Asked::new(asks, leases, identities, detachments)))
 }
 

@@ -1,5 +1,6 @@
 //! What flows into the model and out of it: events from sources and actors, commands to actors.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::detach::DetachEvent;
@@ -103,6 +104,8 @@ pub enum Event {
         /// Which.
         phone: PhoneId,
     },
+    /// An earlier daemon has seen two phones with each of these serials.
+    Twins(BTreeSet<Serial>),
     /// Somebody has set what phones register as.
     Identity {
         /// What.
@@ -437,6 +440,8 @@ pub enum Command {
         /// The whole truth.
         ledger: PowerLedger,
     },
+    /// To the keeper of twins: two phones were seen with this serial, which must be known after a restart too.
+    PromiseTwins(Serial),
     /// To the keeper of holds: the time of this one is over, which belongs into the audit.
     HoldIsOver(Lease),
     /// To the rollout actor.

@@ -8,8 +8,9 @@
 //!     P1@A1                   with its slot, else its port
 //! ```
 //!
-//! A serial that two phones were seen with at once is shared from then on: both are renamed, so that what they are called does not
-//! depend on which of them was plugged in first.
+//! A serial that two phones were seen with at once is shared from then on, over restarts too: both are renamed, so that what they are
+//! called does not depend on which of them was plugged in first, or is plugged in at all. Which of them a phone is nobody knows before
+//! its Android has started and told: until then it is called by its place.
 //!
 //! Invariant: a phone of which nothing but a descriptor was ever seen leaves no trace once its real serial is known.
 //! Invariant: nothing is renamed while a rollout installs on it.
@@ -37,6 +38,13 @@ fn agrees(phone: &Phone, profile: &Profile) -> bool {
     let before = phone.profile.as_ref();
     same(before.and_then(|before| before.imei.as_ref()), profile.imei.as_ref())
         && same(before.and_then(|before| before.android_id.as_ref()), profile.android_id.as_ref())
+}
+
+/// Whether nobody knows yet who it is: nothing but its descriptor was seen of it, or it is called by its place until its Android has
+/// started and tells.
+fn is_nameless(phone: &Phone) -> bool {
+    let by_place = phone.id.as_str().strip_prefix(phone.serial.as_str()).is_some_and(|rest| rest.starts_with('@'));
+    phone.is_provisional() || by_place && phone.profile.as_ref().is_none_or(|profile| !profile.booted)
 }
 
 impl Rack {
@@ -106,10 +114,11 @@ impl Rack {
         let here = self.phone_at(endpoint).and_then(|id| self.phones.get(id));
         let shared = !is_sane(&serial) || self.shared.contains(&serial);
         let plain = here.is_some_and(|phone| phone.id.as_str() == serial.as_str());
-        let same =
-            here.is_some_and(|phone| phone.serial == serial && !phone.is_provisional() && agrees(phone, profile));
+        let same = here.is_some_and(|phone| phone.serial == serial && !is_nameless(phone) && agrees(phone, profile));
         let keeps = same && (busy || plain != shared);
-        if !keeps {
+        // The service that knows the IMEI answers last: a phone is not called by the next best number because of that.
+        let waits = shared && !plain && !profile.booted && here.is_some_and(|phone| phone.serial == serial);
+        if !keeps && !waits {
             let id = self.identity(endpoint, &serial, Some(profile));
             self.bind(now, endpoint, id, &serial, out);
         }
@@ -124,6 +133,9 @@ impl Rack {
         let twins: Vec<Endpoint> = self.phones.values().filter(twin).filter_map(|phone| phone.place.clone()).collect();
         if twins.is_empty() || !self.shared.insert(serial.clone()) {
             return;
+        }
+        if is_sane(serial) {
+            out.commands.push(Command::PromiseTwins(serial.clone()));
         }
         for twin in twins {
             let profile = self.places.get(&twin).and_then(|place| place.life.profile()).cloned();
@@ -186,7 +198,7 @@ impl Rack {
             out.commands.push(Command::Rollout(command));
         }
         let same_serial = self.shared.contains(&phone.serial) && before.as_str() == phone.serial.as_str();
-        if phone.is_provisional() || same_serial {
+        if is_nameless(phone) || same_serial {
             let why = if same_serial { "another phone has the same serial" } else { "its own serial is known now" };
             out.changes.push(Change::Renamed { from: before.clone(), to: now_here.clone(), why: why.to_owned() });
             if let Some(nameless) = self.phones.remove(before)

@@ -172,6 +172,7 @@ impl Rack {
                     self.on_place(now, &endpoint, &mut out, |life| life.profile_is_old(now));
                 }
             }
+            Event::Twins(serials) => self.shared.extend(serials),
             Event::Identity { event, .. } => self.identities_changed(now, event, &mut out),
             Event::Lease { event, .. } => self.lease_reports(now, event, &mut out),
             Event::Detach { event, .. } => self.detach_reports(now, event, &mut out),

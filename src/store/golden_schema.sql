@@ -1,4 +1,4 @@
--- user_version 6
+-- user_version 7
 CREATE TABLE rollout (
     number INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
@@ -57,4 +57,7 @@ CREATE TABLE detached (
     endpoint TEXT PRIMARY KEY,
     who TEXT NOT NULL,
     since_unix_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID
+CREATE TABLE shared_serial (
+    serial TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID

@@ -6,7 +6,7 @@ use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::PowerLedger;
 use crate::rack::detach::Detachment;
-use crate::rack::ids::{Endpoint, PackageName, PhoneId, RolloutId, VersionCode};
+use crate::rack::ids::{Endpoint, PackageName, PhoneId, RolloutId, Serial, VersionCode};
 use crate::rack::lease::Lease;
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::rack::strategy::Strategy;
@@ -37,6 +37,8 @@ pub enum Promise {
     },
     /// What was set for this id, serial or slot no longer counts.
     ForgetIdentity(String),
+    /// Two phones were seen with this serial.
+    SharedSerial(Serial),
     /// The interface of a place is another program's.
     Detached(Detachment),
     /// The interface of a place was taken back.

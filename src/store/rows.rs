@@ -1,6 +1,6 @@
 //! Records to rows and back. A row that makes no sense is an error that names it, never a guess.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -9,7 +9,7 @@ use super::promise::{AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRe
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::detach::Detachment;
-use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, VersionCode};
+use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, Serial, VersionCode};
 use crate::rack::lease::{HOLD, Lease, Tool};
 use crate::rack::power::{PortOff, PowerLedger};
 use crate::rack::snapshot::{PowerPort, RolloutPhoneState, RolloutState};
@@ -43,6 +43,10 @@ pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result
         Promise::ForgetIdentity(name) => {
             db.prepare_cached("DELETE FROM identity WHERE name = ?1")?.execute([name]).map(drop)
         }
+        Promise::SharedSerial(serial) => db
+            .prepare_cached("INSERT OR IGNORE INTO shared_serial (serial) VALUES (?1)")?
+            .execute([serial.as_str()])
+            .map(drop),
         Promise::Detached(detachment) => db
             .prepare_cached("INSERT OR REPLACE INTO detached (endpoint, who, since_unix_ms) VALUES (?1, ?2, ?3)")?
             .execute(params![detachment.endpoint.to_string(), detachment.who, detachment.since.0])
@@ -178,6 +182,12 @@ pub(super) fn detachments(db: &Connection) -> rusqlite::Result<Vec<Detachment>> 
         Ok(Detachment { endpoint: place, who: row.get("who")?, since: UnixMillis(row.get("since_unix_ms")?) })
     };
     lines.query_map([], read)?.collect()
+}
+
+/// The serials that two phones were seen with.
+pub(super) fn shared_serials(db: &Connection) -> rusqlite::Result<BTreeSet<Serial>> {
+    let mut lines = db.prepare("SELECT serial FROM shared_serial")?;
+    lines.query_map([], |row| row.get::<_, String>(0).map(Serial::new))?.collect()
 }
 
 /// The credentials that were set, by id, serial or slot.

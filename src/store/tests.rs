@@ -8,7 +8,7 @@ use super::promise::{AuditRecord, Report, RolloutPhoneRecord, RolloutRecord};
 use super::*;
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
-use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, VersionCode};
+use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, Serial, VersionCode};
 use crate::rack::power::{PortOff, PowerLedger};
 use crate::rack::snapshot::{PowerPort, RolloutPhoneState, RolloutState};
 use crate::rack::strategy::Strategy;
@@ -188,7 +188,7 @@ fn a_file_of_a_newer_farmhand_is_refused() {
         .unwrap();
     let state = StateDir::lock(dir.path()).unwrap();
     let error = Store::open(&state).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 6, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 7, .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -212,6 +212,17 @@ async fn a_hold_survives_a_restart_and_a_release_does_too() {
     assert_eq!(store.load_leases().await.unwrap(), []);
     store.commit(vec![Promise::Lease(hold("jon")), Promise::ForgetLease(PhoneId::new("P1"))]).await.unwrap();
     assert_eq!(store.load_leases().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_serial_of_two_phones_is_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let twins = |serial: &str| Promise::SharedSerial(Serial::new(serial));
+    let (state, store) = open(dir.path());
+    store.commit(vec![twins("TWIN"), twins("ABC"), twins("TWIN")]).await.unwrap();
+    drop((state, store));
+    let (_state, store) = open(dir.path());
+    assert_eq!(store.load_shared_serials().await.unwrap(), [Serial::new("ABC"), Serial::new("TWIN")].into());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The thread that owns `promises.db`, and the handle by which everyone else reaches it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::rack::detach::Detachment;
+use crate::rack::ids::Serial;
 use crate::rack::lease::Lease;
 
 use super::promise::{AuditRecord, Promise};
@@ -83,6 +84,7 @@ enum Job {
     Power { done: oneshot::Sender<Result<PowerLedger, StoreError>> },
     Leases { done: oneshot::Sender<Result<Vec<Lease>, StoreError>> },
     Detachments { done: oneshot::Sender<Result<Vec<Detachment>, StoreError>> },
+    SharedSerials { done: oneshot::Sender<Result<BTreeSet<Serial>, StoreError>> },
     Identities { done: oneshot::Sender<Result<BTreeMap<String, String>, StoreError>> },
     Audit { limit: u32, done: oneshot::Sender<Result<Vec<AuditRecord>, StoreError>> },
 }
@@ -144,6 +146,14 @@ impl Store {
     /// [`StoreError`] if the file can't be read or a row makes no sense.
     pub async fn load_detachments(&self) -> Result<Vec<Detachment>, StoreError> {
         self.ask(|done| Job::Detachments { done }).await
+    }
+
+    /// The serials that two phones were seen with at once.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file can't be read.
+    pub async fn load_shared_serials(&self) -> Result<BTreeSet<Serial>, StoreError> {
+        self.ask(|done| Job::SharedSerials { done }).await
     }
 
     /// What phones register as, where somebody has set it: by id, serial or slot.
@@ -209,6 +219,9 @@ async fn serve(mut db: Connection, file: PathBuf, mut inbox: mpsc::Receiver<Job>
             Some(Job::Power { done }) => answer(done, rows::power(&db).map_err(|e| classify(&file, e))),
             Some(Job::Detachments { done }) => answer(done, rows::detachments(&db).map_err(|e| classify(&file, e))),
             Some(Job::Leases { done }) => answer(done, rows::leases(&db).map_err(|e| classify(&file, e))),
+            Some(Job::SharedSerials { done }) => {
+                answer(done, rows::shared_serials(&db).map_err(|e| classify(&file, e)));
+            }
             Some(Job::Identities { done }) => answer(done, rows::identities(&db).map_err(|e| classify(&file, e))),
             Some(Job::Audit { limit, done }) => answer(done, rows::audit(&db, limit).map_err(|e| classify(&file, e))),
             Some(Job::Commit { .. }) | None => {}

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task;
 use tokio::time;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::allowance::Allowance;
 use super::budget::Budget;
+use super::calls::Calls;
 pub use super::claim::OpenError;
 use super::claim::{claim, reset};
 use super::engine::{Claimed, Engine, HotplugBackend};
@@ -64,9 +65,10 @@ pub struct Bus {
 struct Works {
     engine: Arc<Engine>,
     allowance: Allowance,
+    calls: Calls,
     kick: Arc<Notify>,
     picture: watch::Sender<Picture>,
-    /// For each port that was opened: ended once the interface is given back.
+    /// For each port that was opened or reset: ended once the interface is given back and the call has ended.
     closings: Mutex<BTreeMap<PortPath, CancellationToken>>,
     clock: Clock,
 }
@@ -107,7 +109,7 @@ impl Bus {
             tokio::select! { () = cancel.cancelled() => {}, () = scanner.run() => {} }
         });
         let allowance = Allowance::new(budget);
-        let works = Works { engine, allowance, kick, picture, closings: Mutex::default(), clock };
+        let works = Works { engine, allowance, calls: Calls::new(), kick, picture, closings: Mutex::default(), clock };
         Ok((Self { works: Some(Arc::new(works)) }, receiver))
     }
 
@@ -161,8 +163,13 @@ impl Bus {
         let works = self.works(path)?;
         works.closed(path).await?;
         let Present { seen, .. } = works.present(path)?;
-        let engine = Arc::clone(&works.engine);
-        blocking(path, "the reset", RESET_DEADLINE, move || reset(&engine, &seen.handset, seen.node)).await?;
+        let (engine, guard) = (Arc::clone(&works.engine), works.busy_with(path));
+        let call = move || {
+            let result = reset(&engine, &seen.handset, seen.node);
+            drop(guard);
+            result
+        };
+        works.calls.run(path, "the reset", RESET_DEADLINE, call).await?;
         works.returned(path).await
     }
 
@@ -196,14 +203,17 @@ impl Works {
             }
             SeenState::Other(mode) => return Err(gone(format!("the handset at {path} {}", mode.advice()))),
         };
-        let engine = Arc::clone(&self.engine);
-        let closed = CancellationToken::new();
-        let guard = closed.clone().drop_guard();
-        // Before the call: it goes on when this future is dropped, and the next one must wait for what it has claimed.
-        self.lock_closings().insert(path.clone(), closed);
+        let (engine, guard) = (Arc::clone(&self.engine), self.busy_with(&path));
         let open = move || claim(&engine, &seen.handset, seen.node, interface, guard);
-        let claimed = blocking(&path, "opening", CLAIM_DEADLINE, open).await?;
+        let claimed = self.calls.run(&path, "opening", CLAIM_DEADLINE, open).await?;
         Ok(self.transport(claimed, interface))
+    }
+
+    /// Has the next call of this port wait until what is given back is dropped: this call goes on when its future is dropped.
+    fn busy_with(&self, path: &PortPath) -> DropGuard {
+        let closed = CancellationToken::new();
+        self.lock_closings().insert(path.clone(), closed.clone());
+        closed.drop_guard()
     }
 
     fn transport(&self, claimed: Claimed, interface: AdbInterface) -> UsbTransport {
@@ -214,8 +224,9 @@ impl Works {
     async fn closed(&self, path: &PortPath) -> Result<(), OpenError> {
         let Some(closed) = self.lock_closings().get(path).cloned() else { return Ok(()) };
         time::timeout(CLOSE_DEADLINE, closed.cancelled()).await.map_err(|_| OpenError {
-            fault: OpenFault::Busy,
-            why: format!("farmhand itself still holds the handset at {path} after {} s", CLOSE_DEADLINE.as_secs()),
+            // The handset hangs: what helps is a harsher rung, not to wait for another program.
+            fault: OpenFault::Protocol,
+            why: format!("farmhand's last call to the handset at {path} hangs for {} s more", CLOSE_DEADLINE.as_secs()),
         })?;
         self.lock_closings().remove(path);
         Ok(())
@@ -263,24 +274,6 @@ fn follow_kernel_log(cancel: &CancellationToken) -> mpsc::Receiver<Remark> {
         }
     }
     receiver
-}
-
-/// Runs one of libusb's blocking calls where it may block, with a deadline. What comes after it is dropped, and so closed.
-async fn blocking<T: Send + 'static>(
-    path: &PortPath,
-    what: &str,
-    deadline: Duration,
-    call: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
-) -> Result<T, OpenError> {
-    let fault = OpenFault::Protocol;
-    match time::timeout(deadline, task::spawn_blocking(call)).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(OpenError { fault, why: format!("{what} of the handset at {path} was broken off") }),
-        Err(_) => {
-            let seconds = deadline.as_secs();
-            Err(OpenError { fault, why: format!("{what} of the handset at {path} has not ended within {seconds} s") })
-        }
-    }
 }
 
 fn gone(why: String) -> OpenError {

@@ -20,7 +20,8 @@
 //!
 //! Invariant: a handle is closed only after the last of its transfers has come back; each transfer in flight owns a share of it.
 //! Invariant: the bytes of all transfers in flight stay within [`budget::Budget`]; who gets none waits.
-//! Invariant: nothing here blocks an async thread; libusb's blocking calls run elsewhere, with a deadline.
+//! Invariant: nothing here blocks an async thread, nor one of those that serve files; libusb's blocking calls run on threads of their own,
+//! with a deadline, and an idle rack has none of them (`calls`).
 
 pub mod budget;
 pub mod enumerate;
@@ -34,6 +35,8 @@ pub mod topology;
 mod allowance;
 #[cfg(feature = "daemon")]
 mod bus;
+#[cfg(feature = "daemon")]
+mod calls;
 #[cfg(feature = "daemon")]
 mod claim;
 #[cfg(feature = "daemon")]

@@ -10,3 +10,4 @@ mod server;
 mod sessions;
 mod slots;
 mod tools;
+mod twins;

@@ -180,3 +180,67 @@ fn another_mode_is_shown_until_the_handset_leaves() {
     bench.unplugged(ONE);
     assert_eq!(bench.rack.snapshot(bench.now).phones.pop().unwrap().state, PhoneState::Absent);
 }
+
+impl Bench {
+    /// The next daemon, which was told what the one before has promised of twins.
+    fn started_anew(&self, promised: &[Command]) -> Self {
+        let twins = promised.iter().filter_map(|command| match command {
+            Command::PromiseTwins(serial) => Some(serial.clone()),
+            _ => None,
+        });
+        let mut rack = Rack::new(self.rack.settings.clone(), UnixMillis(0), Moment::START);
+        rack.apply(Moment::START, Event::Twins(twins.collect()));
+        Self { rack, now: Moment::START }
+    }
+}
+
+#[test]
+fn a_twin_that_is_alone_after_a_restart_is_called_as_before() {
+    let mut bench = Bench::new(Rung::Reopen);
+    let mut commands = bench.joins(ONE, "TWIN", is("TWIN", Some("111111111111111"), None));
+    commands.extend(bench.joins(TWO, "TWIN", is("TWIN", Some("222222222222222"), None)));
+    let mut bench = bench.started_anew(&commands);
+    bench.plugged(TWO, "TWIN");
+    assert_eq!(at(&bench.here()), [("TWIN@usb:1-2", TWO)], "nobody knows yet which of them it is");
+    bench.joins(TWO, "TWIN", is("TWIN", Some("222222222222222"), None));
+    assert_eq!(at(&bench.here()), [("TWIN~222222222222222", TWO)]);
+    bench.unplugged(TWO);
+    bench.joins(ONE, "TWIN", is("TWIN", Some("222222222222222"), None));
+    assert_eq!(at(&bench.here()), [("TWIN~222222222222222", ONE)], "in the other one's place, too");
+    bench.joins(TWO, "TWIN", is("TWIN", Some("111111111111111"), None));
+    assert_eq!(at(&bench.here()), [("TWIN~111111111111111", TWO), ("TWIN~222222222222222", ONE)]);
+}
+
+#[test]
+fn that_a_serial_has_two_phones_is_promised_once_and_a_placeholder_needs_no_promise() {
+    let mut bench = Bench::new(Rung::Reopen);
+    let mut commands = bench.joins(ONE, "TWIN", is("TWIN", Some("111111111111111"), None));
+    assert!(!commands.contains(&Command::PromiseTwins(Serial::new("TWIN"))), "it is the only one");
+    commands.extend(bench.joins(TWO, "TWIN", is("TWIN", Some("222222222222222"), None)));
+    commands.extend(bench.joins("usb:1-3", NO_SERIAL, is(NO_SERIAL, Some("333333333333333"), None)));
+    commands.extend(bench.joins("usb:1-4", NO_SERIAL, is(NO_SERIAL, Some("444444444444444"), None)));
+    let promises: Vec<_> = commands.iter().filter(|command| matches!(command, Command::PromiseTwins(_))).collect();
+    assert_eq!(promises, [&Command::PromiseTwins(Serial::new("TWIN"))]);
+}
+
+#[test]
+fn a_twin_whose_android_still_starts_waits_for_its_number() {
+    let mut bench = Bench::new(Rung::Reopen).started_anew(&[Command::PromiseTwins(Serial::new("TWIN"))]);
+    let starting = Profile { booted: false, ..is("TWIN", None, Some("9774d56d682e549c")) };
+    bench.joins(ONE, "TWIN", starting.clone());
+    assert_eq!(at(&bench.here()), [("TWIN@usb:1-1", ONE)], "the service that knows the IMEI answers last");
+    bench.wait(2);
+    bench.phone_at(ONE, phone::Event::profile(is("TWIN", Some("111111111111111"), None)));
+    assert_eq!(
+        at(&bench.here()),
+        [("TWIN~111111111111111", ONE)],
+        "and no ghost is left of the name for the time being"
+    );
+    // It restarts: what it is called does not depend on how far its Android is.
+    bench.unplugged(ONE);
+    bench.joins(ONE, "TWIN", starting);
+    assert_eq!(at(&bench.here()), [("TWIN~111111111111111", ONE)]);
+    bench.wait(2);
+    bench.phone_at(ONE, phone::Event::profile(is("TWIN", Some("111111111111111"), None)));
+    assert_eq!(at(&bench.here()), [("TWIN~111111111111111", ONE)]);
+}

@@ -47,6 +47,7 @@ impl Shelf {
                 | Promise::ForgetLease(_)
                 | Promise::Identity { .. }
                 | Promise::ForgetIdentity(_)
+                | Promise::SharedSerial(_)
                 | Promise::Detached(_)
                 | Promise::Attached(_)) => {
                     panic!("no affair of a rollout: {other:?}")

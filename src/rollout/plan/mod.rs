@@ -257,6 +257,7 @@ impl Rollouts {
             | Promise::ForgetLease(_)
             | Promise::Identity { .. }
             | Promise::ForgetIdentity(_)
+            | Promise::SharedSerial(_)
             | Promise::Detached(_)
             | Promise::Attached(_) => {}
         }

@@ -9,6 +9,7 @@ use farmhand::rack::ids::{Endpoint, PackageName};
 use farmhand::rack::snapshot::PortMode;
 use farmhand::rack::{Change, Event, Outcome, Rack};
 use farmhand::rollout::plan::Rollouts;
+use farmhand::store::promise::Promise;
 
 use super::actor::{Actor, PACKAGE};
 use super::input::Input;
@@ -81,6 +82,7 @@ impl World {
         let agent = Some(PackageName::new(PACKAGE));
         let core = Rollouts::restore(self.temper.rollout.clone(), agent, wall, now, self.disk.promises());
         let mut rack = Rack::restore(self.temper.settings.clone(), self.disk.power.clone(), wall, now);
+        rack.apply(now, Event::Twins(self.disk.twins.clone()));
         for endpoint in &self.disk.detached {
             rack.apply(now, trouble::detached(endpoint.clone()));
         }
@@ -215,6 +217,7 @@ impl World {
             Command::Line { phone, command } => self.line_command(&phone, command),
             Command::SetPort { hub, port, mode } => self.order_port(&hub, port, mode),
             Command::PromisePower { number, ledger } => self.promise_power(number, ledger),
+            Command::PromiseTwins(serial) => self.disk.commit(vec![Promise::SharedSerial(serial)]),
             // The audit is the daemon's.
             Command::HoldIsOver(_) => {}
             Command::Rollout(command) => {

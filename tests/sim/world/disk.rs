@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use farmhand::rack::PowerLedger;
-use farmhand::rack::ids::{Endpoint, PhoneId};
+use farmhand::rack::ids::{Endpoint, PhoneId, Serial};
 use farmhand::store::RolloutNumber;
 use farmhand::store::promise::{Promise, RolloutPhoneRecord, RolloutRecord};
 
@@ -12,6 +12,8 @@ pub(super) struct Disk {
     pub(super) rollouts: BTreeMap<RolloutNumber, RolloutRecord>,
     pub(super) phones: BTreeMap<(RolloutNumber, PhoneId), RolloutPhoneRecord>,
     pub(super) power: PowerLedger,
+    /// The serials that two phones were seen with.
+    pub(super) twins: BTreeSet<Serial>,
     /// The places whose interface is another program's.
     pub(super) detached: BTreeSet<Endpoint>,
 }
@@ -32,6 +34,7 @@ impl Disk {
                     self.phones.retain(|(rollout, _), _| *rollout != number);
                 }
                 Promise::Power(ledger) => self.power = ledger,
+                Promise::SharedSerial(serial) => drop(self.twins.insert(serial)),
                 Promise::Audit(_)
                 | Promise::Lease(_)
                 | Promise::LeaseIsOver(_)

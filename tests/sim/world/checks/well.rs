@@ -28,6 +28,11 @@ pub(crate) fn rack(world: &World) -> Result<(), String> {
         if phone.serial.as_ref() != Some(&handset.serial) {
             return Err(format!("{at:?} has handset {}, and the model shows {}", handset.serial, phone.id));
         }
+        if world.disk.twins.contains(&handset.serial)
+            && phone.id.as_str() != format!("{}~{}", handset.serial, handset.imei)
+        {
+            return Err(format!("handset {} has a twin, and is called {}", handset.imei, phone.id));
+        }
         if phone.state != PhoneState::Ready {
             return Err(format!("{} is {state} in calm: {why}", phone.id));
         }

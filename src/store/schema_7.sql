@@ -1,0 +1,3 @@
+CREATE TABLE shared_serial (
+    serial TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
