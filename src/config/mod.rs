@@ -32,11 +32,12 @@ mod tests;
 #[cfg(feature = "daemon")]
 mod value;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::rack::ids::{Endpoint, HubName, HubPort, PackageName, SlotName};
+use crate::rack::ids::{Endpoint, HubName, HubPort, Label, PackageName, SlotName};
 use crate::rack::strategy::Strategy;
 
 #[cfg(feature = "daemon")]
@@ -95,6 +96,8 @@ pub struct Slot {
     pub name: SlotName,
     /// Where its phone is reached: `path = "1-2.3"` or `endpoint = "tcp:…"`.
     pub endpoint: Endpoint,
+    /// The owner's words for it: rollouts choose by them.
+    pub labels: BTreeSet<Label>,
     /// The power hub's port that feeds it.
     pub power: Option<(HubName, HubPort)>,
 }

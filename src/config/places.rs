@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::problem::Problem;
 use super::section::{Section, Typed};
-use super::value::{file, name, parsed, whole_as};
+use super::value::{file, list, name, parsed, whole_as};
 use super::{Hub, Slot};
-use crate::rack::ids::{Endpoint, HubName, HubPort, PortPath, SlotName};
+use crate::rack::ids::{Endpoint, HubName, HubPort, Label, PortPath, SlotName};
 use crate::spelling;
 
 /// The most ports that a hub of the known kinds can name.
@@ -39,6 +39,7 @@ pub(super) fn slots(root: &mut Section<'_, '_>, hubs: &[Hub]) -> Vec<Slot> {
     for mut table in root.children("slot") {
         let name = table.required("name", "\"A1\"", name);
         let endpoint = endpoint(&mut table);
+        let labels = table.optional("labels", list(super::value::name));
         let power = power(&mut table, hubs);
         names.claim(&table, name.as_ref(), |name| name.clone());
         places.claim(&table, endpoint.as_ref(), ToString::to_string);
@@ -46,7 +47,9 @@ pub(super) fn slots(root: &mut Section<'_, '_>, hubs: &[Hub]) -> Vec<Slot> {
         table.finish();
         if let (Some(name), Some(endpoint)) = (name, endpoint) {
             let power = power.map(|power| power.value);
-            slots.push(Slot { name: SlotName::new(name.value), endpoint: endpoint.value, power });
+            let labels = labels.map(|labels| labels.value).unwrap_or_default();
+            let labels = labels.into_iter().map(|label| Label::new(label.value)).collect();
+            slots.push(Slot { name: SlotName::new(name.value), endpoint: endpoint.value, labels, power });
         }
     }
     slots

@@ -61,6 +61,10 @@ impl Page<'_> {
         for slot in &config.slots {
             let (name, endpoint) = (quoted(slot.name.as_str()), quoted(&slot.endpoint.to_string()));
             self.line(&format!("\n[[slot]]\nname = {name}\nendpoint = {endpoint}"));
+            if !slot.labels.is_empty() {
+                let labels: Vec<String> = slot.labels.iter().map(|label| quoted(label.as_str())).collect();
+                self.line(&format!("labels = [{}]", labels.join(", ")));
+            }
             if let Some((hub, port)) = &slot.power {
                 self.line(&format!("hub = {}\nport = {port}", quoted(hub.as_str())));
             }

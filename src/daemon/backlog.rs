@@ -83,7 +83,8 @@ fn refuse(command: RolloutCommand) -> Option<Event> {
 /// Puts a word at the end, in place of what it makes out of date.
 fn merge(waiting: &mut VecDeque<RolloutCommand>, command: RolloutCommand) -> Result<(), RolloutCommand> {
     let about_phone = |at: &usize| waiting.get(*at).is_some_and(|word| phone_of(word) == phone_of(&command));
-    let mut earlier = (0..waiting.len()).rev().filter(about_phone);
+    let is_known = |at: &usize| matches!(waiting.get(*at), Some(RolloutCommand::Known { .. }));
+    let mut earlier = (0..waiting.len()).rev().filter(|at| about_phone(at) && !is_known(at));
     match &command {
         RolloutCommand::Available { .. } | RolloutCommand::Unavailable { .. } => {
             let (last, before) = (earlier.next(), earlier.next());
@@ -116,6 +117,10 @@ fn merge(waiting: &mut VecDeque<RolloutCommand>, command: RolloutCommand) -> Res
                 None => waiting.push_back(command),
             }
         }
+        RolloutCommand::Known { .. } => match (0..waiting.len()).find(|at| about_phone(at) && is_known(at)) {
+            Some(at) => put(waiting, Some(at), command),
+            None => waiting.push_back(command),
+        },
         RolloutCommand::Installed { .. } | RolloutCommand::FailureTold { .. } => waiting.push_back(command),
     }
     Ok(())
@@ -139,6 +144,7 @@ fn is_notice(word: &RolloutCommand) -> bool {
 fn phone_of(command: &RolloutCommand) -> &PhoneId {
     match command {
         RolloutCommand::Offered { phone, .. }
+        | RolloutCommand::Known { phone, .. }
         | RolloutCommand::Available { phone, .. }
         | RolloutCommand::Unavailable { phone, .. }
         | RolloutCommand::Installed { phone, .. }

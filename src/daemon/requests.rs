@@ -213,7 +213,7 @@ impl Asked {
         };
         let asked: Vec<_> = self.ports.extract_if(.., is_meant).map(|order| order.answer).collect();
         let told = match result {
-            Ok(mode) => Ok(Done { what: format!("hub {hub} port {port} is {}", mode.as_str()), rollout: None }),
+            Ok(mode) => Ok(Done { what: format!("hub {hub} port {port} is {}", mode.as_str()), ..Done::default() }),
             Err(why) => Err(Refusal {
                 code: "hub.refused".to_owned(),
                 what: format!("hub {hub} did not switch port {port}: {why}"),
@@ -306,7 +306,7 @@ fn told_of_identity(event: &IdentityEvent) -> Result<Done, Refusal> {
             return Err(Refusal { code: "identity.store".to_owned(), what: why.clone(), help });
         }
     };
-    Ok(Done { what, rollout: None })
+    Ok(Done { what, ..Done::default() })
 }
 
 fn told_of_interface(event: &DetachEvent) -> Result<Done, Refusal> {
@@ -320,7 +320,7 @@ fn told_of_interface(event: &DetachEvent) -> Result<Done, Refusal> {
             return Err(Refusal { code: "phone.store".to_owned(), what: why.clone(), help });
         }
     };
-    Ok(Done { what, rollout: None })
+    Ok(Done { what, ..Done::default() })
 }
 
 fn told_of(event: &LeaseEvent) -> Result<Done, Refusal> {
@@ -332,7 +332,7 @@ fn told_of(event: &LeaseEvent) -> Result<Done, Refusal> {
             return Err(Refusal { code: "lease.store".to_owned(), what: why.clone(), help });
         }
     };
-    Ok(Done { what, rollout: None })
+    Ok(Done { what, ..Done::default() })
 }
 
 fn refuse(answer: Asker, code: &str, what: &str, help: Option<&str>) {
@@ -364,7 +364,7 @@ mod tests {
             (Asked::new(rollouts, mpsc::channel(1).0, mpsc::channel(1).0, mpsc::channel(1).0), rack());
         let mut answer = ask(&mut asked, &rack);
         let (_, ask) = inbox.try_recv().unwrap();
-        let done = Done { what: "R1 is paused".to_owned(), rollout: None };
+        let done = Done { what: "R1 is paused".to_owned(), ..Done::default() };
         let event = Event::Rollout(RolloutEvent::Answer { ask, result: Ok(done.clone()) });
         let told = asked.answer_to(&event).unwrap();
         assert!(answer.try_recv().is_err(), "not before it is shown");

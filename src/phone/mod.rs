@@ -145,6 +145,10 @@ pub struct Profile {
     pub build: Option<String>,
     /// `ro.product.cpu.abi`.
     pub abi: Option<String>,
+    /// `ro.product.cpu.abilist`, the best first.
+    pub abis: Vec<String>,
+    /// Why an install over ADB waits for somebody at the screen, where the phone's settings say so.
+    pub asks_its_user: Option<&'static str>,
     /// The first IMEI, where the phone tells it to its shell.
     pub imei: Option<String>,
     /// `settings get secure android_id`, asked only where there is no IMEI.

@@ -20,6 +20,26 @@ pub fn property<'a>(getprop: &'a str, key: &str) -> Option<&'a str> {
     })
 }
 
+/// The instruction sets that its apps may have native code for, the best first: `ro.product.cpu.abilist`.
+#[must_use]
+pub fn abis(getprop: &str) -> Vec<String> {
+    let list = property(getprop, "ro.product.cpu.abilist").unwrap_or_default();
+    list.split(',').map(str::trim).filter(|abi| !abi.is_empty()).map(str::to_owned).collect()
+}
+
+/// Why an install over ADB waits for somebody at the screen, where the ROM's own properties say that it does.
+#[must_use]
+pub fn asks_its_user(getprop: &str) -> Option<&'static str> {
+    let is = |key| property(getprop, key).is_some();
+    let miui = is("ro.miui.ui.version.name") || is("ro.mi.os.version.name");
+    // The switch itself is kept there by the ROM's security app.
+    if miui && property(getprop, "persist.security.adbinstall") != Some("1") {
+        return Some("\"Install via USB\" is off in the developer options of its MIUI or HyperOS");
+    }
+    let color = is("ro.build.version.opporom") || is("ro.build.version.oplusrom");
+    color.then_some("its ColorOS has each install over USB confirmed on the screen")
+}
+
 /// The package as installed, in the output of `dumpsys package <package>`; `None` if it is not installed.
 ///
 /// A system app that was updated is listed a second time under `Hidden system packages:`; the first block is the one that runs.
@@ -103,6 +123,7 @@ pub fn network(dumpsys: &str) -> &'static str {
 pub fn fuzz_profile(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let _ = (property(&text, "ro.product.model"), imei(&text), android_id(&text), network(&text));
+    let _ = (abis(&text), asks_its_user(&text));
     let _ = package(&text, &PackageName::new("org.example.agent"));
     let _ = (battery(&text), current_milliamps(&text, "Samsung"), current_milliamps(&text, "Google"));
     let _ = (storage(&text), uptime(&text), screen_size(&text), screen_density(&text), screen_state(&text));
@@ -169,6 +190,24 @@ mod tests {
         assert_eq!(property(text, "gsm.sim"), None);
         assert_eq!(property(text, "a"), Some("x"));
         assert_eq!(property(text, "ro.product"), None);
+    }
+
+    #[test]
+    fn the_abis_stand_in_the_phones_own_order() {
+        assert_eq!(
+            abis("[ro.product.cpu.abilist]: [arm64-v8a,armeabi-v7a, armeabi]"),
+            ["arm64-v8a", "armeabi-v7a", "armeabi"]
+        );
+        assert!(abis("[ro.product.cpu.abi]: [arm64-v8a]").is_empty(), "one of them is not all of them");
+    }
+
+    #[test]
+    fn a_rom_that_asks_its_user_is_known_by_its_properties() {
+        let miui = "[ro.miui.ui.version.name]: [V140]\n[persist.security.adbinstall]: [0]\n";
+        assert!(asks_its_user(miui).unwrap().contains("Install via USB"));
+        assert_eq!(asks_its_user(&miui.replace("[0]", "[1]")), None, "its owner has allowed it");
+        assert!(asks_its_user("[ro.build.version.oplusrom]: [V13]").unwrap().contains("ColorOS"));
+        assert_eq!(asks_its_user("[persist.security.adbinstall]: [0]"), None, "no MIUI");
     }
 
     #[test]

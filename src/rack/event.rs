@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::candidate::Candidate;
 use super::detach::DetachEvent;
 use super::identities::IdentityEvent;
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
@@ -373,6 +374,13 @@ pub enum RolloutCommand {
         phone: PhoneId,
         /// The notice.
         notice: UpgradeNotice,
+    },
+    /// What is known of a phone, said before it is available and when it changes.
+    Known {
+        /// The phone.
+        phone: PhoneId,
+        /// What.
+        candidate: Box<Candidate>,
     },
     /// A phone can be installed on now; its agent has this version (`None`: not installed).
     Available {

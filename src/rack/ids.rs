@@ -48,6 +48,10 @@ text_id! {
     SlotName
 }
 text_id! {
+    /// The owner's word for some slots, such as `top-shelf`.
+    Label
+}
+text_id! {
     /// The owner's name for a power hub, such as `H1`.
     HubName
 }

@@ -17,6 +17,7 @@
 //! Invariant: every place that waits has a deadline with a reason (`tests/sim`).
 
 mod budget;
+pub mod candidate;
 mod change;
 pub mod detach;
 pub mod event;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::candidate::Candidate;
 use super::event::{Command, RolloutCommand};
 use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
 use super::line::{Line, NEW_ACTOR, device_info};
 use super::snapshot::{Answers, LineState, PhoneState, UsbView};
-use super::{Change, Outcome, Rack};
+use super::{Change, Outcome, Rack, Settings};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::phone::Profile;
 use crate::phone::life::Life;
@@ -80,6 +81,8 @@ pub(super) struct Phone {
     pub(super) line: Line,
     pub(super) trace: Arc<Trace>,
     pub(super) told: Told,
+    /// What rollouts were told of it last.
+    pub(super) candidate: Option<Candidate>,
 }
 
 /// A reading of a phone's profile.
@@ -125,6 +128,7 @@ impl Phone {
             line: Line::new(now),
             trace: Arc::default(),
             told: Told::Nothing,
+            candidate: None,
         }
     }
 
@@ -153,6 +157,18 @@ impl Phone {
     }
 }
 
+/// What rollouts know of a phone with this profile in this slot.
+fn candidate(profile: &Profile, slot: Option<&SlotName>, settings: &Settings) -> Candidate {
+    Candidate {
+        slot: slot.cloned(),
+        labels: slot.and_then(|slot| settings.labels.get(slot)).cloned().unwrap_or_default(),
+        model: profile.model.clone(),
+        sdk: Some(profile.sdk).filter(|sdk| *sdk > 0),
+        abis: profile.abis.clone(),
+        asks_its_user: profile.asks_its_user,
+    }
+}
+
 impl Rack {
     /// Draws the consequences of a place's state for its phone: profile, line, rollouts.
     pub(super) fn settle(&mut self, now: Moment, endpoint: &Endpoint, out: &mut Outcome) {
@@ -168,6 +184,14 @@ impl Rack {
             phone.remember(profile, read_at, self.epoch.plus(read_at.since_start()));
         }
         phone.last_alive = phone.last_alive.max(place.life.last_alive());
+        if let Some(profile) = &phone.profile {
+            let candidate = candidate(profile, place.slot.as_ref(), &self.settings);
+            if phone.candidate.as_ref() != Some(&candidate) {
+                phone.candidate = Some(candidate.clone());
+                let known = RolloutCommand::Known { phone: id.clone(), candidate: Box::new(candidate) };
+                out.commands.push(Command::Rollout(known));
+            }
+        }
         let installing = place.life.installing().is_some();
         let version = phone.profile.as_ref().and_then(|profile| profile.agent.as_ref()).map(|agent| agent.version_code);
         let holder = self.leases.of(&id).next().map(super::lease::Lease::sentence);
@@ -199,6 +223,10 @@ impl Rack {
             let installs = life.is_some_and(|life| life.installing().is_some());
             // What an install comes to is told before the phone is available again.
             let told = if installs { Told::Unavailable } else { phone.told };
+            if let Some(candidate) = phone.candidate.clone() {
+                let known = RolloutCommand::Known { phone: phone.id.clone(), candidate: Box::new(candidate) };
+                out.commands.push(Command::Rollout(known));
+            }
             let why = life.map_or("it is not here", |life| life.why()).to_owned();
             out.commands.extend(told.command(phone.id.clone(), why).map(Command::Rollout));
         }

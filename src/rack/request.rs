@@ -1,11 +1,13 @@
 //! What an operator may ask of a running daemon, by command line, page or API, and what is answered.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::candidate::Choice;
 use super::ids::{HubName, HubPort, PackageName, PhoneId, RolloutId};
-use super::snapshot::PortMode;
+use super::snapshot::{Forecast, PortMode};
 use super::strategy::StrategyChanges;
 
 /// A request of an operator. Reading is no request: everyone reads the [`super::Snapshot`].
@@ -84,17 +86,9 @@ pub enum Request {
         who: String,
     },
     /// Begin a rollout of an APK on the rack's host.
-    RolloutStart {
-        /// The APK's file on the host, absolute.
-        apk: std::path::PathBuf,
-        /// Its package, as a check against mistakes; the configured agent's if absent.
-        package: Option<PackageName>,
-        /// The phones; all that are ready if empty.
-        phones: Vec<PhoneId>,
-        /// What shall be otherwise than configured.
-        #[serde(default)]
-        strategy: StrategyChanges,
-    },
+    RolloutStart(RolloutOrder),
+    /// Say what such a rollout would come to, and begin none.
+    RolloutForecast(RolloutOrder),
     /// Let a rollout that waits for approval begin.
     RolloutApprove {
         /// Which.
@@ -133,6 +127,21 @@ pub enum Request {
     },
 }
 
+/// An APK for phones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutOrder {
+    /// The APK's file on the host, absolute.
+    pub apk: PathBuf,
+    /// Its package, as a check against mistakes; the configured agent's if absent.
+    pub package: Option<PackageName>,
+    /// For whom.
+    #[serde(flatten)]
+    pub choice: Choice,
+    /// What shall be otherwise than configured.
+    #[serde(default)]
+    pub strategy: StrategyChanges,
+}
+
 /// Names one request of an operator, so that its answer finds the asker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ask(pub u64);
@@ -156,12 +165,15 @@ impl Request {
 }
 
 /// What was done, as a sentence; `rollout` names the rollout that was begun.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// What was done.
     pub what: String,
     /// The rollout it was done to.
     pub rollout: Option<RolloutId>,
+    /// What a rollout would come to, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Box<Forecast>>,
 }
 
 /// Why a request was not carried out.

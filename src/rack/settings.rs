@@ -1,9 +1,9 @@
 //! What the model needs to know of the configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::ids::{Endpoint, HubName, HubPort, SlotName};
+use super::ids::{Endpoint, HubName, HubPort, Label, SlotName};
 use super::snapshot::{PowerPort, SwitchedOff};
 use crate::config::{Config, Credential, Rung};
 use crate::phone::life::AgentPolicy;
@@ -17,6 +17,8 @@ pub struct Settings {
     pub slots: BTreeMap<Endpoint, SlotName>,
     /// The order in which slots are shown.
     pub slot_order: Vec<SlotName>,
+    /// The owner's labels of each slot.
+    pub labels: BTreeMap<SlotName, BTreeSet<Label>>,
     /// The hub port that feeds each slot.
     pub power: BTreeMap<SlotName, PowerPort>,
     /// The hubs, with their serial devices.
@@ -58,6 +60,7 @@ impl From<&Config> for Settings {
             rack: config.rack_name.clone(),
             slots: config.slots.iter().map(|slot| (slot.endpoint.clone(), slot.name.clone())).collect(),
             slot_order: config.slots.iter().map(|slot| slot.name.clone()).collect(),
+            labels: config.slots.iter().map(|slot| (slot.name.clone(), slot.labels.clone())).collect(),
             power,
             hubs: config.hubs.iter().map(|hub| (hub.name.clone(), hub.device.display().to_string())).collect(),
             credential: config.central.as_ref().map(|central| central.identity.credential.clone()),

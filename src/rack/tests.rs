@@ -36,6 +36,7 @@ impl Bench {
             rack: "test".to_owned(),
             slots: [(endpoint, slot.clone())].into(),
             slot_order: vec![slot.clone()],
+            labels: std::collections::BTreeMap::new(),
             power: [(slot, power)].into(),
             hubs: vec![(HubName::new("H1"), "/dev/ttyUSB0".to_owned())],
             credential: Some(Credential::Imei),

@@ -20,8 +20,7 @@ use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::{Moment, UnixMillis};
 use crate::config;
 use crate::rack::event::{RolloutCommand, RolloutEvent};
-use crate::rack::ids::{PackageName, VersionCode};
-use crate::rack::request::{Refusal, Request};
+use crate::rack::request::{Refusal, Request, RolloutOrder};
 use crate::store::promise::Promise;
 use crate::store::{RolloutNumber, Store, StoreError};
 
@@ -159,7 +158,14 @@ struct Actor {
 /// What a fetch beside the actor is for.
 enum Job {
     Fetch { rollout: RolloutNumber },
-    ToStart { ask: Ask, wanted: Wanted },
+    Operator { run: Run, ask: Ask, wanted: Box<Wanted> },
+}
+
+/// What an operator wants with an APK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Run {
+    Start,
+    Forecast,
 }
 
 /// Why an APK cannot be had, and the file that was fetched in vain.
@@ -293,14 +299,8 @@ impl Actor {
     async fn request(&mut self, (request, ask): Asked) {
         let now = self.now();
         match request {
-            Request::RolloutStart { apk, package, phones, strategy } => {
-                match self.core.may_start(package.as_ref(), &phones) {
-                    Ok((package, installed)) => {
-                        self.check_to_start(ask, Wanted { file: apk, phones, strategy }, package, installed);
-                    }
-                    Err(refusal) => self.refuse(ask, refusal).await,
-                }
-            }
+            Request::RolloutStart(order) => self.check_to(Run::Start, ask, order).await,
+            Request::RolloutForecast(order) => self.check_to(Run::Forecast, ask, order).await,
             other => self.core.request(now, ask, &other),
         }
     }
@@ -325,12 +325,21 @@ impl Actor {
         });
     }
 
-    fn check_to_start(&mut self, ask: Ask, wanted: Wanted, package: PackageName, installed: Option<VersionCode>) {
+    /// Checks the APK of an order that makes sense now, and then does what is asked with it.
+    async fn check_to(&mut self, run: Run, ask: Ask, order: RolloutOrder) {
+        let RolloutOrder { apk, package, choice, strategy } = order;
+        let (package, installed) = match self.core.may_start(package.as_ref(), &choice) {
+            Ok(expected) => expected,
+            Err(refusal) => return self.refuse(ask, refusal).await,
+        };
+        let wanted = Wanted { file: apk, choice, strategy };
         let expected =
             Expectation { package, signers: self.signers.clone(), version_code: None, version_name: None, installed };
         let fetcher = self.fetcher.clone();
         let source = ApkSource::File(wanted.file.clone());
-        self.jobs.start(Job::ToStart { ask, wanted }, async move { obtain(&fetcher, &source, None, expected).await });
+        self.jobs.start(Job::Operator { run, ask, wanted: Box::new(wanted) }, async move {
+            obtain(&fetcher, &source, None, expected).await
+        });
     }
 
     async fn worked(&mut self, job: Job, result: Result<Result<CheckedApk, Unfit>, String>) {
@@ -350,8 +359,13 @@ impl Actor {
                 });
                 self.core.fetched(now, rollout, result);
             }
-            (Job::ToStart { ask, wanted }, Ok(apk)) => self.core.start(now, ask, apk, wanted),
-            (Job::ToStart { ask, .. }, Err(Unfit { refusal, kept })) => {
+            (Job::Operator { run: Run::Start, ask, wanted }, Ok(apk)) => self.core.start(now, ask, apk, *wanted),
+            (Job::Operator { run: Run::Forecast, ask, wanted }, Ok(apk)) => {
+                let kept = apk.path.clone();
+                self.core.forecast(now, ask, apk, *wanted);
+                self.discard(Some(kept));
+            }
+            (Job::Operator { ask, .. }, Err(Unfit { refusal, kept })) => {
                 tracing::warn!(why = refusal.what, "the operator's APK is refused");
                 self.discard(kept);
                 self.refuse(ask, refusal).await;
@@ -359,12 +373,12 @@ impl Actor {
         }
     }
 
-    /// Removes the file of an APK that was refused, unless a rollout has the same one or may be about to: what is fetched at
+    /// Removes the file of an APK that was refused or only looked at, unless a rollout has the same one or may be about to: what is fetched at
     /// the same time keeps it until the next start.
     fn discard(&self, kept: Option<PathBuf>) {
         let unwanted = kept.filter(|kept| self.jobs.is_empty() && !self.core.uses(kept));
         if let Some(Err(error)) = unwanted.map(|kept| self.fetcher.store().discard(&kept)) {
-            tracing::warn!(%error, "an APK that was refused could not be removed");
+            tracing::warn!(%error, "an APK that nobody needs could not be removed");
         }
     }
 }

@@ -15,9 +15,10 @@ use super::actor::{Asked, Channels, spawn};
 use crate::agent::fetch::Fetcher;
 use crate::config;
 use crate::phone::{InstallFailure, InstallFailureClass};
+use crate::rack::candidate::Choice;
 use crate::rack::event::{InstallOrder, RolloutCommand, RolloutEvent, UpgradeNotice};
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
-use crate::rack::request::{Ask, Done, Refusal, Request};
+use crate::rack::request::{Ask, Done, Refusal, Request, RolloutOrder};
 use crate::rack::snapshot::{RolloutState, RolloutView};
 use crate::rack::strategy::{Strategy, StrategyChanges};
 use crate::store::{StateDir, Store};
@@ -177,12 +178,12 @@ async fn a_rollout_survives_a_restart_in_the_middle() {
     for phone in phones {
         rig.available(phone, 1).await;
     }
-    let start = Request::RolloutStart {
+    let start = Request::RolloutStart(RolloutOrder {
         apk: file.clone(),
         package: None,
-        phones: phones.map(PhoneId::new).to_vec(),
+        choice: Choice::of(phones.map(PhoneId::new).to_vec()),
         strategy: StrategyChanges::default(),
-    };
+    });
     // Commands and requests come by two ways: the phones may not be known yet.
     while let Err(refused) = rig.ask(start.clone()).await {
         assert_eq!(refused.code, "rollout.phone_unknown");
@@ -258,11 +259,13 @@ async fn an_apk_of_another_key_never_reaches_a_phone() {
 async fn the_operators_apk_is_checked_before_there_is_a_rollout() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path()).await;
-    let start = |apk: &str| Request::RolloutStart {
-        apk: apks().join(apk),
-        package: None,
-        phones: Vec::new(),
-        strategy: StrategyChanges::default(),
+    let start = |apk: &str| {
+        Request::RolloutStart(RolloutOrder {
+            apk: apks().join(apk),
+            package: None,
+            choice: Choice::of(Vec::new()),
+            strategy: StrategyChanges::default(),
+        })
     };
     assert_eq!(rig.ask(start("agent-2.apk")).await.unwrap_err().code, "rollout.no_phone");
     rig.available("P1", 2).await;
@@ -291,12 +294,12 @@ async fn the_operators_apk_is_checked_before_there_is_a_rollout() {
 async fn an_actor_that_breaks_begins_anew_from_the_store_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path()).await;
-    let start = Request::RolloutStart {
+    let start = Request::RolloutStart(RolloutOrder {
         apk: apks().join("agent-2.apk"),
         package: None,
-        phones: Vec::new(),
+        choice: Choice::of(Vec::new()),
         strategy: StrategyChanges::default(),
-    };
+    });
     rig.available("P1", 1).await;
     while rig.ask(start.clone()).await.is_err() {}
     rig.command(RolloutCommand::Unavailable { phone: PhoneId::new("BREAKS-US"), why: "a fault".into() }).await;

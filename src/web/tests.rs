@@ -96,7 +96,7 @@ async fn an_order_reaches_the_model_and_its_answer_comes_back() {
     let (desk, mut model) = desk(two_phones(), 1);
     let answers = tokio::spawn(async move {
         let (request, answer) = model.orders.recv().await.unwrap();
-        answer.send(Ok(Done { what: "Port 3 of H1 is off.".to_owned(), rollout: None })).unwrap();
+        answer.send(Ok(Done { what: "Port 3 of H1 is off.".to_owned(), ..Done::default() })).unwrap();
         request
     });
     let (status, done) = ask(&desk, post(r#"{"do":"set_port","hub":"H1","port":3,"mode":"off"}"#)).await;

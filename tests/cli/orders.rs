@@ -2,8 +2,9 @@
 
 use std::sync::mpsc::{Receiver, channel};
 
-use farmhand::rack::ids::RolloutId;
-use farmhand::rack::request::{Done, Refusal};
+use farmhand::rack::ids::{PackageName, PhoneId, RolloutId, SlotName, VersionCode};
+use farmhand::rack::request::{Done, Refusal, Request};
+use farmhand::rack::snapshot::{Forecast, ForecastPhone, LeftOut};
 
 use crate::desk::{Fixture, now};
 use crate::rack::rack;
@@ -13,7 +14,7 @@ fn obedient() -> (Fixture, Receiver<serde_json::Value>) {
     let (told, heard) = channel();
     let desk = Fixture::start(rack(now()), move |request| {
         told.send(serde_json::to_value(request).unwrap()).unwrap();
-        Ok(Done { what: "It is done.".to_owned(), rollout: Some(RolloutId::new("R3")) })
+        Ok(Done { what: "It is done.".to_owned(), rollout: Some(RolloutId::new("R3")), ..Done::default() })
     });
     (desk, heard)
 }
@@ -35,6 +36,75 @@ fn a_rollout_is_started_on_phones_by_slot() {
     let order = heard.recv().unwrap();
     assert_eq!(order["apk"], desk.state.path().join("a.apk").to_str().unwrap());
     assert_eq!(order["phones"], serde_json::json!(["R5CW1831X", "R5CW1962X"]));
+}
+
+#[test]
+fn a_rollout_is_for_whom_it_is_said_to_be() {
+    let (desk, heard) = obedient();
+    let said = desk.farmhand(&[
+        "rollout", "start", "a.apk", "--slot", "A*,B1", "--label", "top", "--model", "Pixel 8", "--share", "10%",
+        "--canary", "A1,A2",
+    ]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let order = heard.recv().unwrap();
+    assert_eq!((&order["do"], &order["percent"]), (&"rollout_start".into(), &10.into()));
+    assert_eq!(order["slots"], serde_json::json!(["A*", "B1"]));
+    assert_eq!((&order["labels"][0], &order["models"][0]), (&"top".into(), &"Pixel 8".into()));
+    assert_eq!(order["canary"], serde_json::json!(["R5CW1831X", "R5CW1962X"]));
+    assert_eq!(desk.farmhand(&["rollout", "start", "a.apk", "--share", "0%"]).code, 2);
+}
+
+#[test]
+fn a_dry_run_shows_who_gets_it_and_who_does_not() {
+    let phone = |slot: &str, waits: Option<&str>, hand: Option<&str>| ForecastPhone {
+        phone: PhoneId::new(format!("P-{slot}")),
+        slot: Some(SlotName::new(slot)),
+        waits: waits.map(str::to_owned),
+        hand: hand.map(str::to_owned),
+    };
+    let out = |slot: usize| LeftOut {
+        phone: PhoneId::new(format!("P-C{slot}")),
+        slot: Some(SlotName::new(format!("C{slot}"))),
+        why: "it has version 7 already".to_owned(),
+    };
+    let forecast = Forecast {
+        package: PackageName::new("org.example.agent"),
+        version_code: VersionCode(7),
+        version_name: "7.0".to_owned(),
+        waves: vec![
+            vec![phone("A1", None, None)],
+            vec![phone("A2", Some("mara holds it"), None), phone("A3", None, Some("it asks"))],
+        ],
+        left_out: (1..=10).map(out).collect(),
+        approvals: 1,
+        behind: vec![RolloutId::new("R1")],
+        install_s: 12,
+        measured: 9,
+        takes_s: Some(24),
+    };
+    let desk = Fixture::start(rack(now()), move |request| {
+        assert!(matches!(request, Request::RolloutForecast(_)));
+        Ok(Done { what: "It would.".to_owned(), rollout: None, forecast: Some(Box::new(forecast.clone())) })
+    });
+    let said = desk.farmhand(&["rollout", "start", "a.apk", "--dry-run"]);
+    let lines: Vec<String> =
+        said.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        lines,
+        [
+            "It would.",
+            "It comes after R1.",
+            "An install lasts 12 s, the median of the last 9.",
+            "You will be asked to approve once; the time until you do is not in it.",
+            "WAVE SLOT PHONE WHAT",
+            "1 A1 P-A1 gets it",
+            "2 A2 P-A2 not ready: mara holds it",
+            "2 A3 P-A3 needs a hand: it asks",
+            "left out: C1, C2, C3, C4, C5, C6, C7, C8 and 2 more: it has version 7 already",
+        ]
+    );
+    let json = desk.farmhand(&["rollout", "start", "a.apk", "--dry-run", "--json"]).json();
+    assert_eq!((&json["forecast"]["takes_s"], &json["forecast"]["waves"][1][0]["slot"]), (&24.into(), &"A2".into()));
 }
 
 #[test]

@@ -169,6 +169,8 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
         android: property("ro.build.version.release"),
         build: property("ro.build.display.id"),
         abi: property("ro.product.cpu.abi"),
+        abis: profile::abis(&properties),
+        asks_its_user: profile::asks_its_user(&properties),
         imei,
         android_id,
         booted: package_service && property("sys.boot_completed").as_deref() == Some("1"),

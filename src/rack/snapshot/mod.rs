@@ -1,6 +1,7 @@
 //! What everyone outside the model sees of the rack: one value, made anew after each change, and the shape of the JSON API.
 
 mod device;
+mod forecast;
 mod rollout;
 mod trouble;
 mod usb;
@@ -15,6 +16,7 @@ use crate::clock::UnixMillis;
 pub use device::{
     Answers, Battery, BatteryHealth, DeviceView, InstalledAgent, Outcomes, ScreenSize, ScreenState, Storage,
 };
+pub use forecast::{Forecast, ForecastPhone, LeftOut};
 pub use rollout::{RolloutPhoneState, RolloutPhoneView, RolloutState, RolloutView, WaveView};
 pub use trouble::{IncidentPhone, IncidentView};
 pub use usb::{ControllerView, Speed, UsbView};

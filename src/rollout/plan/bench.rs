@@ -8,10 +8,11 @@ use crate::agent::Build;
 use crate::agent::fit::Requirements;
 use crate::config::Rollout as Config;
 use crate::phone::{InstallFailure, InstallFailureClass};
+use crate::rack::candidate::Choice;
 use crate::rack::event::UpgradeNotice;
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
-use crate::rack::snapshot::RolloutView;
+use crate::rack::snapshot::{Forecast, RolloutView};
 use crate::rack::strategy::{Approve, Strategy, StrategyChanges, WaveSize};
 
 pub(super) const PACKAGE: &str = "org.example.agent";
@@ -117,6 +118,10 @@ pub(super) fn failure(class: InstallFailureClass) -> InstallFailure {
     }
 }
 
+fn wanted(choice: Choice) -> Wanted {
+    Wanted { file: "/home/owner/agent.apk".into(), choice, strategy: StrategyChanges::default() }
+}
+
 /// A core whose batches are committed at once; what goes out is kept in `out`.
 pub(super) struct Bench {
     pub(super) core: Rollouts,
@@ -209,12 +214,24 @@ impl Bench {
     }
 
     pub(super) fn start(&mut self, apk: CheckedApk, phones: &[&str]) -> Result<Done, Refusal> {
+        self.start_for(apk, Choice::of(phones.iter().copied().map(id).collect()))
+    }
+
+    pub(super) fn start_for(&mut self, apk: CheckedApk, choice: Choice) -> Result<Done, Refusal> {
         self.asks += 1;
-        let phones: Vec<PhoneId> = phones.iter().copied().map(id).collect();
-        let file = "/home/owner/agent.apk".into();
-        let wanted = Wanted { file, phones, strategy: StrategyChanges::default() };
-        self.core.start(self.now, Ask(self.asks), apk, wanted);
+        self.core.start(self.now, Ask(self.asks), apk, wanted(choice));
         self.answer()
+    }
+
+    pub(super) fn forecast(&mut self, apk: CheckedApk, choice: Choice) -> Result<Forecast, Refusal> {
+        self.asks += 1;
+        self.core.forecast(self.now, Ask(self.asks), apk, wanted(choice));
+        Ok(*self.answer()?.forecast.expect("a forecast is answered with one"))
+    }
+
+    pub(super) fn known(&mut self, phone: &str, candidate: Candidate) {
+        self.core.command(self.now, RolloutCommand::Known { phone: id(phone), candidate: Box::new(candidate) });
+        self.settle();
     }
 
     fn answer(&mut self) -> Result<Done, Refusal> {

@@ -23,25 +23,29 @@
 
 #[cfg(test)]
 mod bench;
+mod forecast;
 mod gate;
 mod offers;
 #[cfg(test)]
 mod properties;
 mod requests;
+mod start;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod stories_of_choice;
 #[cfg(test)]
 mod stories_of_gates;
 mod views;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::config;
+use crate::rack::candidate::Candidate;
 use crate::rack::event::{InstallOrder, RolloutCommand};
 use crate::rack::ids::{PackageName, PhoneId, VersionCode};
 pub use crate::rack::request::Ask;
@@ -49,7 +53,7 @@ use crate::rack::request::{Done, Refusal};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
 use crate::store::promise::{AuditRecord, Promise, Report, RolloutPhoneRecord, RolloutRecord};
-pub use requests::Wanted;
+pub use start::Wanted;
 
 /// Rollouts that are over and still shown; older ones are forgotten.
 pub const KEPT_MAX: usize = 50;
@@ -60,6 +64,9 @@ pub const INTERRUPTED_MAX: u32 = 3;
 /// After so long without word that the server has taken the report of a failure, the report is asked for again: whatever it was
 /// lost with, no failure stays untold. What waits at its line is not doubled by it.
 pub const REPORT_AGAIN: Duration = Duration::from_secs(600);
+
+/// Whom the audit names for what a person at this rack decides.
+const OPERATOR: &str = "operator";
 
 /// Names one batch of promises, so that [`Rollouts::committed`] releases what hangs on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,6 +137,9 @@ pub struct Rollouts {
     wall_at_start: UnixMillis,
     rollouts: BTreeMap<RolloutNumber, Rollout>,
     phones: BTreeMap<PhoneId, Presence>,
+    candidates: BTreeMap<PhoneId, Candidate>,
+    /// What the last installs that worked took.
+    install_times: VecDeque<Duration>,
     draft: Draft,
     held: BTreeMap<Ticket, Vec<Output>>,
     last_number: u32,
@@ -173,7 +183,7 @@ struct Flight {
 enum Apk {
     Wanted,
     Asked,
-    Ready(PathBuf),
+    Ready(Box<CheckedApk>),
     Failed(String),
 }
 
@@ -209,6 +219,8 @@ impl Rollouts {
             wall_at_start,
             rollouts: BTreeMap::new(),
             phones: BTreeMap::new(),
+            candidates: BTreeMap::new(),
+            install_times: VecDeque::new(),
             draft: Draft::default(),
             held: BTreeMap::new(),
             last_number: 0,
@@ -267,6 +279,7 @@ impl Rollouts {
     pub fn command(&mut self, now: Moment, command: RolloutCommand) {
         match command {
             RolloutCommand::Offered { phone, notice } => self.offered(now, phone, notice),
+            RolloutCommand::Known { phone, candidate } => drop(self.candidates.insert(phone, *candidate)),
             RolloutCommand::Available { phone, version_code } => self.available(now, phone, version_code),
             RolloutCommand::Unavailable { phone, why } => self.unavailable(phone, why),
             RolloutCommand::Installed { phone, rollout, result } => self.installed(now, &phone, &rollout, result),

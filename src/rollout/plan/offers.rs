@@ -1,7 +1,6 @@
 //! From the server's notices to a rollout with a checked APK.
 
-use std::path::PathBuf;
-
+use super::start::Unmeant;
 use super::{Apk, Fetch, Output, Phone, Presence, Rollout, Rollouts, UNFINISHED_MAX};
 use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::Moment;
@@ -140,7 +139,6 @@ impl Rollouts {
     pub(super) fn close_gatherings(&mut self, now: Moment) {
         for (number, rollout) in &mut self.rollouts {
             if rollout.record.state == RolloutState::Gathering && rollout.gathered_by <= now {
-                rollout.make_waves();
                 rollout.set(RolloutState::Fetching, "");
                 self.draft.touched.insert(*number);
             }
@@ -167,16 +165,42 @@ impl Rollouts {
 
     pub(super) fn apk_ready(&mut self, now: Moment, number: RolloutNumber, apk: CheckedApk) {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
-        rollout.apk = Apk::Ready(apk.path);
+        rollout.apk = Apk::Ready(Box::new(apk.clone()));
         if rollout.record.state != RolloutState::Fetching {
             return;
         }
-        rollout.record.sha256 = Some(apk.sha256);
-        rollout.record.version_name = apk.version_name;
-        rollout.begin_waves();
+        rollout.record.sha256 = Some(apk.sha256.clone());
+        rollout.record.version_name.clone_from(&apk.version_name);
         self.draft.touched.insert(number);
         let what = format!("the APK was fetched and checked; it is signed by {}", apk.signer_sha256);
         self.audit(now, "farmhand", what, number.to_string());
+        self.leave_out_misfits(now, number, &apk);
+        if let Some(rollout) = self.rollouts.get_mut(&number).filter(|rollout| !rollout.is_over()) {
+            rollout.make_waves(0);
+            rollout.begin_waves();
+        }
+    }
+
+    /// Phones for which the APK is not made get no turn; if there is no other, there is no rollout.
+    fn leave_out_misfits(&mut self, now: Moment, number: RolloutNumber, apk: &CheckedApk) {
+        let Some(rollout) = self.rollouts.get(&number) else { return };
+        let misfit = |phone: &Phone| match self.why_not(apk, &phone.record.phone) {
+            Some(Unmeant::Misfit(why)) => Some((phone.record.phone.clone(), why)),
+            _ => None,
+        };
+        let misfits: Vec<_> = rollout.phones.iter().filter_map(misfit).collect();
+        let ended = self.wall(now);
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        for (phone, why) in &misfits {
+            if let Some(phone) = rollout.phone_mut(phone) {
+                phone.miss(RolloutPhoneState::Skipped, why.clone());
+            }
+        }
+        let (Some((phone, why)), None) = (misfits.first(), rollout.current_wave()) else { return };
+        let why = format!("it is made for none of its phones; {phone}: {why}");
+        rollout.record.ended = Some(ended);
+        rollout.set(RolloutState::Aborted, why.clone());
+        self.audit(now, "farmhand", format!("given up: {why}"), number.to_string());
     }
 
     /// Before approval a rollout without an APK is given up; later it waits for the operator.
@@ -211,11 +235,20 @@ impl Rollouts {
 }
 
 impl Rollout {
-    /// Gives each phone its wave, by its place.
-    pub(super) fn make_waves(&mut self) {
-        let waves = waves_of(self.phones.len(), &self.record.strategy.waves);
-        for (phone, wave) in self.phones.iter_mut().zip(waves) {
-            phone.record.wave = wave;
+    /// Gives each phone its place and its wave: the first `canaries` are a wave of their own; who is left out comes last.
+    pub(super) fn make_waves(&mut self, canaries: usize) {
+        let is_out = |phone: &Phone| phone.record.state == RolloutPhoneState::Skipped;
+        self.phones.sort_by_key(is_out);
+        let going = self.phones.iter().filter(|phone| !is_out(phone)).count();
+        let canaries = canaries.min(going);
+        let others = waves_of(going - canaries, &self.record.strategy.waves);
+        let first = u32::from(canaries > 0);
+        let waves: Vec<u32> =
+            std::iter::repeat_n(0, canaries).chain(others.into_iter().map(|wave| wave + first)).collect();
+        let last = waves.last().copied().unwrap_or_default();
+        for (place, phone) in self.phones.iter_mut().enumerate() {
+            phone.record.position = u32::try_from(place).unwrap_or(u32::MAX);
+            phone.record.wave = waves.get(place).copied().unwrap_or(last);
             phone.dirty = true;
         }
     }
@@ -245,10 +278,10 @@ impl Rollout {
         Ok(apk)
     }
 
-    /// The file of the checked APK.
-    pub(super) fn apk_file(&self) -> Option<&PathBuf> {
+    /// The checked APK.
+    pub(super) fn checked_apk(&self) -> Option<&CheckedApk> {
         match &self.apk {
-            Apk::Ready(file) => Some(file),
+            Apk::Ready(apk) => Some(apk),
             Apk::Wanted | Apk::Asked | Apk::Failed(_) => None,
         }
     }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::bench::{Shelf, apk, config, core, failure, id, notice};
 use super::*;
 use crate::phone::InstallFailureClass;
+use crate::rack::candidate::Choice;
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
 use crate::rack::strategy::{Approve, StrategyChanges};
@@ -110,8 +111,11 @@ impl World {
                 self.core.command(self.now, RolloutCommand::Offered { phone, notice });
             }
             Op::Start { version } => {
-                let wanted =
-                    Wanted { file: "/agent.apk".into(), phones: Vec::new(), strategy: StrategyChanges::default() };
+                let wanted = Wanted {
+                    file: "/agent.apk".into(),
+                    choice: Choice::default(),
+                    strategy: StrategyChanges::default(),
+                };
                 self.core.start(self.now, Ask(0), apk(*version), wanted);
             }
             Op::Arrive { phone } => self.arrive(&name(phone)),

@@ -1,30 +1,12 @@
 //! What the operator asks: start, approve, pause, resume. Each is answered once it is promised, or refused with what to do.
 
-use std::path::{Path, PathBuf};
-
-use super::{Apk, Ask, Output, Presence, Rollout, Rollouts};
-use crate::agent::{ApkSource, CheckedApk};
+use super::{Apk, Ask, OPERATOR, Output, Rollout, Rollouts};
 use crate::clock::Moment;
-use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
+use crate::rack::ids::{PhoneId, RolloutId};
 use crate::rack::lease::REASON_MAX;
 use crate::rack::request::{Done, Refusal, Request};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
-use crate::rack::strategy::{Approve, StrategyChanges};
 use crate::store::RolloutNumber;
-use crate::store::promise::RolloutRecord;
-
-const OPERATOR: &str = "operator";
-
-/// What an operator wants to be rolled out, besides the APK.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Where the APK came from.
-    pub file: PathBuf,
-    /// To whom; to all that are ready if empty.
-    pub phones: Vec<PhoneId>,
-    /// What shall be otherwise than configured.
-    pub strategy: StrategyChanges,
-}
 
 impl Rollouts {
     /// Approves, pauses or resumes. [`Request::RolloutStart`] needs its APK checked first: see [`Self::may_start`] and
@@ -41,125 +23,6 @@ impl Rollouts {
         };
         self.draft.effects.push(Output::Answer { ask, result });
         self.close(now);
-    }
-
-    /// What an APK must be to be started with [`Self::start`]: its package, and the lowest version among the chosen phones,
-    /// below which it would be a downgrade on each of them.
-    ///
-    /// # Errors
-    /// A [`Refusal`] if no agent is configured, the package is another, or a phone is not known.
-    pub fn may_start(
-        &self,
-        package: Option<&PackageName>,
-        chosen: &[PhoneId],
-    ) -> Result<(PackageName, Option<VersionCode>), Refusal> {
-        let Some(agent) = &self.agent else {
-            let help = "write [agent] package = \"…\" and signers = [\"…\"] into farmhand.toml";
-            return Err(refusal("rollout.agent_off", "installing apps is switched off on this rack", Some(help)));
-        };
-        if let Some(package) = package.filter(|package| *package != agent) {
-            let what = format!("this rack keeps {agent}, and the rollout is of {package}");
-            return Err(refusal("rollout.package", what, Some("change [agent] package, or leave --package out")));
-        }
-        if let Some(unknown) = chosen.iter().find(|phone| !self.phones.contains_key(phone)) {
-            let what = format!("no phone `{unknown}` is known");
-            return Err(refusal(
-                "rollout.phone_unknown",
-                what,
-                Some("`farmhand phones` lists the phones of this rack"),
-            ));
-        }
-        let phones = self.chosen(chosen);
-        if phones.is_empty() {
-            return Err(refusal("rollout.no_phone", "no phone is ready", Some("`farmhand phones` shows why")));
-        }
-        let lowest = phones.iter().map(|phone| self.installed_version(phone)).min().flatten();
-        Ok((agent.clone(), lowest))
-    }
-
-    /// Whether a rollout has this file of an APK.
-    #[must_use]
-    pub fn uses(&self, apk: &Path) -> bool {
-        self.rollouts.values().any(|rollout| matches!(&rollout.apk, Apk::Ready(path) if path == apk))
-    }
-
-    /// Begins a rollout of a checked APK that came from the operator's `file`, to these phones or to all that are ready.
-    pub fn start(&mut self, now: Moment, ask: Ask, apk: CheckedApk, wanted: Wanted) {
-        let result =
-            self.may_start(Some(&apk.package), &wanted.phones).and_then(|_| self.begin_start(now, apk, wanted));
-        self.draft.effects.push(Output::Answer { ask, result });
-        self.close(now);
-    }
-
-    fn begin_start(
-        &mut self,
-        now: Moment,
-        apk: CheckedApk,
-        Wanted { file, phones: chosen, strategy }: Wanted,
-    ) -> Result<Done, Refusal> {
-        let wanted = apk.version_code;
-        let (older, others): (Vec<_>, Vec<_>) = self
-            .chosen(&chosen)
-            .into_iter()
-            .partition(|phone| self.installed_version(phone).is_none_or(|version| version < wanted));
-        if older.is_empty() {
-            let what = format!("every phone that was chosen has version {wanted} or a newer one");
-            return Err(refusal("rollout.nothing_to_do", what, None));
-        }
-        let strategy = strategy.applied_to(&self.config.strategy);
-        let must_be_approved = strategy.approve != Approve::None;
-        let number = self.next_number();
-        let count = older.len();
-        let record = RolloutRecord {
-            number,
-            state: RolloutState::WaitingApproval,
-            why: String::new(),
-            source: ApkSource::File(file),
-            package: apk.package.clone(),
-            version_code: wanted,
-            version_name: apk.version_name,
-            strategy,
-            open_waves: 0,
-            soaks_until: None,
-            accepted_failures: 0,
-            sha256: Some(apk.sha256),
-            created: self.wall(now),
-            ended: None,
-        };
-        self.begin(record, Apk::Ready(apk.path), now);
-        for phone in older {
-            self.join(number, phone, None);
-        }
-        if let Some(rollout) = self.rollouts.get_mut(&number) {
-            rollout.make_waves();
-            rollout.begin_waves();
-        }
-        let mut what = format!("{number} takes {} {wanted} to {}", apk.package, phones(count));
-        if !others.is_empty() {
-            what += &format!("; {} left out, having this version or a newer one", phones(others.len()));
-        }
-        if must_be_approved {
-            what += &format!("; it waits for `farmhand rollout approve {number}`");
-        }
-        self.audit(now, OPERATOR, format!("started: {what}"), number.to_string());
-        Ok(done(number, what))
-    }
-
-    /// The phones that are meant, each once: all that are ready if none is named.
-    fn chosen(&self, chosen: &[PhoneId]) -> Vec<PhoneId> {
-        if chosen.is_empty() {
-            let ready = |(phone, presence): (&PhoneId, &Presence)| {
-                matches!(presence, Presence::Available(_)).then(|| phone.clone())
-            };
-            return self.phones.iter().filter_map(ready).collect();
-        }
-        let mut once = Vec::new();
-        for phone in chosen {
-            if !once.contains(phone) {
-                once.push(phone.clone());
-            }
-        }
-        once
     }
 
     fn approve(&mut self, now: Moment, id: &RolloutId) -> Result<Done, Refusal> {
@@ -313,11 +176,11 @@ fn checked_reason(reason: &str) -> Result<&str, Refusal> {
     Ok(reason)
 }
 
-fn done(number: RolloutNumber, what: String) -> Done {
-    Done { what, rollout: Some(number.id()) }
+pub(super) fn done(number: RolloutNumber, what: String) -> Done {
+    Done { what, rollout: Some(number.id()), forecast: None }
 }
 
-fn refusal(code: &str, what: impl Into<String>, help: Option<&str>) -> Refusal {
+pub(super) fn refusal(code: &str, what: impl Into<String>, help: Option<&str>) -> Refusal {
     Refusal { code: code.to_owned(), what: what.into(), help: help.map(str::to_owned) }
 }
 

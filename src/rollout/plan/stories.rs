@@ -383,7 +383,7 @@ fn the_operator_starts_a_rollout_of_a_checked_apk() {
     assert_eq!(
         done.what,
         "R1 takes org.example.agent 2 to 1 phone; 1 phone left out, having this version or a newer one; \
-         it waits for `farmhand rollout approve R1`"
+         1 phone left out, not being ready; it waits for `farmhand rollout approve R1`"
     );
     bench.approve("R1");
     assert_eq!(bench.installs(), ["P1"]);

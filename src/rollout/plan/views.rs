@@ -76,7 +76,7 @@ impl Rollouts {
         if let Some(other) = self.rollouts.values().find(others) {
             return format!("waits until {} is finished or paused", other.record.number);
         }
-        if rollout.apk_file().is_none() {
+        if rollout.checked_apk().is_none() {
             return format!("its APK is looked for and checked again: {}", rollout.record.source);
         }
         let wave = rollout.current_wave().unwrap_or_default();

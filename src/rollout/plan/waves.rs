@@ -1,6 +1,8 @@
 //! Waves: who is installed next, what came of it, and what a failure stops.
 
+use super::forecast::TIMES_MAX;
 use super::gate::retry_after;
+use super::start::Unmeant;
 use super::{Flight, INTERRUPTED_MAX, Output, Phone, Presence, REPORT_AGAIN, Rollout, Rollouts};
 use crate::clock::Moment;
 use crate::phone::{InstallFailure, InstallFailureClass};
@@ -9,6 +11,13 @@ use crate::rack::ids::{PhoneId, RolloutId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
 use crate::store::promise::Report;
+
+/// What becomes of a phone whose turn it is.
+enum Turn {
+    Has(&'static str),
+    Misfit(String),
+    Installs(InstallOrder),
+}
 
 impl Rollouts {
     pub(super) fn available(&mut self, now: Moment, phone: PhoneId, version: Option<VersionCode>) {
@@ -83,6 +92,10 @@ impl Rollouts {
         match result {
             Ok(_) if known.record.state == RolloutPhoneState::Done => {}
             Ok(version) if version >= wanted => {
+                if let Some(deadline) = known.flight.and_then(|flight| flight.deadline) {
+                    self.install_times.truncate(TIMES_MAX - 1);
+                    self.install_times.push_front((now + self.config.install_timeout).since(deadline));
+                }
                 known.set(RolloutPhoneState::Done, None);
                 self.draft.touched.insert(number);
             }
@@ -177,36 +190,61 @@ impl Rollouts {
                 }
                 return;
             }
-            let mut settled = false;
-            let apk = rollout.apk_file().cloned();
-            let (id, package, wanted) = (number.id(), rollout.record.package.clone(), rollout.record.version_code);
-            let waiting = |phone: &&mut Phone| {
-                let is_due = phone.retry_at.is_none_or(|at| at <= now);
-                phone.record.wave == wave && phone.record.state == RolloutPhoneState::Waiting && is_due
-            };
-            for phone in rollout.phones.iter_mut().filter(waiting) {
-                let Some(Presence::Available(version)) = self.phones.get(&phone.record.phone) else { continue };
-                if let Some(version) = version.filter(|version| *version >= wanted) {
-                    let why = if version == wanted { "had the version already" } else { "has a newer version" };
-                    phone.set(RolloutPhoneState::Done, Some(why.into()));
-                    settled = true;
-                } else if let Some(apk) = &apk {
-                    phone.set(RolloutPhoneState::Installing, None);
-                    phone.flight = Some(Flight { deadline: None, gone: false });
-                    phone.record.attempts += 1;
-                    let (rollout, apk, package) = (id.clone(), apk.clone(), package.clone());
-                    let order = InstallOrder { rollout, apk, package, version_code: wanted };
-                    let phone = phone.record.phone.clone();
-                    self.draft.effects.push(Output::Install { phone, order });
-                } else {
-                    continue;
-                }
-                self.draft.touched.insert(number);
-            }
-            if !settled {
+            if !self.take_turns(now, number, wave) {
                 break;
             }
         }
+    }
+
+    /// Lets each phone of a wave take its turn whose turn it is; whether one was settled by that.
+    fn take_turns(&mut self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
+        let turns = self.turns(now, number, wave);
+        let mut settled = false;
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
+        for (place, turn) in turns {
+            let Some(phone) = rollout.phones.get_mut(place) else { continue };
+            self.draft.touched.insert(number);
+            match turn {
+                Turn::Has(why) => phone.set(RolloutPhoneState::Done, Some(why.to_owned())),
+                Turn::Misfit(why) => phone.miss(RolloutPhoneState::Skipped, why),
+                Turn::Installs(order) => {
+                    phone.set(RolloutPhoneState::Installing, None);
+                    phone.flight = Some(Flight { deadline: None, gone: false });
+                    phone.record.attempts += 1;
+                    self.draft.effects.push(Output::Install { phone: phone.record.phone.clone(), order });
+                    continue;
+                }
+            }
+            settled = true;
+        }
+        settled
+    }
+
+    /// What becomes of the phones of a wave that can take their turn now, by their places.
+    fn turns(&self, now: Moment, number: RolloutNumber, wave: u32) -> Vec<(usize, Turn)> {
+        let Some(rollout) = self.rollouts.get(&number) else { return Vec::new() };
+        let waiting = |(_, phone): &(usize, &Phone)| {
+            let is_due = phone.retry_at.is_none_or(|at| at <= now);
+            phone.record.wave == wave && phone.record.state == RolloutPhoneState::Waiting && is_due
+        };
+        let turn = |(place, phone): (usize, &Phone)| Some((place, self.turn_of(rollout, &phone.record.phone)?));
+        rollout.phones.iter().enumerate().filter(waiting).filter_map(turn).collect()
+    }
+
+    /// What becomes of a phone whose turn it is; `None` while it must wait.
+    fn turn_of(&self, rollout: &Rollout, phone: &PhoneId) -> Option<Turn> {
+        let Some(Presence::Available(version)) = self.phones.get(phone) else { return None };
+        let record = &rollout.record;
+        let wanted = record.version_code;
+        if let Some(version) = version.filter(|version| *version >= wanted) {
+            return Some(Turn::Has(if version == wanted { "had the version already" } else { "has a newer version" }));
+        }
+        let apk = rollout.checked_apk()?;
+        if let Some(Unmeant::Misfit(why)) = self.why_not(apk, phone) {
+            return Some(Turn::Misfit(why));
+        }
+        let (rollout, apk, package) = (record.number.id(), apk.path.clone(), record.package.clone());
+        Some(Turn::Installs(InstallOrder { rollout, apk, package, version_code: wanted }))
     }
 
     /// Finishes each rollout in which no phone's turn is left; returns how many.

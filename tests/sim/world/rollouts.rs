@@ -6,8 +6,9 @@ use farmhand::agent::fit::Requirements;
 use farmhand::agent::{Build, CheckedApk};
 use farmhand::clock::{Deadline, Moment};
 use farmhand::rack::Event;
+use farmhand::rack::candidate::Choice;
 use farmhand::rack::event::{RolloutCommand, RolloutEvent};
-use farmhand::rack::ids::{PackageName, PhoneId};
+use farmhand::rack::ids::PackageName;
 use farmhand::rack::request::Request;
 use farmhand::rack::strategy::StrategyChanges;
 use farmhand::rollout::plan::{Ask, Fetch, Output, Rollouts, Ticket, Wanted};
@@ -33,7 +34,7 @@ pub(super) struct RolloutShell {
 pub(super) enum Word {
     Command(RolloutCommand),
     Request(Box<Request>),
-    Start { version: u64, phones: Vec<PhoneId> },
+    Start { version: u64, choice: Choice },
     Fetched { fetch: Fetch, result: Box<Result<CheckedApk, String>> },
 }
 
@@ -47,25 +48,26 @@ impl RolloutShell {
         self.deadline.filter(|_| self.committing.is_none())
     }
 
-    fn take(&mut self, now: Moment, word: Word) {
+    /// Takes a word in.
+    ///
+    /// # Errors
+    /// The rule that was broken by that.
+    fn take(&mut self, now: Moment, word: Word) -> Result<(), String> {
         self.asks += 1;
         let ask = Ask(self.asks);
         match word {
             Word::Command(command) => self.core.command(now, command),
             Word::Request(request) => self.core.request(now, ask, &request),
             Word::Fetched { fetch, result } => self.core.fetched(now, fetch.rollout, *result),
-            Word::Start { version, phones } => {
-                if self.core.may_start(None, &phones).is_ok() {
+            Word::Start { version, choice } => {
+                if self.core.may_start(None, &choice).is_ok() {
                     let file = "/home/owner/agent.apk".into();
-                    self.core.start(
-                        now,
-                        ask,
-                        apk(version),
-                        Wanted { file, phones, strategy: StrategyChanges::default() },
-                    );
+                    let wanted = Wanted { file, choice, strategy: StrategyChanges::default() };
+                    return checks::forecast::begin(&mut self.core, now, ask, version, wanted);
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -129,7 +131,9 @@ impl World {
                 }
                 self.tell_model(Event::Rollout(RolloutEvent::Views(views)));
             } else if let Some(word) = shell.waiting.pop_front() {
-                shell.take(now, word);
+                if let Err(rule) = shell.take(now, word) {
+                    self.stage.broke(rule);
+                }
             } else {
                 shell.deadline = shell.core.deadline();
                 if let Err(rule) = checks::reasons::rollouts(&shell.core.views(), shell.deadline, now) {

@@ -7,7 +7,7 @@ use farmhand::clock::Moment;
 use farmhand::config::{Credential, Rollout, Rung};
 use farmhand::phone::life::AgentPolicy;
 use farmhand::rack::Settings;
-use farmhand::rack::ids::{Endpoint, Serial, SlotName};
+use farmhand::rack::ids::{Endpoint, Label, Serial, SlotName};
 use farmhand::rack::snapshot::PowerPort;
 use farmhand::rack::strategy::{Approve, Share, Strategy};
 
@@ -89,6 +89,9 @@ fn settings(chance: &mut Chance) -> Settings {
         rack: "sim".to_owned(),
         slots,
         slot_order: (0..PHONES).map(slot).collect(),
+        labels: (0..PHONES)
+            .map(|place| (slot(place), [Label::new(if place % 3 == 0 { "third" } else { "other" })].into()))
+            .collect(),
         power: (0..PHONES).map(power).collect(),
         hubs: vec![(hub::name(), "/dev/sim".to_owned())],
         credential: Some(Credential::Imei),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use farmhand::clock::UnixMillis;
 use farmhand::rack::Event;
+use farmhand::rack::candidate::Choice;
 use farmhand::rack::detach::{DetachEvent, Detachment};
-use farmhand::rack::ids::{Endpoint, PhoneId};
+use farmhand::rack::ids::{Endpoint, Label, PhoneId};
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use farmhand::rack::request::Request;
 use farmhand::rack::snapshot::{PhoneState, PortMode, RolloutState};
@@ -124,7 +125,8 @@ impl World {
             Trouble::OperatorStarts => {
                 self.temper.upgrades -= 1;
                 self.temper.version += u64::from(self.stage.chance.one_in(2));
-                self.rollout_word(Word::Start { version: self.temper.version, phones: Vec::new() });
+                let choice = self.choice();
+                self.rollout_word(Word::Start { version: self.temper.version, choice });
             }
             Trouble::SlowStore => self.temper.slow_store_until = self.stage.now + self.stage.chance.seconds(5, 120),
             Trouble::Crash => self.crash_for_a_while(),
@@ -134,6 +136,17 @@ impl World {
                 let epoch = UnixMillis(i64::try_from(self.stage.chance.draw() >> 22).unwrap_or_default());
                 self.tell_model(Event::ClockSet(epoch));
             }
+        }
+    }
+
+    /// Whom an operator means this time.
+    fn choice(&mut self) -> Choice {
+        let some = |text: &str| vec![text.to_owned()];
+        match self.stage.chance.below(5) {
+            0 => Choice { percent: Some(40), ..Choice::default() },
+            1 => Choice { labels: vec![Label::new("third")], ..Choice::default() },
+            2 => Choice { slots: some("a1*"), models: some("sim"), ..Choice::default() },
+            _ => Choice::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 pub(super) mod budget;
 pub(super) mod dark;
 pub(super) mod detached;
+pub(super) mod forecast;
 pub(super) mod incident;
 pub(super) mod lease;
 pub(super) mod line;

@@ -1,17 +1,15 @@
 //! `farmhand rollout`: start one, watch it, let it go on.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod start;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::client::{Client, segment};
 use super::failure::Failure;
 use super::paper::{Cell, Paper, Tone, json, or_dash};
-use crate::rack::ids::{PackageName, PhoneId, RolloutId};
+use crate::rack::ids::{PhoneId, RolloutId};
 use crate::rack::request::Request;
 use crate::rack::snapshot::{PhoneView, RolloutPhoneState, RolloutState, RolloutView};
-use crate::rack::strategy::{Approve, Share, StrategyChanges, WaveSize};
 
 #[derive(Debug, Args)]
 pub(super) struct Rollout {
@@ -25,18 +23,7 @@ pub(super) struct Rollout {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Begin a rollout of an APK on this host
-    Start {
-        /// The APK
-        apk: PathBuf,
-        /// The package that the APK must be of; the configured agent's by default
-        #[arg(long)]
-        package: Option<String>,
-        /// Only this phone, by slot or id; may be given several times. All that are ready by default
-        #[arg(long = "phone", value_name = "SLOT|ID")]
-        phones: Vec<String>,
-        #[command(flatten)]
-        strategy: Way,
-    },
+    Start(start::Start),
     /// Every rollout, the newest first
     List,
     /// One rollout with its waves
@@ -85,45 +72,6 @@ enum Action {
     },
 }
 
-/// How it goes on, where that is not as [rollout] in farmhand.toml says.
-#[derive(Debug, Args)]
-struct Way {
-    /// The waves: so many phones more, or until such a share of all has had its turn
-    #[arg(long, value_name = "1,5%,25%,100%", value_delimiter = ',')]
-    waves: Vec<WaveSize>,
-    /// Before which waves you want to agree
-    #[arg(long, value_enum)]
-    approve: Option<ApproveWord>,
-    /// Between the end of a wave and the next one, such as 10m
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    soak: Option<Duration>,
-    /// More failures than that pause it: a number of phones, or a share of all
-    #[arg(long, value_name = "3|5%")]
-    max_failures: Option<Share>,
-    /// How often an install is tried again that failed for a passing reason
-    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(0..=10))]
-    retries: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ApproveWord {
-    Each,
-    First,
-    None,
-}
-
-impl From<Way> for StrategyChanges {
-    fn from(way: Way) -> Self {
-        let approve = way.approve.map(|word| match word {
-            ApproveWord::Each => Approve::Each,
-            ApproveWord::First => Approve::First,
-            ApproveWord::None => Approve::None,
-        });
-        let soak_s = way.soak.map(|soak| soak.as_secs());
-        Self { waves: way.waves, approve, soak_s, max_failures: way.max_failures, retries: way.retries }
-    }
-}
-
 impl Rollout {
     pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
         let order = match self.action {
@@ -139,9 +87,7 @@ impl Rollout {
                 let phones: Vec<PhoneView> = client.read("/api/phones").await?;
                 return Ok(sheet(&rollout, &phones, paper));
             }
-            Action::Start { apk, package, phones, strategy } => {
-                start(client, apk, package, phones, strategy.into()).await?
-            }
+            Action::Start(start) => start.order(client).await?,
             Action::Approve { rollout } => Request::RolloutApprove { rollout: RolloutId::new(rollout) },
             Action::Pause { rollout } => Request::RolloutPause { rollout: RolloutId::new(rollout) },
             Action::Resume { rollout } => Request::RolloutResume { rollout: RolloutId::new(rollout) },
@@ -153,27 +99,12 @@ impl Rollout {
             Action::Abort { rollout, reason } => Request::RolloutAbort { rollout: RolloutId::new(rollout), reason },
         };
         let done = client.order(&order).await?;
-        Ok(if self.json { json(&done) } else { done.what + "\n" })
+        Ok(match &done.forecast {
+            _ if self.json => json(&done),
+            Some(forecast) => start::sheet(&done.what, forecast, paper),
+            None => done.what + "\n",
+        })
     }
-}
-
-/// Phones are named by slot here and by id in the order, which outlives a move to another slot.
-async fn start(
-    client: &Client,
-    apk: PathBuf,
-    package: Option<String>,
-    names: Vec<String>,
-    strategy: StrategyChanges,
-) -> Result<Request, Failure> {
-    let mut phones: Vec<PhoneId> = Vec::new();
-    for name in names {
-        let phone: PhoneView = client.read(&format!("/api/phones/{}", segment(&name))).await?;
-        if !phones.contains(&phone.id) {
-            phones.push(phone.id);
-        }
-    }
-    let apk = std::path::absolute(&apk).unwrap_or(apk);
-    Ok(Request::RolloutStart { apk, package: package.map(PackageName::new), phones, strategy })
 }
 
 fn list(rollouts: &[RolloutView], paper: &Paper) -> String {
