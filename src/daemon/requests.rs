@@ -37,9 +37,15 @@ pub(super) struct Asked {
     leases: Orders,
     identities: mpsc::Sender<(identities::Wanted, Ask)>,
     detachments: mpsc::Sender<(detach::Wanted, Ask)>,
-    waiting: BTreeMap<Ask, Asker>,
+    waiting: BTreeMap<Ask, Waiting>,
     last_ask: u64,
     ports: Vec<PortOrder>,
+}
+
+struct Waiting {
+    asker: Asker,
+    /// Whether the rollouts are to answer, which can break.
+    of_rollouts: bool,
 }
 
 struct PortOrder {
@@ -130,6 +136,16 @@ impl Asked {
         });
     }
 
+    fn ask_rollouts(&mut self, request: Request, answer: Asker) {
+        let busy = ("rollout.busy", "the rollouts' queue is full or has ended");
+        self.hand_over(Ok(request), answer, busy, |asked, request, ask| {
+            asked.rollouts.try_send((request, ask)).is_ok()
+        });
+        if let Some(waiting) = self.waiting.get_mut(&Ask(self.last_ask)) {
+            waiting.of_rollouts = true;
+        }
+    }
+
     /// Gives what makes sense to whoever keeps it, whose event is the answer.
     fn hand_over<W>(
         &mut self,
@@ -146,27 +162,15 @@ impl Asked {
                 return;
             }
         };
-        self.waiting.retain(|_, asker| !asker.is_closed());
+        // Who has hung up waits for nothing.
+        self.waiting.retain(|_, waiting| !waiting.asker.is_closed());
         self.last_ask += 1;
         let ask = Ask(self.last_ask);
         if self.waiting.len() < WAITING_MAX && give(self, wanted, ask) {
-            self.waiting.insert(ask, answer);
+            self.waiting.insert(ask, Waiting { asker: answer, of_rollouts: false });
             return;
         }
-        refuse(answer, code, what, Some("try again; see the log"));
-    }
-
-    fn ask_rollouts(&mut self, request: Request, answer: Asker) {
-        // Who has hung up waits for nothing.
-        self.waiting.retain(|_, asker| !asker.is_closed());
-        self.last_ask += 1;
-        let ask = Ask(self.last_ask);
-        if self.waiting.len() < WAITING_MAX && self.rollouts.try_send((request, ask)).is_ok() {
-            self.waiting.insert(ask, answer);
-            return;
-        }
-        let what = "the rollouts' queue is full or has ended";
-        refuse(answer, "rollout.busy", what, Some("try again; see `farmhand status` and the log"));
+        refuse(answer, code, what, Some("try again; see `farmhand status` and the log"));
     }
 
     /// The answer to those whose request this event answers, to be sent once the event has been taken in and is shown.
@@ -174,23 +178,24 @@ impl Asked {
         match event {
             Event::Hub { hub, event } => self.port_answer(hub, event),
             Event::Lease { event, ask: Some(ask) } => {
-                let asked = vec![self.waiting.remove(ask)?];
+                let asked = vec![self.waiting.remove(ask)?.asker];
                 Some(Answer { asked, told: told_of(event) })
             }
             Event::Detach { event, ask: Some(ask) } => {
-                let asked = vec![self.waiting.remove(ask)?];
+                let asked = vec![self.waiting.remove(ask)?.asker];
                 Some(Answer { asked, told: told_of_interface(event) })
             }
             Event::Identity { event, ask: Some(ask) } => {
-                let asked = vec![self.waiting.remove(ask)?];
+                let asked = vec![self.waiting.remove(ask)?.asker];
                 Some(Answer { asked, told: told_of_identity(event) })
             }
             Event::Rollout(RolloutEvent::Answer { ask, result }) => {
-                let asked = vec![self.waiting.remove(ask)?];
+                let asked = vec![self.waiting.remove(ask)?.asker];
                 Some(Answer { asked, told: result.clone() })
             }
             Event::Rollout(RolloutEvent::Restarted) => {
-                let asked = std::mem::take(&mut self.waiting).into_values().collect();
+                let broken = self.waiting.extract_if(.., |_, waiting| waiting.of_rollouts);
+                let asked = broken.map(|(_, waiting)| waiting.asker).collect();
                 let told = Err(Refusal {
                     code: "rollout.restarted".to_owned(),
                     what: "the rollouts broke and began anew: this may have been carried out or not".to_owned(),
@@ -379,7 +384,17 @@ mod tests {
         let (mut asked, rack) =
             (Asked::new(rollouts, mpsc::channel(1).0, mpsc::channel(1).0, mpsc::channel(1).0), rack());
         let mut answer = ask(&mut asked, &rack);
+        let (identities, _kept) = mpsc::channel(1);
+        asked.identities = identities;
+        let (asker, mut of_another) = oneshot::channel();
+        let phones = BTreeMap::from([("A1".to_owned(), "860000000000001".to_owned())]);
+        let import = Request::IdentitiesImport { phones, who: "ann".to_owned() };
+        assert_eq!(asked.take_in((import, asker), &rack), None);
         asked.answer_to(&Event::Rollout(RolloutEvent::Restarted)).unwrap().send();
         assert_eq!(answer.try_recv().unwrap().unwrap_err().code, "rollout.restarted");
+        assert!(
+            of_another.try_recv().is_err_and(|why| why == oneshot::error::TryRecvError::Empty),
+            "its keeper is well"
+        );
     }
 }

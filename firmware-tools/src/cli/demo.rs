@@ -88,11 +88,12 @@ fn what_to_try(rack: &Rack, farmhand: &Path, dir: &Path) -> String {
          Kill the central server, and start it again:\n\
          \x20 {ctl} central stop\n\
          \x20 {ctl} central start\n\n\
-         Let the centre ask four phones for an upgrade, of which one will fail; approve it, heal the phone, resume:\n\
-         \x20 {ctl} phone P2 fault install-fails\n\
+         Let the centre ask four phones for an upgrade, of which one will fail; approve it; once it pauses, heal the phone, resume:\n\
+         \x20 {ctl} phone P2 fault install-fails:INSTALL_FAILED_INVALID_APK\n\
          \x20 {ctl} central upgrade --apk agent-2.apk P1 P2 P3 P4\n\
          \x20 {farmhand} rollout list\n\
          \x20 {farmhand} rollout approve R1\n\
+         \x20 {farmhand} rollout show R1\n\
          \x20 {ctl} phone P2 clear\n\
          \x20 {farmhand} rollout resume R1\n\n\
          Its log: {}\n\
