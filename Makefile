@@ -43,7 +43,7 @@ lint: ## formatting, clippy, and the pure library by itself
 peers: demo-check ## Python's protobuf, by protoc's descriptors, on every frame that the demo's centre saw
 	tests/peers/run.sh
 
-usbtest: ## Google's adbd (32 of them), our phone and QEMU's hub trees, on a real USB stack in emulation: CHECK and RESULT lines
+usbtest: ## Google's adbd (32 of them), our phones and QEMU's hub trees, on a real USB stack in emulation: CHECK and RESULT lines
 	firmware-tools/usbtest/run.sh
 
 check-usb: usbtest ## the same: fails when a check is missing

@@ -25,6 +25,8 @@ for source in benches/*.rs; do
       benches+=("$bench")
       read -ra families <<<"$(families "$bench")"
       measured+=("${families[@]}")
+      # On a real bus farmhand races Google's adb, too.
+      [[ $bench != usb ]] || measured+=(adb)
       break
     fi
   done
@@ -39,7 +41,8 @@ done
 missed=$(awk -F '\t' -v families="${measured[*]}" '
   BEGIN { split(families, list, " "); for (i in list) wanted[list[i]] }
   { split($1, word, ".") }
-  word[1] in wanted && ($4 == "<=" ? $2 > $5 + 0 : $2 < $5 + 0) { printf "  %-40s %12s %-12s goal %s %s\n", $1, $2, $3, $4, $5 }
+  # What could not be measured is inf or -inf, which not every awk takes for a number.
+  word[1] in wanted && ($2 ~ /inf|NaN/ || ($4 == "<=" ? $2 > $5 + 0 : $2 < $5 + 0)) { printf "  %-40s %12s %-12s goal %s %s\n", $1, $2, $3, $4, $5 }
 ' "$table" 2>/dev/null || true)
 if [[ $missed ]]; then printf 'missed goals:\n%s\n' "$missed"; else echo "no goal is missed"; fi
 if ((${#unmeasured[@]})); then echo "could not be measured: ${unmeasured[*]}" >&2; exit 1; fi

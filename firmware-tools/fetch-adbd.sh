@@ -24,6 +24,8 @@ if [ -x "$start" ] && [ -x "$cache/start-adb" ]; then
     exit 0
 fi
 
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+[ -e $keyring ] || { echo "fetch-adbd: the package debian-archive-keyring is missing on this machine" >&2; exit 1; }
 # A package source of its own: trixie, whatever suite this machine runs.
 work=$cache/work
 rm -rf "$work" "$cache/root"
@@ -35,15 +37,28 @@ Types: deb
 URIs: ${mirror:-http://deb.debian.org/debian}
 Suites: trixie
 Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+Signed-By: $keyring
 SOURCES
 apt() {
-    apt-get -qq -o Dir::Etc::sourcelist="$work/trixie.sources" -o Dir::Etc::sourceparts=- \
-        -o Dir::State::lists="$work/lists" -o Dir::Cache="$work" -o APT::Sandbox::User=root "$@" >&2
+    apt-get -qq -o Dir::Etc::sourcelist="$work/trixie.sources" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$work/lists" \
+        -o Dir::Cache="$work" -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any -o Acquire::Retries=3 \
+        -o Acquire::http::Timeout=60 "$@" >&2
 }
-apt update
-(cd "$work/debs" && apt download adb adbd android-libbase android-libboringssl android-libcutils android-liblog android-libziparchive \
-    libbrotli1 libc6 libcap2 libgcc-s1 liblz4-1 libprotobuf32t64 libstdc++6 libsystemd0 libudev1 libusb-1.0-0 libxxhash0 libzstd1 zlib1g)
+fetch() {
+    apt update && (cd "$work/debs" && apt download adb adbd android-libbase android-libboringssl android-libcutils android-liblog \
+        android-libziparchive libbrotli1 libc6 libcap2 libgcc-s1 liblz4-1 libprotobuf32t64 libstdc++6 libsystemd0 libudev1 \
+        libusb-1.0-0 libxxhash0 libzstd1 zlib1g)
+}
+attempt=1
+until fetch; do
+    if [ $attempt = 4 ]; then
+        echo "fetch-adbd: Debian's packages of adbd could not be fetched in $attempt attempts: is there a network, and does" \
+            "${mirror:-deb.debian.org} answer? .cache/adbd of an earlier run, copied to $cache, needs neither" >&2
+        exit 1
+    fi
+    attempt=$((attempt + 1))
+    sleep $((attempt * 5))
+done
 for deb in "$work"/debs/*.deb; do
     dpkg -x "$deb" "$work/root"
 done

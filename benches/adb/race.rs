@@ -27,7 +27,9 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
+    #[allow(dead_code, reason = "each bench has one bus")]
     pub(crate) const TCP: Self = Self { file_len: 256 << 20 };
+    #[allow(dead_code, reason = "each bench has one bus")]
     pub(crate) const USB: Self = Self { file_len: 64 << 20 };
 }
 
@@ -104,6 +106,26 @@ pub(crate) struct Race {
 }
 
 impl Race {
+    /// Random bytes, which are at `file` in the folder, too.
+    #[allow(dead_code, reason = "not every bench has a floor")]
+    pub(crate) fn make_file(&self) -> io::Result<Vec<u8>> {
+        let content = noise(self.sizes.file_len)?;
+        fs::write(self.dir.join("file"), &content)?;
+        Ok(content)
+    }
+
+    /// One push of that file by farmhand's whole process, and how long it took.
+    #[allow(dead_code, reason = "not every bench has a floor")]
+    pub(crate) fn push_by_farmhand(&self) -> io::Result<Duration> {
+        let (from, to) = (self.dir.join("file"), self.dir.join("pushed"));
+        let [from_text, to_text] = [&from, &to].map(|path| path.display().to_string());
+        let contender = &self.contenders[0];
+        let run = contender.run(&[&contender.push[..], &[&from_text, &to_text]].concat())?;
+        same(&sha256(&from)?, &to, &contender.name)?;
+        fs::remove_file(&to)?;
+        Ok(run.took)
+    }
+
     pub(crate) fn run(&self) -> io::Result<()> {
         let file = self.dir.join("file");
         fs::write(&file, noise(self.sizes.file_len)?)?;
@@ -136,6 +158,10 @@ impl Race {
         }
         self.tell("processor, s a GB", &cpu);
         report(&self.figure("cpu_s_per_gb_vs_adb"), cpu[0] / best(&cpu[1..]), "ratio", Goal::AtMost(0.4))?;
+        if self.bus != "tcp" {
+            // The others are about the processes, not about the bus.
+            return Ok(());
+        }
         self.small_files()?;
         self.shells()?;
         self.busy_shells()
@@ -237,17 +263,21 @@ fn best(values: &[f64]) -> f64 {
 }
 
 /// Bytes that nothing makes smaller.
-fn noise(len: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn noise(len: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; len];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
 fn sha256(path: &Path) -> io::Result<[u8; 32]> {
-    Ok(Sha256::digest(fs::read(path)?).into())
+    Ok(sha256_of(&fs::read(path)?))
 }
 
-fn same(sum: &[u8; 32], path: &Path, who: &str) -> io::Result<()> {
+pub(crate) fn sha256_of(content: &[u8]) -> [u8; 32] {
+    Sha256::digest(content).into()
+}
+
+pub(crate) fn same(sum: &[u8; 32], path: &Path, who: &str) -> io::Result<()> {
     if sha256(path)? == *sum { Ok(()) } else { Err(io::Error::other(format!("{who}: {} differs", path.display()))) }
 }
 

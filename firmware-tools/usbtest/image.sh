@@ -38,6 +38,14 @@ add_adbd() {
     cp "$(find "$adbd/usr" -name adbd -type f -size +100k -print -quit)" "$root/adbd/adbd"
 }
 
+# Google's adb: this machine's own (29 on Debian 12), and 34.
+add_google_adb() {
+    add_program "$(command -v adb)" bin/adb29
+    cp "$(find "$adbd/usr" -name adb -type f -size +100k -print -quit)" "$root/adbd/adb"
+    printf '#!/bin/busybox sh\nexec /adbd/ld.so --library-path /adbd/lib:/adbd/lib/android /adbd/adb "$@"\n' > "$root/bin/adb34"
+    chmod +x "$root/bin/adb34"
+}
+
 # A key for the daemon: making one in emulation would take longer than all the rest. adbd asks for none.
 add_key() {
     [ -e "$cache/adbkey" ] || openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$cache/adbkey"
@@ -65,7 +73,7 @@ make_base() {
     cp "$busybox" "$root/bin/busybox"
     add_modules
     cp "$here"/guest/android/* "$root/bin/"
-    cp "$here"/guest/{init,phone,own-phone} "$root/"
+    cp "$here"/guest/{init,phone,own-phone,adb-server} "$root/"
     cp "$here"/guest/*.toml "$root/etc/"
     add_key
     add_authorities
@@ -81,6 +89,8 @@ make_image() {
     case $part in
         plug | rack) add_adbd; add_program "$target/examples/usb_push" bin/usb_push ;;
         own) add_program "$target/rackbench" bin/rackbench ;;
+        race | many) add_adbd; add_google_adb; add_program "$USB_BENCH" bin/usb-bench ;;
+        bare) add_program "$target/rackbench" bin/rackbench; add_program "$USB_BENCH" bin/usb-bench ;;
         tree) add_program "$uhubctl" bin/uhubctl ;;
     esac
     pack "$work/$part.more.gz"

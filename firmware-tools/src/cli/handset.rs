@@ -6,7 +6,7 @@ use handset::Mode;
 use miette::{IntoDiagnostic as _, Result};
 
 use super::{interrupted, log_to_stderr};
-use crate::phone::{AdbGeneration, Fault, Gadget, PhoneSpec, serve_fastboot, serve_on_usb};
+use crate::phone::{AdbGeneration, Fault, Gadget, PhoneSpec, serve_bare, serve_fastboot, serve_on_usb};
 
 /// Put one virtual phone on a USB bus, by the kernel's FunctionFS
 #[derive(Debug, clap::Args)]
@@ -54,6 +54,8 @@ enum Answers {
     Rescue,
     /// The bootloader, which waits for `fastboot`; it answers no command
     Fastboot,
+    /// Nothing: whatever comes is taken, and zeros are sent without end
+    Bare,
 }
 
 impl Args {
@@ -69,18 +71,16 @@ impl Args {
         };
         let gadget = self.gadget.zip(self.udc).map(|(folder, controller)| Gadget { folder, controller });
         let folder = &self.functionfs;
-        let mode = match self.mode {
-            Answers::Android => Some(Mode::Android),
-            Answers::Recovery => Some(Mode::Recovery),
-            Answers::Sideload => Some(Mode::Sideload),
-            Answers::Rescue => Some(Mode::Rescue),
-            Answers::Fastboot => None,
-        };
         let serve = async {
-            match mode {
-                Some(mode) => serve_on_usb(spec, mode, folder, gadget, &self.faults).await,
-                None => serve_fastboot(folder, gadget).await,
-            }
+            let mode = match self.mode {
+                Answers::Android => Mode::Android,
+                Answers::Recovery => Mode::Recovery,
+                Answers::Sideload => Mode::Sideload,
+                Answers::Rescue => Mode::Rescue,
+                Answers::Fastboot => return serve_fastboot(folder, gadget).await,
+                Answers::Bare => return serve_bare(folder, gadget).await,
+            };
+            serve_on_usb(spec, mode, folder, gadget, &self.faults).await
         };
         tokio::select! {
             served = serve => served.into_diagnostic(),

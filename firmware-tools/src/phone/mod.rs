@@ -52,7 +52,7 @@ pub use android::Tap;
 pub use faults::{BadFault, Fault};
 pub use spec::{AdbGeneration, Auth, Network, PhoneSpec};
 pub use tunnels::{Tunnel, Tunnels};
-pub use usb::{Gadget, serve as serve_on_usb, serve_fastboot};
+pub use usb::{Gadget, serve as serve_on_usb, serve_bare, serve_fastboot};
 
 /// A phone on a TCP port of this host. It is gone when this is dropped.
 pub struct VirtualPhone {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 
-use handset::{Authorisation, Fastboot, FunctionFs, Handset, KeyStore, Mode, UnknownKey};
+use handset::{Authorisation, Fastboot, FunctionFs, Handset, KeyStore, Mode, SourceSink, UnknownKey};
 
 use super::android::Android;
 use super::battery::Power;
@@ -44,6 +44,18 @@ impl Gadget {
 /// There is no FunctionFS, or the gadget can't be bound; the error names it.
 pub async fn serve_fastboot(folder: &Path, gadget: Option<Gadget>) -> io::Result<()> {
     let _function = named(folder.display(), Fastboot::open(folder))?;
+    if let Some(gadget) = gadget {
+        gadget.plug()?;
+    }
+    std::future::pending().await
+}
+
+/// Serves a function over which bytes come and go, in `folder`, a mounted FunctionFS. It never ends.
+///
+/// # Errors
+/// As [`serve_fastboot`].
+pub async fn serve_bare(folder: &Path, gadget: Option<Gadget>) -> io::Result<()> {
+    named(folder.display(), SourceSink::serve(folder))?;
     if let Some(gadget) = gadget {
         gadget.plug()?;
     }

@@ -18,9 +18,16 @@ pub(crate) fn check(name: &str, case: impl FnOnce() -> Result<String, Failure>) 
     }
 }
 
-/// Prints a figure.
-pub(crate) fn result(name: &str, value: impl std::fmt::Display, unit: &str) {
-    println!("RESULT {name} {value} {unit}");
+/// Measures; what could not be measured is said, and does not end the story.
+pub(crate) fn measure(what: &str, work: impl FnOnce() -> Result<(), Failure>) {
+    if let Err(why) = work() {
+        println!("usbtest: {what}: {}", one_line(&why.to_string()));
+    }
+}
+
+/// Prints a figure with its goal, such as `<= 8`.
+pub(crate) fn result(name: &str, value: impl std::fmt::Display, unit: &str, goal: &str) {
+    println!("RESULT {name} {value} {unit} goal {goal}");
 }
 
 /// Looks until `look` gives something, and says how long that took.

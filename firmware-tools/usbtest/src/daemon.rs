@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use crate::check::{Failure, until};
 
 /// The configuration of the package: its recovery stops at opening a phone again.
 pub(crate) const CAREFUL: &str = "/etc/farmhand.toml";
+
+/// The same, whose owner has allowed to reset a phone on the bus.
+pub(crate) const MAY_RESET: &str = "/etc/may-reset.toml";
 
 /// The log of all daemons of the story, one behind the other.
 const LOG: &str = "/tmp/farmhand.log";
@@ -49,6 +52,8 @@ pub(crate) struct Answers {
 pub(crate) struct Daemon {
     child: Child,
     state: PathBuf,
+    config: &'static str,
+    user: User,
 }
 
 /// One phone as the API shows it.
@@ -63,17 +68,31 @@ pub(crate) struct Phone {
 
 impl Daemon {
     /// Starts it on a state directory and waits until it answers.
-    pub(crate) fn start(state: &str, config: &str, user: User) -> Result<Self, Failure> {
-        let log = File::options().create(true).append(true).open(LOG)?;
-        let mut command = Command::new("farmhand");
-        command.args(["--state", state, "run", "--config", config]).env("NO_COLOR", "1");
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        if user == User::Nobody {
-            command.uid(1000).gid(1000);
-        }
-        let daemon = Self { child: command.spawn()?, state: state.into() };
+    pub(crate) fn start(state: &str, config: &'static str, user: User) -> Result<Self, Failure> {
+        let daemon = Self { child: spawn(Path::new(state), config, user)?, state: state.into(), config, user };
         until("the daemon answers", UP_MAX, || daemon.phones())?;
         Ok(daemon)
+    }
+
+    /// Ends it as `kill -9` does, starts another in its place, and waits until that answers.
+    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(&self.state, self.config, self.user)?;
+        until("the next daemon answers", UP_MAX, || self.phones())?;
+        Ok(())
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its command line, to be run.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("farmhand");
+        command.arg("--state").arg(&self.state).args(words);
+        command
     }
 
     /// Ends it as `kill -9` does.
@@ -85,7 +104,7 @@ impl Daemon {
 
     /// Has the command line carry out an order.
     pub(crate) fn order(&self, words: &[&str]) -> Result<(), Failure> {
-        let output = Command::new("farmhand").arg("--state").arg(&self.state).args(words).output()?;
+        let output = self.command(words).output()?;
         if output.status.success() {
             return Ok(());
         }
@@ -161,6 +180,17 @@ impl Daemon {
         }
         Ok(wakeups)
     }
+}
+
+fn spawn(state: &Path, config: &str, user: User) -> Result<Child, Failure> {
+    let log = File::options().create(true).append(true).open(LOG)?;
+    let mut command = Command::new("farmhand");
+    command.arg("--state").arg(state).args(["run", "--config", config]).env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    if user == User::Nobody {
+        command.uid(1000).gid(1000);
+    }
+    Ok(command.spawn()?)
 }
 
 impl Drop for Daemon {

@@ -2,17 +2,22 @@
 //! through the daemon's own API.
 //!
 //! `usbtest plug` is two phones on dummy_hcd with Google's adbd, `usbtest rack` 32 of them, `usbtest own` our own phone, `usbtest tree` the
-//! part on QEMU's hubs; the guest's init starts the one that the kernel's command line names. Each case prints `CHECK usb.<name> ok|FAIL <what was seen>`, each figure
-//! `RESULT <name> <value> <unit>`.
+//! part on QEMU's hubs, and `race`, `bare` and `many` measure; the guest's init starts the one that the kernel's command line names. Each case prints `CHECK usb.<name> ok|FAIL <what was seen>`, each figure
+//! `RESULT <name> <value> <unit> goal <= or >= <number>`.
 #![allow(clippy::print_stdout, reason = "what it prints to the guest's console is what it is for")]
 
+mod adb;
+mod bare;
 mod barred;
 mod check;
 mod daemon;
+mod many;
 mod own;
+mod own_phone;
 mod phone;
 mod plug;
 mod quiet;
+mod race;
 mod rack;
 mod tree;
 
@@ -24,8 +29,11 @@ fn main() -> ExitCode {
         "plug" => plug::run(),
         "rack" => rack::run(),
         "own" => own::run(),
+        "race" => race::run(),
+        "bare" => bare::run(),
+        "many" => many::run(),
         "tree" => tree::run(),
-        other => Err(format!("there is no part `{other}`: plug, rack, own or tree").into()),
+        other => Err(format!("there is no part `{other}`: plug, rack, own, tree, race, bare or many").into()),
     };
     if let Err(why) = told {
         println!("usbtest: part {part} broke off: {why}");

@@ -1,10 +1,10 @@
 //! The part with our own phone behind FunctionFS: what cannot be had of Google's adbd, which asks for no key and is Android only.
 
-use std::process::Command;
 use std::time::Duration;
 
 use crate::check::{Failure, check, until};
 use crate::daemon::{self, CAREFUL, Daemon, User};
+use crate::own_phone::{self, Plug};
 
 /// From the plug to ready, in emulation on a busy machine.
 const READY_MAX: Duration = Duration::from_secs(40);
@@ -17,21 +17,21 @@ const RECOVERING_MIN: Duration = Duration::from_millis(1200);
 
 /// One phone: its device controller, its serial, and what it is told to be.
 struct Own {
-    number: &'static str,
+    number: usize,
     serial: &'static str,
     options: &'static [&'static str],
 }
 
-const PLAIN: Own = Own { number: "0", serial: "OWN1", options: &["--model", "Own phone"] };
-const ASKS: Own = Own { number: "1", serial: "ASKS", options: &["--fault", "refuses-auth"] };
-const SILENT: Own = Own { number: "2", serial: "SILENT", options: &[] };
-const SIDELOAD: Own = Own { number: "3", serial: "SIDELOAD", options: &["--mode", "sideload"] };
-const FASTBOOT: Own = Own { number: "4", serial: "FASTBOOT", options: &["--mode", "fastboot"] };
+const PLAIN: Own = Own { number: 0, serial: "OWN1", options: &["--model", "Own phone"] };
+const ASKS: Own = Own { number: 1, serial: "ASKS", options: &["--fault", "refuses-auth"] };
+const SILENT: Own = Own { number: 2, serial: "SILENT", options: &[] };
+const SIDELOAD: Own = Own { number: 3, serial: "SIDELOAD", options: &["--mode", "sideload"] };
+const FASTBOOT: Own = Own { number: 4, serial: "FASTBOOT", options: &["--mode", "fastboot"] };
 
 pub(crate) fn run() -> Result<(), Failure> {
     let daemon = Daemon::start("/state", CAREFUL, User::Root)?;
     // It climbs its ladder while the others are looked at.
-    SILENT.plug_as("frozen")?;
+    own_phone::plug(SILENT.number, SILENT.serial, Plug::Frozen, SILENT.options)?;
 
     check("own_phone", || own_phone(&daemon));
     check("sideload", || is_told(&daemon, &SIDELOAD, &["adb sideload", "restart it"]));
@@ -44,21 +44,11 @@ pub(crate) fn run() -> Result<(), Failure> {
 
 impl Own {
     fn plug(&self) -> Result<(), Failure> {
-        self.plug_as("plug")
-    }
-
-    fn plug_as(&self, verb: &str) -> Result<(), Failure> {
-        let words: Vec<&str> = [self.serial].iter().chain(self.options).copied().collect();
-        self.order(verb, &words)
+        own_phone::plug(self.number, self.serial, Plug::Alive, self.options)
     }
 
     fn unplug(&self) -> Result<(), Failure> {
-        self.order("unplug", &[])
-    }
-
-    fn order(&self, verb: &str, words: &[&str]) -> Result<(), Failure> {
-        let status = Command::new("/own-phone").args([verb, self.number]).args(words).status()?;
-        if status.success() { Ok(()) } else { Err(format!("/own-phone {verb} {}: {status}", self.number).into()) }
+        own_phone::unplug(self.number)
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) const MISLABELLED: usize = 29;
 
 /// What Android of phone `number` says its serial is.
 pub(crate) fn serial(number: usize) -> String {
-    if TWINS.contains(&number) { "TWIN".to_owned() } else { format!("PHONE{number:02}") }
+    if TWINS.contains(&number) { "TWIN".to_owned() } else { plain_serial(number) }
 }
 
 /// What the USB descriptor of phone `number` says.
@@ -35,6 +35,17 @@ pub(crate) fn descriptor_serial(number: usize) -> String {
 /// Builds a phone; it is not plugged in yet.
 pub(crate) fn make(number: usize) -> Result<(), String> {
     phone(&["make", &number.to_string(), &descriptor_serial(number), &serial(number)])
+}
+
+/// What every phone says its serial is that was built by [`make_plain`].
+pub(crate) fn plain_serial(number: usize) -> String {
+    format!("PHONE{number:02}")
+}
+
+/// Builds a phone that is no twin and has no label of its own.
+pub(crate) fn make_plain(number: usize) -> Result<(), String> {
+    let serial = plain_serial(number);
+    phone(&["make", &number.to_string(), &serial, &serial])
 }
 
 /// Builds all phones; none is plugged in yet.
@@ -77,7 +88,7 @@ pub(crate) fn freeze(number: usize) -> Result<(), Failure> {
 }
 
 /// A few at a time: 32 at once on two emulated processors and every wait of adbd and farmhand runs out.
-fn each(act: impl Fn(usize) -> Result<(), String> + Sync) -> Result<(), Failure> {
+pub(crate) fn each(act: impl Fn(usize) -> Result<(), String> + Sync) -> Result<(), Failure> {
     let (act, next) = (&act, AtomicUsize::new(0));
     let work = || -> Vec<String> {
         let mut failures = Vec::new();

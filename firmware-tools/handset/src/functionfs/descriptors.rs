@@ -10,16 +10,23 @@ const STRINGS_MAGIC: u32 = 2;
 const HAS_FULL_HIGH_SUPER: u32 = 1 | 2 | 4;
 const ENGLISH: u16 = 0x0409;
 
-/// What is spoken over an interface of Android's class and subclass.
+/// What is spoken over a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
-    Adb = 1,
-    Fastboot = 3,
+    Adb,
+    Fastboot,
+    /// Nothing: bytes come and go.
+    Bare,
 }
 
-/// Vendor specific, Android's subclass; the first string; two endpoints.
+/// Vendor specific, a subclass (Android's, where it is Android's), the protocol; the first string; two endpoints.
 const fn interface(protocol: Protocol) -> [u8; 9] {
-    [9, 4, 0, 0, 2, 0xff, 0x42, protocol as u8, 1]
+    let [subclass, protocol] = match protocol {
+        Protocol::Adb => [0x42, 1],
+        Protocol::Fastboot => [0x42, 3],
+        Protocol::Bare => [0, 0],
+    };
+    [9, 4, 0, 0, 2, 0xff, subclass, protocol, 1]
 }
 
 const FROM_HOST: u8 = 0x01;
@@ -55,6 +62,7 @@ pub(super) fn strings(protocol: Protocol) -> Vec<u8> {
     let name: &[u8] = match protocol {
         Protocol::Adb => b"ADB Interface\0",
         Protocol::Fastboot => b"fastboot\0",
+        Protocol::Bare => b"bare\0",
     };
     let mut all = Vec::new();
     for field in [STRINGS_MAGIC, (16 + 2 + name.len()) as u32, 1, 1] {

@@ -124,6 +124,35 @@ impl Fastboot {
     }
 }
 
+/// A function that takes whatever a host sends and sends zeros as long as a host takes them, over the endpoints of [`FunctionFs`] and in
+/// its transfers: what a bus carries when nothing is made of the bytes.
+#[derive(Debug)]
+pub struct SourceSink;
+
+impl SourceSink {
+    /// Describes the function in `folder` and serves it on threads of its own, until it is taken away.
+    ///
+    /// # Errors
+    /// There is no FunctionFS, or somebody serves it already.
+    pub fn serve(folder: &Path) -> io::Result<()> {
+        let control = describe(folder, Protocol::Bare)?;
+        let (from_host, to_host) = (endpoint(folder, "ep1")?, endpoint(folder, "ep2")?);
+        let thread = |name: &str| std::thread::Builder::new().name(format!("functionfs-{name}"));
+        thread("events").spawn(move || answer_events(control))?;
+        thread("sink").spawn(move || {
+            let mut room = vec![0; TRANSFER_BYTES_MAX];
+            repeat(|| (&from_host).read(&mut room).map(drop));
+        })?;
+        thread("source").spawn(move || repeat(|| (&to_host).write_all(&[0; TRANSFER_BYTES_MAX])))?;
+        Ok(())
+    }
+}
+
+/// Does it again and again, for one host after the other, until no host can come any more.
+fn repeat(mut once: impl FnMut() -> io::Result<()>) {
+    while !once().is_err_and(|error| is_over(&error)) {}
+}
+
 /// Tells the kernel what the function in `folder` is; gives its endpoint 0.
 fn describe(folder: &Path, protocol: Protocol) -> io::Result<File> {
     let mut control = endpoint(folder, "ep0")?;

@@ -1,0 +1,101 @@
+//! farmhand on a real USB stack: `make bench ONLY=usb`.
+//!
+//! Without arguments it has the testbed (`firmware-tools/usbtest/run.sh --bench`) boot its guests and keeps their figures. In a guest
+//! the story calls it for what is measured in a process:
+//!
+//! ```text
+//!     usb-bench race …                      Google's adb beside farmhand, each on an adbd of its own (race.rs)
+//!     usb-bench floor SERIAL …              ready-made frames into one more adbd, beside farmhand (floor.rs)
+//!     usb-bench bare OWN BARE DIR           our phone beside a function that only takes and gives bytes (bare.rs)
+//!     usb-bench at-once own|bare DIR SERIAL…   the same with many at once
+//! ```
+
+#![allow(clippy::expect_used, reason = "a bench that cannot measure must say so and stop")]
+
+#[path = "usb/bare.rs"]
+mod bare;
+#[path = "usb/floor.rs"]
+mod floor;
+#[path = "usb/line.rs"]
+mod line;
+#[path = "adb/race.rs"]
+mod race;
+#[path = "report.rs"]
+mod report;
+
+use std::io::{self, BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use race::{Contender, Race, Sizes};
+use report::{Goal, report};
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        [] => boot_guests(),
+        ["race", ref rest @ ..] => given(rest)?.run(),
+        ["floor", serial, ref rest @ ..] => floor::measure(serial, &given(rest)?),
+        ["bare", own, bare, dir] => bare::measure(own, bare, Path::new(dir)),
+        ["at-once", what, dir, ref serials @ ..] => bare::at_once(what, Path::new(dir), serials),
+        _ => Err(io::Error::other(format!("what is {words:?}?"))),
+    }
+}
+
+/// Runs the parts of the testbed that measure; each figure that they print is kept.
+#[allow(clippy::print_stdout, reason = "printing is what a bench is for")]
+fn boot_guests() -> io::Result<()> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-tools/usbtest/run.sh");
+    let mut testbed = Command::new(script)
+        .arg("--bench")
+        .env("USB_BENCH", std::env::current_exe()?)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let said = testbed.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
+    for line in BufReader::new(said).lines() {
+        let line = line?;
+        match figure(&line) {
+            Some((name, value, unit, goal)) => report(name, value, unit, goal)?,
+            None => println!("{line}"),
+        }
+    }
+    let ended = testbed.wait()?;
+    if ended.success() { Ok(()) } else { Err(io::Error::other(format!("{script}: {ended}"))) }
+}
+
+/// A figure with its goal: `RESULT usb.wakeups_per_probe 6.2 wakeups goal <= 8`.
+fn figure(line: &str) -> Option<(&str, f64, &str, Goal)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let ["RESULT", name, value, unit, "goal", sign, goal] = words[..] else { return None };
+    let goal = goal.parse().ok()?;
+    let goal = if sign == ">=" { Goal::AtLeast(goal) } else { Goal::AtMost(goal) };
+    Some((name, value.parse().ok()?, unit, goal))
+}
+
+/// The race on a stage that others have set: `--farmhand PATH --state DIR --phone A1 --daemon PID --dir DIR --adb
+/// adb29=/usr/bin/adb,5037,SERIAL,PID …`. `--dir` is a folder that both this process and the phones see.
+fn given(arguments: &[&str]) -> io::Result<Race> {
+    let values =
+        |name: &str| -> Vec<&str> { arguments.windows(2).filter(|pair| pair[0] == name).map(|pair| pair[1]).collect() };
+    let value = |name: &str| values(name).pop().ok_or_else(|| io::Error::other(format!("{name} is missing")));
+    let (program, state, daemon) = (value("--farmhand")?, value("--state")?, number(value("--daemon")?)?);
+    let mut contenders = vec![Contender::farmhand(Path::new(program), Path::new(state), value("--phone")?, daemon)];
+    for adb in values("--adb") {
+        let (name, rest) = adb.split_once('=').unwrap_or(("adb", adb));
+        let [program, port, serial, pid] = rest.split(',').collect::<Vec<_>>()[..] else {
+            return Err(io::Error::other(format!("--adb NAME=PROGRAM,PORT,SERIAL,PID, not {adb}")));
+        };
+        let adb = Contender::adb(name, Path::new(program), number(port)?, serial, number(pid)?);
+        // The older one has no such flag, and never compresses.
+        let uncompressed = (name == "adb34").then(|| adb.uncompressed());
+        contenders.push(adb);
+        contenders.extend(uncompressed);
+    }
+    Ok(Race { bus: "usb".to_owned(), contenders, dir: value("--dir")?.into(), sizes: Sizes::USB })
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> io::Result<T> {
+    text.parse().map_err(|_| io::Error::other(format!("{text} is no number")))
+}

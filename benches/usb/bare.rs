@@ -1,0 +1,150 @@
+//! farmhand's engine and ADB on our own phone behind FunctionFS, beside a function whose endpoints only take and give bytes, in the same
+//! transfers: what ADB costs on either side.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use farmhand::adb::auth::KeyRing;
+use farmhand::adb::driver::{Adb, ConnectOptions, connect};
+use farmhand::adb::services::sync::{PullOptions, PushOptions, RemoteFile};
+use farmhand::usb::{Bus, BusEvent};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::floor::tell;
+use crate::line::Line;
+use crate::race::{noise, same, sha256_of};
+use crate::report::{Goal, median, report};
+
+const ROUNDS: usize = 7;
+const FILE_LEN: usize = 64 << 20;
+/// Rounds with many at once, and what each of them is sent.
+const ROUNDS_AT_ONCE: usize = 3;
+const FILE_AT_ONCE_LEN: usize = 8 << 20;
+/// Where phones keep what is pushed.
+const TARGET: &str = "/data/local/tmp/bench";
+/// From the start of the bus until all are there.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One phone and one bare function, in turns.
+pub(crate) fn measure(own: &str, bare: &str, dir: &Path) -> io::Result<()> {
+    let content = noise(FILE_LEN)?;
+    let (file, pulled) = (dir.join("file"), dir.join("pulled"));
+    fs::write(&file, &content)?;
+    let sum = sha256_of(&content);
+    let mut line = Line::open(bare)?;
+    let phone = runtime()?;
+    let adb = phone.block_on(phones(&[own]))?.remove(0);
+    let [mut push, mut pull, mut bare_push, mut bare_pull] = [const { Vec::new() }; 4];
+    for _ in 0..ROUNDS {
+        bare_push.push(timed(|| line.push(FILE_LEN))?);
+        push.push(timed(|| phone.block_on(push_file(&adb, &file)))?);
+        bare_pull.push(timed(|| line.pull(FILE_LEN))?);
+        pull.push(timed(|| phone.block_on(pull_file(&adb, &pulled)))?);
+        same(&sum, &pulled, "the pull")?;
+        fs::remove_file(&pulled)?;
+    }
+    let [push, pull, bare_push, bare_pull] = [push, pull, bare_push, bare_pull].map(median);
+    let mb_s = |seconds: f64| FILE_LEN as f64 / 1e6 / seconds;
+    tell(&format!(
+        "push {:.1} MB/s, bare {:.1} MB/s; pull {:.1} MB/s, bare {:.1} MB/s",
+        mb_s(push),
+        mb_s(bare_push),
+        mb_s(pull),
+        mb_s(bare_pull)
+    ));
+    report("usb.push_vs_bare_async", bare_push / push, "ratio", Goal::AtLeast(0.9))?;
+    report("usb.pull_vs_bare_async", bare_pull / pull, "ratio", Goal::AtLeast(0.9))
+}
+
+/// Sends to many at once, `own` phones or `bare` functions, and says how many MB a second all of them took.
+pub(crate) fn at_once(what: &str, dir: &Path, serials: &[&str]) -> io::Result<()> {
+    let times = if what == "own" { own_at_once(dir, serials)? } else { bare_at_once(serials)? };
+    let bytes = (FILE_AT_ONCE_LEN * serials.len()) as f64;
+    tell(&format!("at_once {what} {} MB/s {:.2}", serials.len(), bytes / 1e6 / median(times)));
+    Ok(())
+}
+
+fn own_at_once(dir: &Path, serials: &[&str]) -> io::Result<Vec<f64>> {
+    let (content, file) = (noise(FILE_AT_ONCE_LEN)?, dir.join("file"));
+    fs::write(&file, &content)?;
+    let runtime = runtime()?;
+    let phones = runtime.block_on(phones(serials))?;
+    let round = || runtime.block_on(push_to_all(&phones, &file));
+    let times = (0..ROUNDS_AT_ONCE).map(|_| timed(round)).collect::<io::Result<Vec<_>>>()?;
+    let (sum, pulled) = (sha256_of(&content), dir.join("pulled"));
+    for adb in &phones {
+        runtime.block_on(pull_file(adb, &pulled))?;
+        same(&sum, &pulled, "a pull")?;
+    }
+    Ok(times)
+}
+
+async fn push_to_all(phones: &[Adb], file: &Path) -> io::Result<()> {
+    let mut pushes = JoinSet::new();
+    for adb in phones {
+        let (adb, file) = (adb.clone(), file.to_owned());
+        pushes.spawn(async move { push_file(&adb, &file).await });
+    }
+    while let Some(push) = pushes.join_next().await {
+        push.map_err(io::Error::other)??;
+    }
+    Ok(())
+}
+
+fn bare_at_once(serials: &[&str]) -> io::Result<Vec<f64>> {
+    let mut lines = serials.iter().map(|serial| Line::open(serial)).collect::<io::Result<Vec<_>>>()?;
+    let mut round = || {
+        std::thread::scope(|scope| {
+            let pushes: Vec<_> = lines.iter_mut().map(|line| scope.spawn(|| line.push(FILE_AT_ONCE_LEN))).collect();
+            pushes.into_iter().try_for_each(|push| push.join().expect("the pushing thread"))
+        })
+    };
+    (0..ROUNDS_AT_ONCE).map(|_| timed(&mut round)).collect()
+}
+
+/// As the daemon: one thread for all tasks.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Connections with these phones.
+async fn phones(serials: &[&str]) -> io::Result<Vec<Adb>> {
+    let home = std::env::var_os("HOME").ok_or_else(|| io::Error::other("HOME is not set"))?;
+    let keys = Arc::new(KeyRing::load_or_create(&Path::new(&home).join(".android")).map_err(io::Error::other)?);
+    let (bus, mut events) = Bus::start(CancellationToken::new()).map_err(io::Error::other)?;
+    let mut phones = Vec::new();
+    let all = async {
+        while phones.len() < serials.len() {
+            let Some(event) = events.recv().await else { return Err(io::Error::other("the bus has ended")) };
+            let BusEvent::Arrived(handset) = event else { continue };
+            if handset.serial.is_some_and(|serial| serials.contains(&serial.as_str())) {
+                let transport = bus.open(&handset.path).await.map_err(io::Error::other)?;
+                let options = ConnectOptions::default();
+                phones.push(connect(transport, Arc::clone(&keys), options).await.map_err(io::Error::other)?);
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(PATIENCE, all).await??;
+    Ok(phones)
+}
+
+async fn push_file(adb: &Adb, file: &Path) -> io::Result<u64> {
+    let to = RemoteFile { path: TARGET.to_owned(), mode: 0o644, mtime_s: 0 };
+    adb.push(File::open(file)?, &to, &PushOptions::default()).await.map_err(io::Error::other)
+}
+
+async fn pull_file(adb: &Adb, to: &Path) -> io::Result<()> {
+    let into = Arc::new(File::create(to)?);
+    adb.pull(TARGET, into, &PullOptions::default()).await.map(drop).map_err(io::Error::other)
+}
+
+fn timed<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<f64> {
+    let begun = Instant::now();
+    work()?;
+    Ok(begun.elapsed().as_secs_f64())
+}
