@@ -1,6 +1,6 @@
 //! The least part on dummy_hcd: two phones are plugged in and out, one is given to another program, and one may not be opened at first.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::barred::barred;
@@ -73,6 +73,13 @@ fn push_by_another_program() -> Result<(), Failure> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned().into()) }
 }
 
+/// A program that has the interface of phone 0 for seconds.
+fn push_many_times() -> Result<Child, Failure> {
+    let mut push = Command::new("usb_push");
+    push.args([&phone::descriptor_serial(0), "/tmp/blob", "/tmp/pushed", "40"]).env("HOME", "/state/home");
+    Ok(push.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?)
+}
+
 /// A program that has the interface of phone 0 is named with what ends it, and is no more once it has ended.
 fn doctor_finds_who_holds_it() -> Result<String, Failure> {
     let diagnose = || -> Result<Option<String>, Failure> {
@@ -85,10 +92,12 @@ fn doctor_finds_who_holds_it() -> Result<String, Failure> {
     if let Some(before) = diagnose()? {
         return Err(format!("it was told before anybody held one: {before}").into());
     }
-    let mut push = Command::new("usb_push");
-    push.args([&phone::descriptor_serial(0), "/tmp/blob", "/tmp/pushed", "40"]).env("HOME", "/state/home");
-    let mut push = push.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut push = push_many_times()?;
     let told = until("it is told who holds the phone", READY_MAX, || {
+        if push.try_wait()?.is_some() {
+            // adbd may still be busy with the end of the last program that had the interface.
+            push = push_many_times()?;
+        }
         let told = diagnose()?.ok_or("nobody")?;
         if told.contains(&format!("`kill {}`", push.id())) { Ok(told) } else { Err(told.into()) }
     });
