@@ -34,12 +34,14 @@ pub(crate) struct Phone {
     answer: &'static str,
     pub(crate) installed: Mutex<Option<(Vec<String>, Vec<u8>)>>,
     reboots: Mutex<Vec<String>>,
+    /// It goes down for a restart.
+    down: Notify,
 }
 
 impl Phone {
     pub(crate) fn new(answer: &'static str) -> Arc<Self> {
         let files = MemoryFiles::new(64 << 20, &["/data/local/tmp"]);
-        Arc::new(Self { files, answer, installed: Mutex::default(), reboots: Mutex::default() })
+        Arc::new(Self { files, answer, installed: Mutex::default(), reboots: Mutex::default(), down: Notify::new() })
     }
 
     async fn install(&self, arguments: &[&str], console: &mut Console<'_>) -> Output {
@@ -84,8 +86,10 @@ impl Device for Phone {
         &self.files
     }
 
-    fn reboot(&self, target: handset::RebootTarget<'_>) {
+    fn reboot(&self, target: handset::RebootTarget<'_>) -> Result<(), String> {
         self.reboots.lock().unwrap().push(format!("{target:?}"));
+        self.down.notify_one();
+        Ok(())
     }
 }
 
@@ -103,13 +107,14 @@ async fn plug(phone: &Arc<Phone>, profile: Profile, authorisation: Authorisation
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let cable = Arc::<Cable>::default();
-    let (handset, pulled) = (Handset::new(phone.clone(), profile, authorisation), cable.clone());
+    let (handset, pulled, phone) = (Handset::new(phone.clone(), profile, authorisation), cable.clone(), phone.clone());
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let mut serving = Box::pin(handset.serve(socket));
             tokio::select! {
                 _ = &mut serving => {}
                 () = pulled.unplug.notified() => {}
+                () = phone.down.notified() => {}
                 () = pulled.hang.notified() => pulled.unplug.notified().await,
             }
         }

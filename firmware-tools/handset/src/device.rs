@@ -21,14 +21,17 @@ pub trait Device: Send + Sync + 'static {
     fn files(&self) -> &Self::Files;
 
     /// Restarts; the connection is expected to end soon after.
-    fn reboot(&self, target: RebootTarget<'_>);
+    ///
+    /// # Errors
+    /// Why it does not, in adbd's words.
+    fn reboot(&self, target: RebootTarget<'_>) -> Result<(), String>;
 
     /// What adbd answers when it is to run otherwise, and whether it restarts for it. As a phone that was sold to a user.
     fn adbd(&self, wanted: Adbd) -> AdbdAnswer {
         match wanted {
             Adbd::Root => AdbdAnswer::stays("adbd cannot run as root in production builds\n"),
             Adbd::NoRoot => AdbdAnswer::stays("adbd not running as root\n"),
-            Adbd::Tcp { port: 0 } => AdbdAnswer::stays("invalid port\n"),
+            Adbd::Tcp { port: port @ ..=0 } => AdbdAnswer::stays(format!("invalid port {port}\n")),
             Adbd::Tcp { port } => AdbdAnswer::restarts(format!("restarting in TCP mode port: {port}\n")),
             Adbd::Usb => AdbdAnswer::restarts("restarting in USB mode\n"),
         }
@@ -55,10 +58,10 @@ pub enum Adbd {
     Root,
     /// `unroot:`
     NoRoot,
-    /// `tcpip:`, port 0 for one that is none.
+    /// `tcpip:`
     Tcp {
-        /// Where it listens.
-        port: u16,
+        /// Where it listens: any number that was asked for.
+        port: i32,
     },
     /// `usb:`
     Usb,
@@ -129,7 +132,7 @@ pub enum Command<'a> {
 pub enum RebootTarget<'a> {
     /// Back into Android.
     Android,
-    /// Elsewhere: `bootloader`, `recovery`, `sideload`.
+    /// Elsewhere: `bootloader`, `recovery`, `sideload`. Into the last one only root may send a phone.
     Other(&'a str),
 }
 
@@ -170,6 +173,9 @@ pub enum Errno {
     /// EACCES.
     #[error("Permission denied")]
     PermissionDenied = 13,
+    /// EEXIST.
+    #[error("File exists")]
+    Exists = 17,
     /// ENOTDIR.
     #[error("Not a directory")]
     NotDirectory = 20,

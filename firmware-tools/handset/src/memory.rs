@@ -55,6 +55,9 @@ impl Node {
 /// What one more file or folder costs, so that empty ones are not free.
 const NODE_BYTES: u64 = 4096;
 
+/// The longest name of a file or folder, in bytes (Linux: `NAME_MAX`).
+const NAME_BYTES_MAX: usize = 255;
+
 /// Links that are followed one after the other at most (Linux: `MAXSYMLINKS`).
 const LINKS_MAX: usize = 40;
 
@@ -225,12 +228,19 @@ impl FileSystem for MemoryFiles {
     }
 
     fn writable(&self, path: &str) -> Result<(), RefusedPath> {
+        if path.is_empty() {
+            return Err(RefusedPath::Folders(Errno::NotFound));
+        }
+        let names_a_folder = path.ends_with('/');
         let path = normal(path).map_err(RefusedPath::Itself)?;
         let nodes = self.lock();
-        if nodes.by_path.get(&path).is_some_and(Node::is_folder) {
+        if names_a_folder || nodes.by_path.get(&path).is_some_and(Node::is_folder) {
             return Err(RefusedPath::Itself(Errno::IsDirectory));
         }
         nodes.check_parents(&path).map_err(RefusedPath::Itself)?;
+        if path.split('/').any(|name| name.len() > NAME_BYTES_MAX) {
+            return Err(RefusedPath::Itself(Errno::NameTooLong));
+        }
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let there = folder.is_empty() || nodes.by_path.contains_key(folder);
         let refused = if there { RefusedPath::Itself } else { RefusedPath::Folders };

@@ -308,6 +308,8 @@ impl<D: Device> Session<'_, D> {
             _ => None,
         };
         let ready = match service {
+            // adbd drops the connection before its answer is out.
+            Some(Service::Reconnect) => return self.switchboard.ends.cancel(),
             Some(service) => services::prepare(service, &*self.handset.device).await,
             None => None,
         };

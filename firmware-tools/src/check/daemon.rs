@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -143,18 +143,29 @@ impl Daemon {
     ///
     /// It fails.
     pub async fn tell(&self, words: &[&str]) -> Result<String, DaemonError> {
-        let failed = |why: String| DaemonError::Command { words: words.join(" "), why };
-        let mut command = Command::new(&self.program);
-        command.args(words).arg("--state").arg(&self.state).stdin(Stdio::null()).kill_on_drop(true);
-        let output = match timeout(COMMAND_TIMEOUT, command.output()).await {
-            Ok(Ok(output)) => output,
-            Ok(Err(error)) => return Err(failed(error.to_string())),
-            Err(_) => return Err(failed(format!("no answer within {COMMAND_TIMEOUT:?}"))),
-        };
+        let output = self.run(words).await?;
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
-            Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(DaemonError::Command { words: words.join(" "), why })
+        }
+    }
+
+    /// What a command of the command line prints, byte for byte, and how it ends.
+    ///
+    /// # Errors
+    ///
+    /// It can't be started, or does not end.
+    pub async fn run(&self, words: &[&str]) -> Result<Output, DaemonError> {
+        let failed = |why: String| DaemonError::Command { words: words.join(" "), why };
+        let mut command = Command::new(&self.program);
+        // Before the words: what stands behind `shell` is the phone's.
+        command.arg("--state").arg(&self.state).args(words).stdin(Stdio::null()).kill_on_drop(true);
+        match timeout(COMMAND_TIMEOUT, command.output()).await {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed(format!("no answer within {COMMAND_TIMEOUT:?}"))),
         }
     }
 

@@ -66,6 +66,10 @@ pub(super) struct State {
     pub(super) root: bool,
     /// Questions on the screen that wait for a hand.
     pub(super) questions: usize,
+    /// The screen, since a key switched it last; by itself it is lit while the phone has power.
+    pub(super) screen_on: Option<bool>,
+    /// How often it vibrated.
+    pub(super) vibrations: u64,
     /// Lines of the log before this one are forgotten.
     pub(super) log_cleared: u64,
     /// What was set, beside what a phone has by itself.
@@ -97,6 +101,8 @@ impl Android {
             kernel_started: Duration::ZERO,
             root: false,
             questions: 0,
+            screen_on: None,
+            vibrations: 0,
             log_cleared: 0,
             properties: BTreeMap::new(),
             settings: BTreeMap::new(),
@@ -135,6 +141,7 @@ impl Android {
         let mut state = self.state();
         state.booted = false;
         state.root = false;
+        state.screen_on = None;
         state.reboots += 1;
         state.kernel_started = now;
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::android::Android;
 use super::battery::Power;
+use super::input;
 use super::packages::Installed;
 use super::spec::Network;
 
@@ -47,13 +48,14 @@ pub(super) fn is_samsung(android: &Android) -> bool {
     android.spec.brand.eq_ignore_ascii_case("samsung")
 }
 
-/// `dumpsys power`: the lines that hosts read. The phone stays awake while it has power.
+/// `dumpsys power`: the lines that hosts read. The phone stays awake while it has power, if no key tells it otherwise.
 pub(super) fn power(android: &Android) -> String {
-    let now = android.now();
-    let (awake, display) = match android.state().battery.read(now).power {
-        Power::Usb => ("Awake", "ON"),
-        Power::Battery => ("Asleep", "OFF"),
+    let (awake, display) = match input::is_screen_on(android) {
+        true => ("Awake", "ON"),
+        false => ("Asleep", "OFF"),
     };
+    let now = android.now();
+    let powered = android.state().battery.read(now).power == Power::Usb;
     let shown = match android.spec.sdk {
         ..=LAST_SDK_WITH_DISPLAY => format!("\nDisplay Power: state={display}\n"),
         _ => String::new(),
@@ -61,8 +63,7 @@ pub(super) fn power(android: &Android) -> String {
     format!(
         "POWER MANAGER (dumpsys power)\n\nPower Manager State:\n  mDirty=0x0\n  mWakefulness={awake}\n  \
          mWakefulnessChanging=false\n  mIsPowered={powered}\n  mPlugType={plug}\n{shown}",
-        powered = awake == "Awake",
-        plug = if awake == "Awake" { 2 } else { 0 },
+        plug = if powered { 2 } else { 0 },
     )
 }
 

@@ -17,12 +17,14 @@ mod dumpsys;
 mod fault_tests;
 mod faults;
 mod files;
+mod input;
 mod line;
 mod logcat;
 mod packages;
 mod pm;
 mod port;
 mod screen;
+mod script;
 mod shell;
 mod spec;
 #[cfg(test)]
@@ -30,6 +32,7 @@ mod tests;
 mod tools;
 mod tunnels;
 mod usb;
+mod vibrator;
 mod words;
 
 use std::collections::BTreeMap;
@@ -39,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handset::{Adbd, AdbdAnswer, Command, Console, Device, Output, RebootTarget, TunnelChange};
+use handset::{Adbd, AdbdAnswer, Command, Console, Device, FileSystem as _, Output, RebootTarget, TunnelChange};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +88,10 @@ pub struct PhoneStateView {
     pub battery_percent: u8,
     /// Questions on the screen that wait for a hand.
     pub questions: usize,
+    /// Its screen is lit.
+    pub screen_on: bool,
+    /// How often it vibrated.
+    pub vibrations: u64,
     /// Reverse tunnels that it keeps, by the endpoint as it was asked for.
     pub tunnels: BTreeMap<String, Tunnel>,
 }
@@ -169,10 +176,17 @@ impl VirtualPhone {
         self.android.restart.notify_one();
     }
 
+    /// The content of one of its files, if it is there.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<Bytes> {
+        self.android.files.read(path).ok()
+    }
+
     /// What can be seen of it.
     #[must_use]
     pub fn state(&self) -> PhoneStateView {
         let now = self.android.now();
+        let screen_on = input::is_screen_on(&self.android);
         let state = self.android.state();
         let packages = state.packages.iter().map(|installed| {
             let apk = &installed.apk;
@@ -189,6 +203,8 @@ impl VirtualPhone {
             connections: self.port.connections(),
             battery_percent: state.battery.read(now).level,
             questions: state.questions,
+            screen_on,
+            vibrations: state.vibrations,
             tunnels: self.tunnels.of(&self.android.spec.name),
         }
     }
@@ -279,9 +295,13 @@ impl Device for Behind {
         &self.android.files
     }
 
-    fn reboot(&self, _target: RebootTarget<'_>) {
+    fn reboot(&self, target: RebootTarget<'_>) -> Result<(), String> {
+        if matches!(target, RebootTarget::Other("sideload" | "sideload-auto-reboot")) && !self.android.state().root {
+            return Err("'adb root' is required for 'adb reboot sideload'.\n".to_owned());
+        }
         // A virtual phone has neither boot loader nor recovery: it always comes back into Android.
         self.android.restart.notify_one();
+        Ok(())
     }
 
     fn adbd(&self, wanted: Adbd) -> AdbdAnswer {
@@ -298,7 +318,7 @@ impl Device for Behind {
                 AdbdAnswer::restarts("restarting adbd as non root\n")
             }
             (Adbd::NoRoot, false) => AdbdAnswer::stays("adbd not running as root\n"),
-            (Adbd::Tcp { port: 0 }, _) => AdbdAnswer::stays("invalid port\n"),
+            (Adbd::Tcp { port: port @ ..=0 }, _) => AdbdAnswer::stays(format!("invalid port {port}\n")),
             // Its one port serves for USB and for TCP: only the connection ends.
             (Adbd::Tcp { port }, _) => AdbdAnswer::restarts(format!("restarting in TCP mode port: {port}\n")),
             (Adbd::Usb, _) => AdbdAnswer::restarts("restarting in USB mode\n"),

@@ -241,7 +241,8 @@ fn permission(android: &Android, words: &[&str], rest: &[&str]) -> Output {
     Output::default()
 }
 
-fn thrown(command: &str, exception: &str) -> Output {
+/// A command's end by an exception.
+pub(super) fn thrown(command: &str, exception: &str) -> Output {
     Output::failure(THROWN, format!("\nException occurred while executing '{command}':\n{exception}\n"))
 }
 

@@ -11,14 +11,19 @@
 //! | `pm`, `cmd package` | apps, see `pm.rs` |
 //! | `am`, `cmd activity` | start something of an app |
 //! | `logcat`, `screencap -p`, `df`, `cat`, `ls`, `rm`, `mkdir`, `id`, `wm size`, `wm density`, `input` | see and do |
+//! | `cmd vibrator`, `cmd vibrator_manager`, `sleep` | make it stand out among others |
 //! | `echo <words>` | whether the phone still answers |
 //! | `reboot` | a restart |
+
+use std::ops::ControlFlow;
+use std::pin::Pin;
 
 use handset::{Console, Output};
 
 use super::android::Android;
-use super::words::{self, Redirection, When};
-use super::{dumpsys, logcat, pm, screen, tools};
+use super::script::{self, Step, What};
+use super::words::{Redirection, When};
+use super::{dumpsys, input, logcat, pm, screen, tools, vibrator};
 
 /// Exit code of `cmd` for a service that is not there.
 const NO_SERVICE: u8 = 20;
@@ -31,40 +36,99 @@ const LAST_SDK_WITH_IMEI_DUMP: u32 = 20;
 
 /// Runs a line.
 pub(super) async fn run(android: &Android, line: &str, console: &mut Console<'_>) -> Output {
-    let steps = match words::split(line) {
+    let steps = match script::read(line) {
         Ok(steps) => steps,
         Err(bad) => return Output::failure(1, format!("{bad}\n")),
     };
     let mut all = Output::default();
-    for step in steps {
-        let runs = match step.when {
-            When::Always => true,
-            When::AfterSuccess => all.code == 0,
-            When::AfterFailure => all.code != 0,
-        };
-        if !runs {
-            continue;
-        }
-        let mut words: Vec<_> = step.words.iter().map(String::as_str).collect();
-        // Each command is a process of its own here anyway.
-        if words.first() == Some(&"exec") {
-            words.remove(0);
-        }
-        if let ["exit", code @ ..] = words.as_slice() {
-            all.code = code.first().map_or(all.code, |code| code.parse().unwrap_or(2));
-            return all;
-        }
-        if matches!(words.as_slice(), ["cat"] | ["logcat", ..])
-            && console.print(&std::mem::take(&mut all.stdout)).await.is_err()
-        {
-            return all;
-        }
-        let output = redirected(command(android, &words, console).await, &step.redirections);
-        all.stdout.extend(output.stdout);
-        all.stderr.extend(output.stderr);
-        all.code = output.code;
-    }
+    // Whether by `exit` or not, the line is at its end.
+    let _ = list(android, &steps, console, &mut all).await;
     all
+}
+
+type Listed<'a> = Pin<Box<dyn Future<Output = ControlFlow<()>> + Send + 'a>>;
+
+/// Runs a list's commands, up to an `exit`. What they say comes to what was said before, and their exit codes take its place.
+fn list<'a>(android: &'a Android, steps: &'a [Step], console: &'a mut Console<'_>, all: &'a mut Output) -> Listed<'a> {
+    Box::pin(async move {
+        for step in steps {
+            let runs = match step.when {
+                When::Always => true,
+                When::AfterSuccess => all.code == 0,
+                When::AfterFailure => all.code != 0,
+            };
+            if !runs {
+                continue;
+            }
+            let flow = match &step.what {
+                What::Words(words) => simple(android, words, &step.redirections, console, all).await,
+                what if step.redirections.is_empty() => compound(android, what, console, all).await,
+                what => {
+                    let mut own = Output { code: all.code, ..Output::default() };
+                    let flow = compound(android, what, console, &mut own).await;
+                    add(all, redirected(own, &step.redirections));
+                    flow
+                }
+            };
+            if flow.is_break() {
+                return flow;
+            }
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+/// A group, or the rounds of a loop.
+async fn compound(android: &Android, what: &What, console: &mut Console<'_>, all: &mut Output) -> ControlFlow<()> {
+    match what {
+        What::Words(_) => ControlFlow::Continue(()),
+        What::Group(steps) => list(android, steps, console, all).await,
+        What::Loop { rounds, body } => {
+            all.code = 0;
+            for _ in 0..*rounds {
+                // A loop that only counts must not keep the other phones waiting.
+                tokio::task::yield_now().await;
+                if list(android, body, console, all).await.is_break() {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// One command.
+async fn simple(
+    android: &Android,
+    words: &[String],
+    redirections: &[Redirection],
+    console: &mut Console<'_>,
+    all: &mut Output,
+) -> ControlFlow<()> {
+    let mut words: Vec<_> = words.iter().map(String::as_str).collect();
+    // Each command is a process of its own here anyway.
+    if words.first() == Some(&"exec") {
+        words.remove(0);
+    }
+    if let ["exit", code @ ..] = words.as_slice() {
+        all.code = code.first().map_or(all.code, |code| code.parse().unwrap_or(2));
+        return ControlFlow::Break(());
+    }
+    // What says something while it runs, or lets time pass, comes behind what was said before.
+    if matches!(words.as_slice(), ["cat"] | ["logcat" | "sleep", ..])
+        && console.print(&std::mem::take(&mut all.stdout)).await.is_err()
+    {
+        return ControlFlow::Break(());
+    }
+    let output = command(android, &words, console).await;
+    add(all, redirected(output, redirections));
+    ControlFlow::Continue(())
+}
+
+fn add(all: &mut Output, output: Output) {
+    all.stdout.extend(output.stdout);
+    all.stderr.extend(output.stderr);
+    all.code = output.code;
 }
 
 /// What is left of a command's output. With `</dev/null` nothing changes: what reads its input says so by itself.
@@ -113,6 +177,7 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
         ["rm", words @ ..] => tools::remove(android, words),
         ["mkdir", paths @ ..] => tools::make_folders(android, paths),
         ["df", ..] => tools::disk_free(android),
+        ["sleep", rest @ ..] => tools::sleep(rest, console).await,
         ["reboot", ..] => {
             android.restart.notify_one();
             Output::default()
@@ -126,7 +191,8 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
         ["wm", "density"] => Output::success(format!("Physical density: {}\n", screen::DENSITY)),
         ["cmd", "battery", "get", key] => tools::battery_value(android, key),
         ["wm", "size"] => Output::success(format!("Physical size: {}x{}\n", screen::WIDTH, screen::HEIGHT)),
-        ["input", ..] => Output::default(),
+        ["input", rest @ ..] => input::run(android, rest),
+        ["cmd", service @ ("vibrator" | "vibrator_manager"), rest @ ..] => vibrator::run(android, service, rest),
         ["settings", rest @ ..] | ["cmd", "settings", rest @ ..] => tools::settings(android, rest),
         ["service", "call", "iphonesubinfo", "1", ..] => match &android.spec.imei {
             Some(imei) => Output::success(dumpsys::string_parcel(Some(imei))),

@@ -342,6 +342,52 @@ async fn what_is_set_granted_and_started_is_seen() {
 }
 
 #[tokio::test]
+async fn the_vibrator_is_there_where_android_lets_a_shell_use_it() {
+    const NEW: &str = "cmd vibrator_manager synced -f -d test oneshot 700";
+    const FORCED: &str = "cmd vibrator vibrate -f 700 test";
+    const OLD: &str = "cmd vibrator vibrate 700 test";
+    for (sdk, works) in [(34, NEW), (31, NEW), (30, FORCED), (28, FORCED), (27, OLD), (26, OLD)] {
+        let phone = VirtualPhone::start(PhoneSpec { sdk, ..spec() }).unwrap();
+        let mut host = Host::online(&phone).await;
+        assert_eq!(host.shell(&format!("{works} && echo felt")).await, "felt\n", "{sdk} {works}");
+        assert_eq!(phone.state().vibrations, 1);
+        for other in [NEW, FORCED].into_iter().filter(|other| *other != works && !(sdk < 31 && *other == OLD)) {
+            let said = host.shell(&format!("{other} 2>/dev/null || echo not here")).await;
+            assert_eq!(said, "not here\n", "{sdk} {other}");
+        }
+    }
+    let phone = VirtualPhone::start(PhoneSpec { sdk: 25, ..spec() }).unwrap();
+    let said = Host::online(&phone).await.shell(&format!("{OLD} && echo it says so")).await;
+    assert_eq!(said, "No shell command implementation.\nit says so\n", "Android 7 takes that for success");
+    assert_eq!(phone.state().vibrations, 0);
+}
+
+#[tokio::test]
+async fn keys_switch_the_screen() {
+    let phone = VirtualPhone::start(spec()).unwrap();
+    let mut host = Host::online(&phone).await;
+    assert!(phone.state().screen_on);
+    for (key, on) in [("KEYCODE_SLEEP", false), ("26", true), ("KEYCODE_POWER", false), ("KEYCODE_WAKEUP", true)] {
+        assert_eq!(host.shell(&format!("input keyevent {key}")).await, "");
+        assert_eq!(phone.state().screen_on, on, "{key}");
+        let power = host.shell("dumpsys power").await;
+        assert_eq!(power.contains("mWakefulness=Awake"), on, "{power}");
+        assert!(power.contains("mIsPowered=true"));
+    }
+}
+
+#[tokio::test]
+async fn groups_and_rounds_are_run_in_order() {
+    let phone = VirtualPhone::start(spec()).unwrap();
+    let mut host = Host::online(&phone).await;
+    assert_eq!(host.shell("for n in 1 2 3; do echo a; sleep 0; done; echo b").await, "a\na\na\nb\n");
+    assert_eq!(host.shell("{ false || echo c; foo; } 2>/dev/null && echo d; echo e").await, "c\ne\n");
+    assert_eq!(host.shell("for n in 1 2; do echo f; exit 3; done; echo g").await, "f\n");
+    assert_eq!(host.shell("{ echo h; } >/dev/null; sleep x 2>&1 || echo i").await, "sleep: bad number 'x'\ni\n");
+    assert!(host.shell("for n in 1; do").await.contains("unexpected 'EOF'"));
+}
+
+#[tokio::test]
 async fn the_log_goes_on_and_the_screen_is_a_picture() {
     let phone = VirtualPhone::start(spec()).unwrap();
     let mut host = Host::online(&phone).await;

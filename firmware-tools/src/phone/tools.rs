@@ -1,5 +1,7 @@
 //! The small tools of a phone's shell: files, properties, settings, apps.
 
+use std::time::Duration;
+
 use handset::{Console, Errno, FileSystem as _, Output};
 
 use super::android::Android;
@@ -63,6 +65,24 @@ pub(super) fn battery_value(android: &Android, key: &str) -> Output {
 fn current_ua(android: &Android) -> i32 {
     let now = android.now();
     android.state().battery.read(now).current_ua
+}
+
+/// `sleep <seconds>…`, as long as the host listens.
+pub(super) async fn sleep(words: &[&str], console: &mut Console<'_>) -> Output {
+    if words.is_empty() {
+        return Output::failure(1, "sleep: Needs 1 argument\n");
+    }
+    let mut all = Duration::ZERO;
+    for word in words {
+        let seconds = word.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let Some(seconds) = seconds else { return Output::failure(1, format!("sleep: bad number '{word}'\n")) };
+        all = all.saturating_add(seconds);
+    }
+    tokio::select! {
+        () = tokio::time::sleep(all) => {}
+        () = console.closed() => {}
+    }
+    Output::default()
 }
 
 pub(super) fn list(android: &Android, paths: &[&str]) -> Output {

@@ -1,20 +1,20 @@
-//! A command line as `sh` reads it, as far as hosts of phones need: words, quotes, `;`, `&&`, `||`, and `/dev/null`.
+//! A command line as `sh` reads it, as far as hosts of phones need: words, quotes, `;`, `&&`, `||`, and `/dev/null`. What they make up
+//! together is in `script.rs`.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// One command of a line, and when it runs.
+/// A part of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Step {
-    pub(super) when: When,
-    pub(super) words: Vec<String>,
-    pub(super) redirections: Vec<Redirection>,
-}
-
-impl Step {
-    fn new(when: When) -> Self {
-        Self { when, words: Vec::new(), redirections: Vec::new() }
-    }
+pub(super) enum Token {
+    /// A word without quotes, which may be one of the grammar's.
+    Plain(String),
+    /// A word with quotes.
+    Quoted(String),
+    /// What stands between two commands.
+    Then(When),
+    /// Where input or output goes.
+    Redirection(Redirection),
 }
 
 /// Where input and output of a command go, in the order of the line.
@@ -48,66 +48,82 @@ pub(super) enum BadLine {
     OpenQuote,
     /// What a real phone could and this one can't: said openly, since a wrong guess would mislead.
     #[error("/system/bin/sh: this virtual phone knows no `{0}`")]
-    Unsupported(char),
+    Unsupported(String),
+    /// A word of the grammar where none can be, or none where one must be.
+    #[error("/system/bin/sh: syntax error: unexpected '{0}'")]
+    Unexpected(String),
 }
 
-/// Splits a line into its commands.
-pub(super) fn split(line: &str) -> Result<Vec<Step>, BadLine> {
-    let mut steps = Vec::new();
-    let mut step = Step::new(When::Always);
-    let mut word: Option<String> = None;
+fn unsupported(letter: char) -> BadLine {
+    BadLine::Unsupported(letter.to_string())
+}
+
+/// A word that is being read.
+#[derive(Default)]
+struct Word {
+    text: String,
+    quoted: bool,
+}
+
+impl Word {
+    fn token(self) -> Token {
+        if self.quoted { Token::Quoted(self.text) } else { Token::Plain(self.text) }
+    }
+}
+
+/// Splits a line into its parts.
+pub(super) fn split(line: &str) -> Result<Vec<Token>, BadLine> {
+    let mut tokens = Vec::new();
+    let mut word: Option<Word> = None;
     let mut letters = line.chars().peekable();
     while let Some(letter) = letters.next() {
-        let when = match letter {
-            ';' | '\n' => When::Always,
-            '&' if letters.next_if_eq(&'&').is_some() => When::AfterSuccess,
-            '|' if letters.next_if_eq(&'|').is_some() => When::AfterFailure,
-            '<' | '>' => {
-                step.redirections.push(redirection(letter, &mut word, &mut letters)?);
-                step.words.extend(word.take());
-                continue;
-            }
-            '&' | '|' | '(' | ')' | '`' | '$' | '*' | '?' => return Err(BadLine::Unsupported(letter)),
-            ' ' | '\t' | '\r' => {
-                step.words.extend(word.take());
-                continue;
-            }
+        match letter {
             '\'' => {
-                quoted(&mut letters, word.get_or_insert_default())?;
-                continue;
+                let word = word.get_or_insert_default();
+                word.quoted = true;
+                quoted(&mut letters, &mut word.text)?;
             }
             '"' => {
-                double_quoted(&mut letters, word.get_or_insert_default())?;
-                continue;
+                let word = word.get_or_insert_default();
+                word.quoted = true;
+                double_quoted(&mut letters, &mut word.text)?;
             }
             '\\' => {
-                word.get_or_insert_default().extend(letters.next());
-                continue;
+                let word = word.get_or_insert_default();
+                word.quoted = true;
+                word.text.extend(letters.next());
             }
-            letter => {
-                word.get_or_insert_default().push(letter);
-                continue;
+            '<' | '>' => {
+                let redirection = redirection(letter, &mut word, &mut letters)?;
+                tokens.extend(word.take().map(Word::token));
+                tokens.push(Token::Redirection(redirection));
             }
-        };
-        step.words.extend(word.take());
-        steps.push(std::mem::replace(&mut step, Step::new(when)));
+            ' ' | '\t' | '\r' | ';' | '\n' | '&' | '|' => {
+                tokens.extend(word.take().map(Word::token));
+                let when = match letter {
+                    ';' | '\n' => When::Always,
+                    '&' if letters.next_if_eq(&'&').is_some() => When::AfterSuccess,
+                    '|' if letters.next_if_eq(&'|').is_some() => When::AfterFailure,
+                    '&' | '|' => return Err(unsupported(letter)),
+                    _ => continue,
+                };
+                tokens.push(Token::Then(when));
+            }
+            '(' | ')' | '`' | '$' | '*' | '?' => return Err(unsupported(letter)),
+            letter => word.get_or_insert_default().text.push(letter),
+        }
     }
-    step.words.extend(word);
-    steps.push(step);
-    steps.retain(|step| !step.words.is_empty());
-    Ok(steps)
+    tokens.extend(word.map(Word::token));
+    Ok(tokens)
 }
 
 /// What follows `<` or `>`; a digit before it is the end of `word`.
-fn redirection(
-    sign: char,
-    word: &mut Option<String>,
-    letters: &mut Peekable<Chars<'_>>,
-) -> Result<Redirection, BadLine> {
-    let from = match word.as_deref() {
-        Some("1" | "2") => word.take(),
+fn redirection(sign: char, word: &mut Option<Word>, letters: &mut Peekable<Chars<'_>>) -> Result<Redirection, BadLine> {
+    let before = word.as_ref().filter(|word| !word.quoted).map(|word| word.text.as_str());
+    let from = match before {
+        Some("1" | "2") => word.take().map(|word| word.text),
         Some(digit) if digit.len() == 1 && digit.chars().all(|letter| letter.is_ascii_digit()) => {
-            return Err(BadLine::Unsupported(sign));
+            return Err(unsupported(sign));
         }
         _ => None,
     };
@@ -122,7 +138,7 @@ fn redirection(
         (Some("2"), '>', "/dev/null") => Ok(Redirection::DropStderr),
         (Some("2"), '>', "&1") => Ok(Redirection::StderrToStdout),
         (None | Some("1"), '>', "&2") => Ok(Redirection::StdoutToStderr),
-        _ => Err(BadLine::Unsupported(sign)),
+        _ => Err(unsupported(sign)),
     }
 }
 
@@ -140,7 +156,7 @@ fn double_quoted(letters: &mut impl Iterator<Item = char>, word: &mut String) ->
     while let Some(letter) = letters.next() {
         match letter {
             '"' => return Ok(()),
-            '$' | '`' => return Err(BadLine::Unsupported(letter)),
+            '$' | '`' => return Err(unsupported(letter)),
             '\\' => match letters.next() {
                 Some(escaped @ ('"' | '\\' | '$' | '`')) => word.push(escaped),
                 other => {
@@ -160,40 +176,51 @@ mod tests {
 
     use super::*;
 
-    fn words(line: &str) -> Vec<Vec<String>> {
-        split(line).unwrap().into_iter().map(|step| step.words).collect()
+    fn plain(text: &str) -> Token {
+        Token::Plain(text.to_owned())
+    }
+
+    fn texts(line: &str) -> Vec<String> {
+        let text = |token| match token {
+            Token::Plain(text) | Token::Quoted(text) => text,
+            other => format!("{other:?}"),
+        };
+        split(line).unwrap().into_iter().map(text).collect()
     }
 
     #[test]
     fn words_and_quotes() {
-        assert_eq!(words("cmd package  'install' '-S' '8279'"), [["cmd", "package", "install", "-S", "8279"]]);
-        assert_eq!(words(r#"echo "a \"b\" 'c'" d\ e '' "#), [["echo", "a \"b\" 'c'", "d e", ""]]);
-        assert_eq!(words("  "), Vec::<Vec<String>>::new());
+        assert_eq!(texts("cmd package  'install' '-S' '8279'"), ["cmd", "package", "install", "-S", "8279"]);
+        assert_eq!(texts(r#"echo "a \"b\" 'c'" d\ e '' "#), ["echo", "a \"b\" 'c'", "d e", ""]);
+        assert_eq!(texts("  "), Vec::<String>::new());
+        assert_eq!(split("for 'for'"), Ok(vec![plain("for"), Token::Quoted("for".to_owned())]));
         assert_eq!(split("echo 'a"), Err(BadLine::OpenQuote));
     }
 
     #[test]
     fn several_commands_on_a_line() {
-        let steps = split("true && echo a; false||echo b").unwrap();
-        let whens: Vec<_> = steps.iter().map(|step| step.when).collect();
-        assert_eq!(whens, [When::Always, When::AfterSuccess, When::Always, When::AfterFailure]);
+        use Token::Then;
+        let tokens = split("a && b; c||d").unwrap();
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(plain);
+        assert_eq!(tokens, [a, Then(When::AfterSuccess), b, Then(When::Always), c, Then(When::AfterFailure), d]);
     }
 
     #[test]
     fn only_dev_null_is_redirected_to() {
-        let steps = split("rm -f '/a' </dev/null; ls 2>/dev/null >/dev/null; foo 2>&1 bar").unwrap();
-        let all: Vec<_> = steps.iter().map(|step| (step.words.join(" "), step.redirections.clone())).collect();
-        assert_eq!(
-            all,
-            [
-                ("rm -f /a".to_owned(), vec![Redirection::NoStdin]),
-                ("ls".to_owned(), vec![Redirection::DropStderr, Redirection::DropStdout]),
-                ("foo bar".to_owned(), vec![Redirection::StderrToStdout]),
-            ]
-        );
-        assert_eq!(split("echo a >&2").unwrap()[0].redirections, [Redirection::StdoutToStderr]);
-        assert_eq!(split("echo a > /sdcard/b"), Err(BadLine::Unsupported('>')));
-        assert_eq!(split("echo 3>/dev/null"), Err(BadLine::Unsupported('>')));
+        let redirections = |line: &str| -> Vec<Redirection> {
+            let redirection = |token| match token {
+                Token::Redirection(redirection) => Some(redirection),
+                _ => None,
+            };
+            split(line).unwrap().into_iter().filter_map(redirection).collect()
+        };
+        assert_eq!(redirections("rm -f '/a' </dev/null"), [Redirection::NoStdin]);
+        assert_eq!(redirections("ls 2>/dev/null >/dev/null"), [Redirection::DropStderr, Redirection::DropStdout]);
+        assert_eq!(redirections("foo 2>&1 bar"), [Redirection::StderrToStdout]);
+        assert_eq!(redirections("echo a >&2"), [Redirection::StdoutToStderr]);
+        assert_eq!(texts("echo '2'>/dev/null"), ["echo", "2", "Redirection(DropStdout)"]);
+        assert_eq!(split("echo a > /sdcard/b"), Err(unsupported('>')));
+        assert_eq!(split("echo 3>/dev/null"), Err(unsupported('>')));
     }
 
     #[test]
@@ -201,7 +228,7 @@ mod tests {
         for (line, letter) in
             [("ls | wc", '|'), ("echo $HOME", '$'), ("ls > x", '>'), ("sleep 1 &", '&'), ("echo \"`a`\"", '`')]
         {
-            assert_eq!(split(line), Err(BadLine::Unsupported(letter)), "{line}");
+            assert_eq!(split(line), Err(unsupported(letter)), "{line}");
         }
     }
 
@@ -213,7 +240,7 @@ mod tests {
 
         #[test]
         fn a_quoted_word_comes_back(word in "[^']{1,50}") {
-            prop_assert_eq!(words(&format!("echo '{word}'")), [["echo".to_owned(), word]]);
+            prop_assert_eq!(texts(&format!("echo '{word}'")), ["echo".to_owned(), word]);
         }
     }
 }

@@ -26,13 +26,18 @@ const MOMENT: Duration = Duration::from_millis(30);
 /// What should come comes within this, however busy the machine is.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Our id of the stream.
-const ID: u32 = 5;
+/// adbd 34 may end a connection that begins while the end of another is still being worked off.
+const CONNECTS_MAX: usize = 5;
+
+/// Our id of the first stream; each later one has the next.
+const FIRST_ID: u32 = 5;
 
 struct Host {
     stream: TcpStream,
     codec: Codec,
     buffer: BytesMut,
+    /// Our id of the stream.
+    id: u32,
     /// The peer's id of the stream.
     peer: u32,
     closed: bool,
@@ -67,18 +72,28 @@ pub(crate) async fn transcript(peer: SocketAddr, case: &Case, patience: Patience
 }
 
 impl Host {
+    /// Past CNXN, where the case has one.
     async fn connect(peer: SocketAddr, case: &Case) -> Self {
-        let stream = TcpStream::connect(peer).await.unwrap();
+        for _ in 0..CONNECTS_MAX {
+            if let Some(host) = Self::connect_once(peer, case).await {
+                return host;
+            }
+        }
+        panic!("{}: the peer hung up {CONNECTS_MAX} times instead of answering CNXN", case.name)
+    }
+
+    async fn connect_once(peer: SocketAddr, case: &Case) -> Option<Self> {
+        let stream = TcpStream::connect(peer).await.unwrap_or_else(|error| panic!("{}: {error}", case.name));
         stream.set_nodelay(true).unwrap();
         let codec = Codec::new(1 << 20, Sums::Unchecked);
-        let mut host = Self { stream, codec, buffer: BytesMut::new(), peer: 1, closed: false, heard: Vec::new() };
+        let mut host =
+            Self { stream, codec, buffer: BytesMut::new(), id: FIRST_ID, peer: 1, closed: false, heard: Vec::new() };
         if let Some(hello) = &case.hello {
             host.send(Message::new(Command::CNXN, hello.version, hello.payload_bytes_max, hello.banner())).await;
-            let answer = tokio::time::timeout(DEADLINE, host.hear()).await.unwrap();
-            let answer = answer.unwrap_or_else(|| panic!("{}: the peer hung up instead of answering CNXN", case.name));
+            let answer = tokio::time::timeout(DEADLINE, host.hear()).await.unwrap()?;
             assert_eq!(answer.command, Command::CNXN, "{}", case.name);
         }
-        host
+        Some(host)
     }
 
     async fn send(&mut self, message: Message) {
@@ -100,12 +115,16 @@ impl Host {
     }
 
     async fn say(&mut self, step: &Step) {
-        let peer = self.peer;
+        if matches!(step, Step::Again { .. }) {
+            (self.id, self.peer, self.closed) = (self.id + 1, 1, false);
+        }
+        let (id, peer) = (self.id, self.peer);
         let message = match step {
-            Step::Open { service, window } => Message::new(Command::OPEN, ID, *window, service.clone()),
-            Step::Write(bytes) => Message::new(Command::WRTE, ID, peer, bytes.clone()),
-            Step::Okay(bytes) => Message::new(Command::OKAY, ID, peer, bytes.clone()),
-            Step::Close => Message::new(Command::CLSE, ID, peer, Bytes::new()),
+            Step::Again { service } => Message::new(Command::OPEN, id, 0, service.clone()),
+            Step::Open { service, window } => Message::new(Command::OPEN, id, *window, service.clone()),
+            Step::Write(bytes) => Message::new(Command::WRTE, id, peer, bytes.clone()),
+            Step::Okay(bytes) => Message::new(Command::OKAY, id, peer, bytes.clone()),
+            Step::Close => Message::new(Command::CLSE, id, peer, Bytes::new()),
             Step::OfStream { command, arg0, payload } => Message::new(*command, *arg0, peer, payload.clone()),
             Step::Message(message) => message.clone(),
             Step::Bytes(bytes) => {
@@ -141,7 +160,7 @@ impl Host {
 
     async fn note(&mut self, message: Message, case: &Case) {
         let Message { command, arg0, arg1, payload } = message;
-        if command == Command::OKAY && arg1 == ID && self.peer == 1 {
+        if command == Command::OKAY && arg1 == self.id && self.peer == 1 {
             self.peer = arg0;
         }
         if command == Command::WRTE {
@@ -151,12 +170,13 @@ impl Host {
             }
             if case.acknowledging == Acknowledging::Always && !self.closed {
                 let bytes = if case.delayed_ack() { (payload.len() as u32).to_le_bytes().to_vec() } else { Vec::new() };
-                self.send(Message::new(Command::OKAY, ID, arg0, bytes)).await;
+                self.send(Message::new(Command::OKAY, self.id, arg0, bytes)).await;
             }
             return;
         }
         // A stream that is gone refuses each OKAY that crossed its end; how many did is chance.
-        if command == Command::CLSE && arg1 == ID && std::mem::replace(&mut self.closed, true) {
+        let of_before = (FIRST_ID..self.id).contains(&arg1);
+        if command == Command::CLSE && (of_before || arg1 == self.id && std::mem::replace(&mut self.closed, true)) {
             return;
         }
         let name = |id: u32| if id == self.peer && id > 0 { "p".to_owned() } else { id.to_string() };

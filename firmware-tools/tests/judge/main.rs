@@ -18,7 +18,8 @@ mod peers;
 
 use std::fmt::Write as _;
 
-use cases::Case;
+use cases::{Case, Company};
+use firmware_tools::phone::VirtualPhone;
 use futures_util::StreamExt as _;
 use golden::Row;
 use host::Patience;
@@ -29,6 +30,13 @@ const ROWS_MIN: usize = 60;
 /// Connections to the phone at once. adbd 34 is asked one by one: when some of its connections end in the middle, others may too.
 const CONNECTIONS: usize = 8;
 
+/// Who is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Googles,
+    Ours,
+}
+
 #[test]
 fn the_virtual_phone_answers_as_googles_adbd_does() {
     let cases = cases::all();
@@ -38,13 +46,18 @@ fn the_virtual_phone_answers_as_googles_adbd_does() {
         Some(row) if !record => Patience::Until(column(row).to_owned()),
         _ => Patience::Quiet,
     };
-    let ask = async |peer, connections, column: fn(&Row) -> &str| -> Vec<String> {
-        let asked = cases.iter().map(|case| host::transcript(peer, case, patience(case, column)));
+    let ask = async |peer, connections, column: fn(&Row) -> &str, whose: Whose| -> Vec<String> {
+        let asked = cases.iter().map(async |case| {
+            let own = (whose == Whose::Ours && case.company == Company::None).then(peers::phone);
+            let peer = own.as_ref().map_or(peer, VirtualPhone::address);
+            host::transcript(peer, case, patience(case, column)).await
+        });
         futures_util::stream::iter(asked).buffered(connections).collect().await
     };
     // One after the other: both keep tunnels on the same ports.
     let (adbd, phone) = peers::with_both(async |adbd, phone| {
-        (ask(adbd, 1, |row| &row.adbd).await, ask(phone, CONNECTIONS, |row| &row.phone).await)
+        let adbd = ask(adbd, 1, |row| &row.adbd, Whose::Googles).await;
+        (adbd, ask(phone, CONNECTIONS, |row| &row.phone, Whose::Ours).await)
     });
     let rows: Vec<Row> = cases
         .iter()

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use firmware_tools::phone::{AdbGeneration, PhoneSpec, VirtualPhone};
 use nix::sched::{CloneFlags, unshare};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
 /// An adbd, killed when dropped, with all that it started.
 struct Adbd(Child);
@@ -31,9 +33,8 @@ pub(crate) fn with_both<T: Send>(judge: impl AsyncFnOnce(SocketAddr, SocketAddr)
             runtime.block_on(async {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5555));
                 let _adbd = start(&adbd, address);
-                let phone =
-                    VirtualPhone::start(PhoneSpec { adb: AdbGeneration::Windowed, ..PhoneSpec::new("P1", "S1") });
-                let phone = phone.unwrap();
+                let phone = phone();
+                let _port = tokio::spawn(echo(TcpListener::bind((Ipv4Addr::UNSPECIFIED, ECHO_PORT)).await.unwrap()));
                 tokio::time::timeout(Duration::from_secs(20), listening(address)).await.expect("adbd listens");
                 judge(address, phone.address()).await
             })
@@ -43,6 +44,24 @@ pub(crate) fn with_both<T: Send>(judge: impl AsyncFnOnce(SocketAddr, SocketAddr)
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// A virtual phone as modern as adbd 34.
+pub(crate) fn phone() -> VirtualPhone {
+    VirtualPhone::start(PhoneSpec { adb: AdbGeneration::Windowed, ..PhoneSpec::new("P1", "S1") }).unwrap()
+}
+
+/// A port of both phones: who connects to it is greeted, and hears what he says.
+pub(crate) const ECHO_PORT: u16 = 7300;
+
+async fn echo(listener: TcpListener) {
+    while let Ok((mut socket, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let _ = socket.write_all(b"hello ").await;
+            let (mut reading, mut writing) = socket.split();
+            let _ = tokio::io::copy(&mut reading, &mut writing).await;
+        });
+    }
 }
 
 /// The command that starts Google's adbd.

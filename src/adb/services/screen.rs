@@ -19,14 +19,18 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// How long the handset shows itself.
 const IDENTIFY_WAIT: Duration = Duration::from_secs(20);
 
-/// Lights the screen and vibrates three times, by whatever this Android has for it; says what worked.
+/// Lights the screen and vibrates three times, by whatever this Android has for it; says what worked. What `cmd` says is looked at
+/// too: see [`NO_COMMAND`].
 const IDENTIFY: &str = "\
 input keyevent KEYCODE_WAKEUP >/dev/null 2>&1 && echo screen; \
 for n in 1 2 3; do \
   { cmd vibrator_manager synced -f -d farmhand oneshot 700 || cmd vibrator vibrate -f 700 farmhand || \
-    cmd vibrator vibrate 700 farmhand; } >/dev/null 2>&1 && echo vibration; \
+    cmd vibrator vibrate 700 farmhand; } 2>&1 && echo vibration; \
   sleep 1; \
 done; true";
+
+/// What a service of Android 7 says that takes no commands yet, and takes for success.
+const NO_COMMAND: &str = "No shell command implementation.";
 
 /// How a handset shows itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +69,7 @@ impl Adb {
         let said = self.shell_within(IDENTIFY, limits).await?.text();
         let shown = Shown {
             screen: said.lines().any(|line| line == "screen"),
-            vibration: said.lines().any(|line| line == "vibration"),
+            vibration: said.lines().any(|line| line == "vibration") && !said.contains(NO_COMMAND),
         };
         match shown {
             Shown { screen: false, vibration: false } => {

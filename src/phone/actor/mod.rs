@@ -103,6 +103,7 @@ enum Look {
 /// What a piece of work came to.
 enum Outcome {
     Opened(Result<Adb, (OpenFault, String)>),
+    Restarted(Result<(), String>),
     Report(Event),
 }
 
@@ -114,7 +115,17 @@ impl Actor {
                     Some(command) => self.begin(command),
                     None => return,
                 },
-                Some(done) = self.work.join_next() => done.ok().and_then(|outcome| self.finish(outcome)),
+                Some(done) = self.work.join_next() => {
+                    if let (Ok(Outcome::Restarted(Ok(()))), Endpoint::Tcp(_)) = (&done, &self.endpoint) {
+                        // No bus tells when it goes and when it is back.
+                        self.look = Look::Dial { from: Instant::now() + DIAL_EVERY };
+                        let (endpoint, why) = (self.endpoint.clone(), "it restarts".to_owned());
+                        if self.context.events.send(rack::Event::Gone { endpoint, why }).await.is_err() {
+                            return;
+                        }
+                    }
+                    done.ok().and_then(|outcome| self.finish(outcome))
+                }
                 why = lost(self.adb.as_ref()) => {
                     self.disconnect();
                     Some(Event::Lost { why })
@@ -171,9 +182,7 @@ impl Actor {
             }
             Command::Reboot => {
                 let (context, endpoint, adb) = (Arc::clone(&self.context), self.endpoint.clone(), self.adb.take());
-                self.work.spawn(async move {
-                    Outcome::Report(Event::Acted { result: work::reboot(&context, &endpoint, adb).await })
-                });
+                self.work.spawn(async move { Outcome::Restarted(work::reboot(&context, &endpoint, adb).await) });
                 None
             }
             Command::ReadProfile => self.over_adb(|why| Event::ProfileFailed { why }, work::read_profile),
@@ -207,6 +216,7 @@ impl Actor {
     fn finish(&mut self, outcome: Outcome) -> Option<Event> {
         match outcome {
             Outcome::Report(event) => Some(event),
+            Outcome::Restarted(result) => Some(Event::Acted { result }),
             Outcome::Opened(Ok(adb)) => {
                 let banner = adb.banner();
                 if let Some(why) = other_mode(&banner.kind) {

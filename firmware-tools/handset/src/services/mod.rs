@@ -62,7 +62,7 @@ impl Service {
             "reboot" => Some(Self::Reboot { target: argument.to_owned() }),
             "root" => Some(Self::Adbd(Adbd::Root)),
             "unroot" => Some(Self::Adbd(Adbd::NoRoot)),
-            "tcpip" => Some(Self::Adbd(Adbd::Tcp { port: argument.parse().unwrap_or(0) })),
+            "tcpip" => leading_number(argument).map(|port| Self::Adbd(Adbd::Tcp { port })),
             "usb" => Some(Self::Adbd(Adbd::Usb)),
             "remount" => Some(Self::Sentence("Not running as root. Try \"adb root\" first.\n")),
             "reverse" => Some(Self::Reverse { request: argument.to_owned() }),
@@ -83,6 +83,15 @@ impl Service {
         let arguments: Vec<_> = argument.split('\0').map(str::to_owned).collect();
         (!argument.is_empty()).then_some(Self::Abb { protocol, arguments })
     }
+}
+
+/// The number at the start of a text, as C's `%d` reads it.
+fn leading_number(text: &str) -> Option<i32> {
+    let text = text.trim_ascii_start();
+    let digits_at = usize::from(text.starts_with(['-', '+']));
+    let digits = text.get(digits_at..)?;
+    let end = digits.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    text.get(..digits_at + end)?.parse().ok()
 }
 
 /// What is left of a text for whoever takes it as a C string.
@@ -121,6 +130,9 @@ impl Offers {
         Self { lz4: profile.offers(Feature::SENDRECV_V2_LZ4) }
     }
 }
+
+/// A phone that is not down by then does not go down.
+const RESTART_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What becomes of the connection when a service is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +199,11 @@ async fn serve<D: Device>(
         }
         Service::Sync => sync::serve(device.files(), stream, offers).await?,
         Service::Reboot { target } => {
-            device.reboot(if target.is_empty() { RebootTarget::Android } else { RebootTarget::Other(&target) });
+            match device.reboot(if target.is_empty() { RebootTarget::Android } else { RebootTarget::Other(&target) }) {
+                Err(sentence) => stream.write(sentence).await?,
+                // The stream stays open, so that whoever waits for its end waits for the restart.
+                Ok(()) => drop(tokio::time::timeout(RESTART_PATIENCE, stream.closed()).await),
+            }
         }
         Service::Adbd(wanted) => {
             let answer = device.adbd(wanted);
@@ -204,6 +220,7 @@ async fn serve<D: Device>(
         }
         // A port was connected before the stream was open.
         Service::Tcp { .. } => {}
+        // It hangs up before the stream is open.
         Service::Reconnect => return Ok(Afterwards::Disconnect),
     }
     Ok(Afterwards::Stay)
@@ -234,7 +251,8 @@ mod tests {
             })
         );
         assert_eq!(Service::parse(b"tcpip:5555"), Some(Service::Adbd(Adbd::Tcp { port: 5555 })));
-        assert_eq!(Service::parse(b"tcpip:x"), Some(Service::Adbd(Adbd::Tcp { port: 0 })));
+        assert_eq!(Service::parse(b"tcpip: -7x"), Some(Service::Adbd(Adbd::Tcp { port: -7 })));
+        assert_eq!(Service::parse(b"tcpip:x"), None);
         assert_eq!(Service::parse(b"tcp:80"), Some(Service::Tcp { port: 80 }));
         assert_eq!(Service::parse(b"track-jdwp\0"), Some(Service::Track));
         for none in [&b""[..], b"\0", b"shell", b"tcp:abc", b"tcp:99999", b"abb:", b"jdwp:1", b"\xff:"] {

@@ -45,7 +45,9 @@ impl Device for Desk {
         &self.files
     }
 
-    fn reboot(&self, _: RebootTarget<'_>) {}
+    fn reboot(&self, _: RebootTarget<'_>) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 pub(crate) type Phone = Handset<Desk>;

@@ -6,13 +6,14 @@ mod mqtt;
 mod page;
 mod phone;
 mod rollout;
+mod tool;
 
 use super::UnknownStep;
 use super::stage::{Stage, miss};
 use super::until::Miss;
 
 /// Every step, in the order in which they are carried out: what starts nothing anew comes first, what kills the daemon last.
-pub const STEPS: [&str; 20] = [
+pub const STEPS: [&str; 31] = [
     "phone.online",
     "agent.installed",
     "hub.reading",
@@ -31,6 +32,17 @@ pub const STEPS: [&str; 20] = [
     "rollout.paused",
     "rollout.finished",
     "rollout.resumed",
+    "tool.hold",
+    "tool.release",
+    "tool.shell",
+    "tool.push",
+    "tool.pull",
+    "tool.install",
+    "tool.logcat",
+    "tool.screenshot",
+    "tool.identify",
+    "tool.reboot",
+    "tool.trace",
     "phone.detached",
     "mqtt.offline",
 ];
@@ -70,6 +82,17 @@ pub(super) async fn carry_out(stage: &mut Stage, step: &str) -> Result<(), Miss>
         "rollout.paused" => rollout::paused(stage).await,
         "rollout.finished" => rollout::finished(stage).await,
         "rollout.resumed" => rollout::resumed(stage).await,
+        "tool.hold" => tool::hold(stage).await,
+        "tool.release" => tool::release(stage).await,
+        "tool.shell" => tool::shell(stage).await,
+        "tool.push" => tool::push(stage).await,
+        "tool.pull" => tool::pull(stage).await,
+        "tool.install" => tool::install(stage).await,
+        "tool.logcat" => tool::logcat(stage).await,
+        "tool.screenshot" => tool::screenshot(stage).await,
+        "tool.identify" => tool::identify(stage).await,
+        "tool.reboot" => tool::reboot(stage).await,
+        "tool.trace" => tool::trace(stage).await,
         other => Err(miss("a step with this name", other)),
     }
 }

@@ -8,7 +8,7 @@ pub(crate) enum Mask {
     Nothing,
     /// Of file records: device, inode, owner, the times of access and change; of folders also size, links and time.
     Files,
-    /// Numbers that the kernel or adbd chose: ports of five digits and the count of connections.
+    /// Numbers that the kernel or adbd chose: ports of five digits, the count of connections, and the length of what contains it.
     Numbers,
 }
 
@@ -87,6 +87,11 @@ fn numbers(data: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(data);
     let mut masked = String::new();
     let mut rest = &*text;
+    // The length of a list counts the digits of adbd's count of connections.
+    if let Some(list) = text.get(4..).filter(|list| list.starts_with("host-")) {
+        masked.push_str("LLLL");
+        rest = list;
+    }
     while let Some(at) = rest.find(|letter: char| letter.is_ascii_digit()) {
         let (before, digits) = rest.split_at(at);
         let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());

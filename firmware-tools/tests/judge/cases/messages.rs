@@ -69,6 +69,21 @@ fn greetings() -> Vec<Case> {
             ..no_steps().without_hello().then(message(Command::AUTH, 2, 0, &[7; 256])).then(hello())
         },
         Case::new("auth-signature-unasked", vec![message(Command::AUTH, 2, 0, &[7; 256]), echo()]),
+        Case::new("auth-empty-signature", vec![message(Command::AUTH, 2, 0, b""), echo()]),
+        Case::new("auth-token-from-the-host", vec![message(Command::AUTH, 1, 0, &[7; 20]), echo()]),
+        Case::new("auth-unknown-kind", vec![message(Command::AUTH, 9, 0, b"x"), echo()]),
+        Case::new(
+            "auth-with-a-stream",
+            vec![
+                Step::open(b"exec:cat"),
+                message(Command::AUTH, 2, 0, &[7; 256]),
+                Step::Write(Bytes::from_static(b"abc")),
+            ],
+        ),
+        Case {
+            name: "auth-key-before-cnxn",
+            ..no_steps().without_hello().then(message(Command::AUTH, 3, 0, b"QAAAA me@host\0")).then(hello())
+        },
         Case::new("auth-key-unasked", vec![message(Command::AUTH, 3, 0, b"QAAAA me@host\0"), echo()]),
         Case::new("old-version", vec![echo()]).with_version(0x0100_0000),
         Case::new("older-than-the-oldest-version", vec![echo()]).with_version(0x00ff_ffff),

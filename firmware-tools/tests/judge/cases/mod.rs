@@ -25,6 +25,15 @@ pub(crate) struct Case {
     pub(crate) acknowledging: Acknowledging,
     /// What is left out of the answers, since it is the machine's own.
     pub(crate) mask: Mask,
+    /// Whose phone it is asked of: what sends a phone down would end the other rows.
+    pub(crate) company: Company,
+}
+
+/// Whether others ask the same phone meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Company {
+    Others,
+    None,
 }
 
 /// Whether the host takes what is written to it.
@@ -53,6 +62,10 @@ pub(crate) enum Step {
         service: Bytes,
         window: u32,
     },
+    /// Another stream by the same number, after the one before has ended.
+    Again {
+        service: Bytes,
+    },
     /// To the stream that was opened.
     Write(Bytes),
     Okay(Bytes),
@@ -80,11 +93,23 @@ impl Case {
 
     fn new(name: &'static str, steps: Vec<Step>) -> Self {
         let hello = Hello { version: VERSION_UNCHECKED, payload_bytes_max: 1 << 20, features: FEATURES };
-        Self { name, hello: Some(hello), steps, acknowledging: Acknowledging::Always, mask: Mask::Nothing }
+        Self {
+            name,
+            hello: Some(hello),
+            steps,
+            acknowledging: Acknowledging::Always,
+            mask: Mask::Nothing,
+            company: Company::Others,
+        }
     }
 
     fn then(mut self, step: Step) -> Self {
         self.steps.push(step);
+        self
+    }
+
+    fn alone(mut self) -> Self {
+        self.company = Company::None;
         self
     }
 
@@ -150,6 +175,10 @@ impl Step {
         Self::Open { service: Bytes::from_static(service), window: 0 }
     }
 
+    fn again(service: &'static [u8]) -> Self {
+        Self::Again { service: Bytes::from_static(service) }
+    }
+
     fn shown(&self) -> String {
         /// What is longer is told by its length.
         const SHOWN_BYTES_MAX: usize = 400;
@@ -158,7 +187,7 @@ impl Step {
             more => format!("({more} bytes)"),
         };
         match self {
-            Self::Open { service, window: 0 } => format!("OPEN {}", data(service)),
+            Self::Open { service, window: 0 } | Self::Again { service } => format!("OPEN {}", data(service)),
             Self::Open { service, window } => format!("OPEN with window {window} {}", data(service)),
             Self::Write(bytes) => format!("WRTE {}", data(bytes)),
             Self::Okay(bytes) => format!("OKAY {}", data(bytes)).trim_end().to_owned(),

@@ -5,7 +5,10 @@ use bytes::Bytes;
 use super::{Case, Mask, Step};
 
 pub(super) fn all() -> Vec<Case> {
-    [shells(), shell_input(), others(), tunnels()].into_iter().flatten().collect()
+    [shells(), shell_input(), others(), androids(), restarts(), ports(), tunnels(), tunnels_kept()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn shells() -> Vec<Case> {
@@ -64,15 +67,70 @@ fn others() -> Vec<Case> {
         ("host-service", b"host:version"),
         ("abb-nothing", b"abb:"),
     ];
-    let android: [(&'static str, &'static [u8]); 6] = [
+    let more: [(&'static str, &'static [u8]); 9] = [
+        ("unknown-service-with-options", b"nonsense,v2:x"),
+        ("no-utf8", b"\xff\xfe:x"),
+        ("space-before-the-name", b" shell:echo hi"),
+        ("upper-case", b"SHELL:echo hi"),
+        ("local-file-socket-of-nobody", b"localfilesystem:/nobody"),
+        ("local-reserved-socket-of-nobody", b"localreserved:nobody"),
+        ("host-prefix", b"host-serial:S1:features"),
+        ("jdwp-no-number", b"jdwp:abc"),
+        ("smartsocket", b"*smartsocket*"),
+    ];
+    none.into_iter().chain(more).map(|(name, service)| Case::ask(name, service, "")).collect()
+}
+
+/// What Debian's adbd was built without.
+fn androids() -> Vec<Case> {
+    let services: [(&'static str, &'static [u8]); 21] = [
         ("abb-exec", b"abb_exec:package\0list\0packages"),
+        ("abb-exec-arguments", b"abb_exec:package\0path\0org.example.nobody"),
+        ("abb-exec-settings", b"abb_exec:settings\0get\0global\0adb_enabled"),
+        ("abb-exec-no-service", b"abb_exec:nobody\0x"),
+        ("abb", b"abb:settings\0get\0global\0adb_enabled"),
+        ("abb-no-service", b"abb:nobody"),
         ("root", b"root:"),
         ("unroot", b"unroot:"),
         ("tcpip", b"tcpip:5555"),
         ("tcpip-no-port", b"tcpip:abc"),
+        ("tcpip-nothing", b"tcpip:"),
+        ("tcpip-0", b"tcpip:0"),
+        ("tcpip-negative", b"tcpip:-1"),
+        ("tcpip-too-high", b"tcpip:70000"),
+        ("usb", b"usb:"),
         ("remount", b"remount:"),
+        ("framebuffer", b"framebuffer:"),
+        ("backup", b"backup:-all"),
+        ("restore", b"restore:"),
+        ("disable-verity", b"disable-verity:"),
+        ("reboot-sideload", b"reboot:sideload"),
     ];
-    none.into_iter().chain(android).map(|(name, service)| Case::ask(name, service, "")).collect()
+    services.into_iter().map(|(name, service)| Case::ask(name, service, "")).collect()
+}
+
+fn restarts() -> Vec<Case> {
+    vec![
+        Case::ask("reboot", b"reboot:", "").alone(),
+        Case::ask("reboot-bootloader", b"reboot:bootloader", "").alone(),
+        Case::ask("reboot-recovery", b"reboot:recovery", "").alone(),
+        Case::ask("reconnect", b"reconnect", ""),
+        Case::ask("reconnect-colon", b"reconnect:", ""),
+    ]
+}
+
+/// A port where somebody is: see `ECHO_PORT`. As from a real host with a NUL behind it: adbd reads on without.
+fn ports() -> Vec<Case> {
+    let write = |bytes: &'static [u8]| Step::Write(Bytes::from_static(bytes));
+    vec![
+        Case::new("tcp-port", vec![Step::open(b"tcp:7300\0"), write(b"abc"), write(b"def"), Step::Close]),
+        Case::new("tcp-port-empty-wrte", vec![Step::open(b"tcp:7300\0"), write(b""), write(b"abc"), Step::Close]),
+        Case::new("tcp-port-and-host", vec![Step::open(b"tcp:7300:127.0.0.1\0"), write(b"abc"), Step::Close]),
+        Case::ask("tcp-port-0", b"tcp:0\0", ""),
+        Case::ask("tcp-port-too-high", b"tcp:99999\0", ""),
+        Case::ask("tcp-port-nothing", b"tcp:\0", ""),
+        Case::ask("tcp-port-negative", b"tcp:-1\0", ""),
+    ]
 }
 
 fn tunnels() -> Vec<Case> {
@@ -93,5 +151,51 @@ fn tunnels() -> Vec<Case> {
         one("reverse-kill-nothing", b"reverse:killforward:"),
         one("reverse-kill-unknown", b"reverse:killforward:tcp:7009"),
         one("reverse-kill-all", b"reverse:killforward-all"),
+    ]
+}
+
+/// Several requests of one connection, whose tunnels are kept meanwhile.
+fn tunnels_kept() -> Vec<Case> {
+    let of = |name, services: &[&'static [u8]]| {
+        let mut services = services.iter();
+        let first = services.next().map(|service| Step::open(service));
+        let steps = first.into_iter().chain(services.map(|service| Step::again(service))).collect();
+        Case::new(name, steps).masked(Mask::Numbers)
+    };
+    vec![
+        of("reverse-norebind", &[b"reverse:forward:norebind:tcp:7010;tcp:1"]),
+        of(
+            "reverse-norebind-again",
+            &[b"reverse:forward:tcp:7011;tcp:1", b"reverse:forward:norebind:tcp:7011;tcp:2", b"reverse:list-forward"],
+        ),
+        of(
+            "reverse-rebind",
+            &[b"reverse:forward:tcp:7012;tcp:1", b"reverse:forward:tcp:7012;tcp:2", b"reverse:list-forward"],
+        ),
+        of("reverse-norebind-nothing", &[b"reverse:forward:norebind:"]),
+        of("reverse-norebind-no-remote", &[b"reverse:forward:norebind:tcp:7013"]),
+        of(
+            "reverse-list",
+            &[b"reverse:forward:tcp:7014;tcp:1", b"reverse:forward:tcp:7015;localabstract:x", b"reverse:list-forward"],
+        ),
+        of(
+            "reverse-kill",
+            &[b"reverse:forward:tcp:7016;tcp:1", b"reverse:killforward:tcp:7016", b"reverse:list-forward"],
+        ),
+        of(
+            "reverse-kill-twice",
+            &[b"reverse:forward:tcp:7017;tcp:1", b"reverse:killforward:tcp:7017", b"reverse:killforward:tcp:7017"],
+        ),
+        of("reverse-kill-two", &[b"reverse:forward:tcp:7018;tcp:1", b"reverse:killforward:tcp:7018;tcp:1"]),
+        of(
+            "reverse-kill-all-of-two",
+            &[
+                b"reverse:forward:tcp:7019;tcp:1",
+                b"reverse:forward:tcp:7020;tcp:2",
+                b"reverse:killforward-all",
+                b"reverse:list-forward",
+            ],
+        ),
+        of("reverse-port-in-use", &[b"reverse:forward:tcp:7300;tcp:1"]),
     ]
 }

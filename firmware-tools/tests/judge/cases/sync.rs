@@ -185,6 +185,36 @@ fn refused() -> Vec<Case> {
         case("send-onto-folder", requests().send(b"/data/local/tmp,33188").ask(b"STAT", b"/")),
         case("send-below-a-file", with_file().send(b"/data/local/tmp/judge/file/x,33188").ask(b"STAT", b"/")),
         case("send-where-no-folder-can-be", requests().send(b"/proc/nobody/x,33188").ask(b"STAT", b"/")),
+        case("send-name-too-long", requests().send(&[&b"/data/local/tmp/"[..], &[b'n'; 256], b",33188"].concat())),
+        case("send-long-path", requests().send(&[&[b'/'; 1025][..], b"x,33188"].concat())),
+        case("send-no-path", requests().send(b",33188").ask(b"STAT", b"/")),
+        case("send-slash-at-the-end", requests().send(b"/data/local/tmp/slash/,33188").ask(b"STAT", b"/")),
+        case(
+            "send-link-to-nothing",
+            requests()
+                .ask(b"SEND", b"/data/local/tmp/dangling,41471")
+                .data(b"nothing\0")
+                .done()
+                .ask(b"RECV", b"/data/local/tmp/dangling"),
+        ),
+        case(
+            "send-link-in-a-circle",
+            requests()
+                .ask(b"SEND", b"/data/local/tmp/circle,41471")
+                .data(b"circle\0")
+                .done()
+                .ask(b"STA2", b"/data/local/tmp/circle")
+                .ask(b"RECV", b"/data/local/tmp/circle"),
+        ),
+        case(
+            "send-link-onto-folder",
+            requests().ask(b"SEND", b"/data/local/tmp,41471").data(b"x\0").done().ask(b"STAT", b"/"),
+        ),
+        case(
+            "send-v2-onto-folder",
+            requests().ask(b"SND2", b"/data/local/tmp").numbers(b"SND2", &[33188, 0]).data(b"x").done(),
+        ),
+        case("recv-v2-folder", requests().ask(b"RCV2", b"/data/local/tmp").numbers(b"RCV2", &[0])),
         case("send-no-mode", requests().send(b"/data/local/tmp/n").ask(b"STAT", b"/")),
         waiting(
             "send-refused-at-once",
@@ -202,6 +232,16 @@ fn nonsense() -> Vec<Case> {
         case("sync-unknown", requests().ask(b"XXXX", b"abc")),
         case("sync-data-first", requests().data(b"abc")),
         case("sync-done-first", requests().done()),
+        case("list-long-path", requests().ask(b"LIST", &[b'/'; 1025])),
+        case("recv-long-path", requests().ask(b"RECV", &[b'/'; 1025])),
+        case("sync-lower-case", requests().ask(b"stat", b"/")),
+        case("sync-huge-length", Requests::default().numbers(b"STAT", &[u32::MAX])),
+        case(
+            "send-data-too-long",
+            requests().ask(b"SEND", b"/data/local/tmp/huge,33188").numbers(b"DATA", &[u32::MAX]),
+        ),
+        case("sync-okay-first", requests().numbers(b"OKAY", &[0])),
+        case("sync-fail-first", requests().ask(b"FAIL", b"abc")),
         case("sync-long-path", requests().ask(b"STAT", &[b'/'; 1025])),
         case("send-wrong-id", requests().ask(b"SEND", b"/data/local/tmp/m,33188").ask(b"XXXX", b"hello")),
         Case::ask("sync-half-a-request", b"sync:", &b"STAT\x05\0\0\0/"[..]).then(Step::Close),

@@ -20,7 +20,9 @@ pub(super) async fn file<F: FileSystem>(
     packing: Packing,
     purpose: Purpose,
 ) -> Result<(), End> {
+    // A link is made once its target has come, and only then refused.
     if purpose == Purpose::Write
+        && mode & TYPE_MASK != LINK
         && let Err(refused) = files.writable(path)
     {
         return refuse(stream, &refused.to_string()).await;
@@ -83,13 +85,15 @@ impl FileSink {
         if !held_back.is_empty() {
             self.content = Content::from(held_back);
         }
-        let node = match mode & TYPE_MASK {
-            LINK => {
-                let target = String::from_utf8_lossy(&self.content.joined()).into_owned();
-                NewNode::Link(target.split('\0').next().unwrap_or_default().to_owned())
-            }
-            _ => NewNode::File(self.content),
-        };
+        if mode & TYPE_MASK == LINK {
+            let target = String::from_utf8_lossy(&self.content.joined()).into_owned();
+            let node = NewNode::Link(target.split('\0').next().unwrap_or_default().to_owned());
+            return files.write(path, permissions(mode), mtime, node).map_err(|errno| match errno {
+                Errno::IsDirectory => format!("symlink failed: {}", Errno::Exists),
+                errno => format!("symlink failed: {errno}"),
+            });
+        }
+        let node = NewNode::File(self.content);
         files.write(path, permissions(mode), mtime, node).map_err(|errno| format!("couldn't create file: {errno}"))
     }
 }
