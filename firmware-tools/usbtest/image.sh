@@ -5,6 +5,8 @@ rm -rf "$root"
 
 # In the order in which they are loaded; what a kernel has built in is not among its modules.
 guest_modules="configfs usb-common usbcore xhci-hcd xhci-pci udc-core libcomposite usb_f_fs dummy_hcd"
+# For the parts that ask for them.
+more_modules="usbip-core vhci-hcd usbip-vudc"
 
 # Copies a program and the libraries that it needs, without what only a debugger reads.
 add_program() {
@@ -18,7 +20,7 @@ add_program() {
 
 add_modules() {
     local name file
-    for name in $guest_modules; do
+    for name in $guest_modules $more_modules; do
         file=$(find "$modules" -name "$name.ko*" -print -quit)
         case $file in
             *.ko) cp "$file" "$root/modules/$name.ko" ;;
@@ -26,7 +28,7 @@ add_modules() {
             *.ko.zst) zstd -qdc "$file" > "$root/modules/$name.ko" ;;
             "") continue ;;
         esac
-        echo "$name" >> "$root/modules/order"
+        case " $more_modules " in *" $name "*) ;; *) echo "$name" >> "$root/modules/order" ;; esac
     done
 }
 
@@ -74,7 +76,7 @@ make_base() {
     add_modules
     cp "$here"/guest/android/* "$root/bin/"
     cp "$here"/guest/{init,phone,own-phone,adb-server} "$root/"
-    cp "$here"/guest/*.toml "$root/etc/"
+    cp "$here"/guest/*.toml "$here"/guest/passwd "$root/etc/"
     add_key
     add_authorities
     add_program "$target/farmhand" bin/farmhand
@@ -88,6 +90,13 @@ make_image() {
     mkdir -p "$root"/{bin,adbd/lib}
     case $part in
         plug | rack) add_adbd; add_program "$target/examples/usb_push" bin/usb_push ;;
+        work)
+            add_adbd
+            add_program "$target/rackbench" bin/rackbench
+            mkdir -p "$root/apks"
+            cp "$repo"/firmware-tools/apks/*.apk "$root/apks/"
+            ;;
+        wrong) add_adbd; add_program "$target/rackbench" bin/rackbench ;;
         own) add_program "$target/rackbench" bin/rackbench ;;
         race | many) add_adbd; add_google_adb; add_program "$USB_BENCH" bin/usb-bench ;;
         bare) add_program "$target/rackbench" bin/rackbench; add_program "$USB_BENCH" bin/usb-bench ;;

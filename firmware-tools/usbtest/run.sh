@@ -6,6 +6,8 @@
 #         to another program, and one may not be opened at first
 #   rack  32 virtual device controllers (dummy_hcd); behind each sits Google's adbd, through FunctionFS as on a phone
 #   own   our own phone, rackbench's, behind FunctionFS: as Android, asking for a key, silent, in sideload and in fastboot
+#   work  each verb of the command line on Google's adbd and on our phone: shell, files, installs, tunnels, leases, moves
+#   wrong phones that go wrong, each in its way: faults of the protocol, stalls, a cable that comes out, a hub that fails; the ladder
 #   tree  QEMU's controllers and hubs: three levels, port power (beside uhubctl), handsets that offer files only, a full controller
 # and with --bench, in a release build, what measures (benches/usb.rs calls it, and keeps the figures):
 #   race  four with Google's adbd: farmhand, Google's adb 29 and 34 and a loop of ready-made frames, each with one
@@ -16,7 +18,7 @@
 # there: a check that the guest did not print is a FAIL, and a figure is inf or -inf, as far from its goal as can be. Where the testbed
 # cannot run, each check is named as NOT RUN, and that is a failure, too. The guest's console is kept in target/usbtest/<part>.log.
 #
-# Usage: run.sh [plug|own|tree|rack]...
+# Usage: run.sh [plug|own|work|wrong|tree|rack]...
 #        USB_BENCH=<the program of benches/usb.rs> run.sh --bench [race|bare|many|rack]...
 # Needs a network for the first run, or .cache/usbtest and .cache/adbd of an earlier one.
 set -euo pipefail
@@ -26,6 +28,10 @@ declare -A checks=(
     [rack]="enumeration 32_phones topology twins descriptor_serial hotplug unplug_ready unplug_online unplug_claiming
         killed_in_push late_permission"
     [own]="own_phone sideload fastboot unplug_authorising unplug_recovering"
+    [work]="auth shell push_pull install install_refused install_splits reverse logcat screenshot leases reboot moved trace
+        twins_work twin_after_restart"
+    [wrong]="stall wrong_magic payload_too_long garbage short_packets cnxn_twice wrong_checksum unplug_in_transfer hub_incident
+        reset_budget quarantine ladder others_go_on"
     [tree]="port_paths files_only not_enumerated port_power slots_learn"
 )
 declare -A figures=(
@@ -43,8 +49,8 @@ declare -A goals=(
     [adb.push_32_at_once_vs_adb]="ratio >= 1.05" [usb.push_32_phones_1MB_usbfs_ok]="phones >= 32"
 )
 # The longest that a part may take, in seconds: about half of it in emulation on an idle machine of two cores.
-declare -A part_seconds_max=([plug]=240 [own]=120 [tree]=200 [rack]=480 [race]=600 [bare]=300 [many]=480)
-parts=(plug own tree rack)
+declare -A part_seconds_max=([plug]=240 [own]=120 [work]=240 [wrong]=300 [tree]=200 [rack]=480 [race]=600 [bare]=300 [many]=480)
+parts=(plug own work wrong tree rack)
 profile=debug
 if [ "${1:-}" = --bench ]; then
     : "${USB_BENCH:?is to be the program of benches/usb.rs: run make bench ONLY=usb}"
@@ -96,7 +102,7 @@ make_base
 # The devices of each part.
 devices() {
     case $1 in
-        plug | rack | own | race | bare | many) ;;
+        plug | rack | own | work | wrong | race | bare | many) ;;
         tree)
             mkdir -p "$work/files"
             local mtp="usb-mtp,rootdir=$work/files"

@@ -46,7 +46,7 @@ pub use device::{
     Adbd, AdbdAnswer, AdbdThen, Command, Content, Device, Entry, Errno, FileSystem, NewNode, Output, RebootTarget,
     RefusedPath, Stat, TunnelChange,
 };
-pub use functionfs::{Fastboot, FunctionFs, SourceSink};
+pub use functionfs::{Carrier, Fastboot, FunctionFs, SourceSink};
 pub use link::{Sink, Source};
 pub use memory::MemoryFiles;
 pub use session::{Handset, SessionError};

@@ -27,6 +27,8 @@ pub enum Fault {
     WrongChecksum,
     /// `cnxn-twice`: it greets twice.
     CnxnTwice,
+    /// `long-payload`: the headers of its messages announce more than was agreed.
+    LongPayload,
     /// `unplugs-after:BYTES`: its cable comes out when a host has sent so much on one connection.
     UnplugsAfter {
         /// Bytes from the host.
@@ -59,7 +61,7 @@ pub enum BadFault {
     },
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "install-fails[:REASON]",
     "asks-before-install",
     "stalls",
@@ -69,6 +71,7 @@ const NAMES: [&str; 13] = [
     "wrong-magic",
     "wrong-checksum",
     "cnxn-twice",
+    "long-payload",
     "unplugs-after:BYTES",
     "slow-disk:KIB_PER_S",
     "full-disk",
@@ -104,6 +107,7 @@ impl FromStr for Fault {
             "wrong-magic" => Self::WrongMagic,
             "wrong-checksum" => Self::WrongChecksum,
             "cnxn-twice" => Self::CnxnTwice,
+            "long-payload" => Self::LongPayload,
             "full-disk" => Self::FullDisk,
             "never-comes-back" => Self::NeverComesBack,
             _ => return Err(BadFault::Unknown(name.to_owned())),
@@ -126,6 +130,7 @@ impl fmt::Display for Fault {
             Self::WrongMagic => f.write_str("wrong-magic"),
             Self::WrongChecksum => f.write_str("wrong-checksum"),
             Self::CnxnTwice => f.write_str("cnxn-twice"),
+            Self::LongPayload => f.write_str("long-payload"),
             Self::FullDisk => f.write_str("full-disk"),
             Self::NeverComesBack => f.write_str("never-comes-back"),
         }
@@ -154,9 +159,17 @@ pub(super) struct Spoils {
     pub(super) magic: bool,
     pub(super) sum: bool,
     pub(super) greets_twice: bool,
+    pub(super) length: bool,
 }
 
 impl Faults {
+    /// Exactly these.
+    pub(super) fn of(faults: &[Fault]) -> Self {
+        let mut all = Self::default();
+        faults.iter().for_each(|fault| all.add(fault.clone()));
+        all
+    }
+
     pub(super) fn add(&mut self, fault: Fault) {
         match fault {
             Fault::InstallFails { reason } => self.install = Some(reason),
@@ -172,6 +185,7 @@ impl Faults {
             Fault::WrongMagic => self.spoils.magic = true,
             Fault::WrongChecksum => self.spoils.sum = true,
             Fault::CnxnTwice => self.spoils.greets_twice = true,
+            Fault::LongPayload => self.spoils.length = true,
         }
     }
 }

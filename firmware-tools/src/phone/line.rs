@@ -11,11 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use handset::wire::HEADER_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::faults::Spoils;
+
+/// Bytes at once of what is said in short pieces.
+const SHORT_BYTES: usize = 7;
+
+/// The same of a payload over USB, where each piece costs both sides several switches of threads.
+const SHORT_PAYLOAD_BYTES: usize = 100;
 
 /// Bytes of a message's payload at most that are kept in order to be said again: those of a greeting.
 const GREETING_BYTES_MAX: usize = 4096;
@@ -109,6 +115,10 @@ impl Outgoing {
         if spoils.sum {
             header[16] = header[16].wrapping_add(1);
         }
+        if spoils.length {
+            // More than any version of the protocol lets a payload have; as many bytes as were meant follow.
+            header[15] = 0x7f;
+        }
         out.extend_from_slice(&header);
         if spoils.greets_twice && command == b"CNXN" && self.payload_left <= GREETING_BYTES_MAX {
             self.greeting = Some(Vec::new());
@@ -127,6 +137,34 @@ impl Outgoing {
     }
 }
 
+/// As many bytes as were meant, each another: no header keeps its magic.
+fn to_noise(bytes: &mut [u8]) {
+    bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte ^= at as u8 ^ 0x5a);
+}
+
+/// The transfers that carry a message over USB, where it is spoilt: there each header and each payload is a transfer of its own.
+pub(super) fn transfers(header: &[u8; HEADER_BYTES], payload: &[u8], spoils: Spoils) -> Option<Vec<Bytes>> {
+    if spoils == Spoils::default() {
+        return None;
+    }
+    let mut all = BytesMut::new();
+    Outgoing::default().spoilt(&[header, payload].concat(), spoils, &mut all);
+    if spoils.garbage {
+        to_noise(&mut all);
+    }
+    let mut transfers = Vec::new();
+    while !all.is_empty() {
+        for (len, short) in [(HEADER_BYTES, SHORT_BYTES), (payload.len(), SHORT_PAYLOAD_BYTES)] {
+            let mut part = all.split_to(len.min(all.len())).freeze();
+            let most = if spoils.short_packets { short } else { part.len() };
+            while !part.is_empty() {
+                transfers.push(part.split_to(most.min(part.len())));
+            }
+        }
+    }
+    Some(transfers)
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Line<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.handle.is_worn_out() {
@@ -142,7 +180,6 @@ impl<T: AsyncRead + Unpin> AsyncRead for Line<T> {
 impl<T: AsyncWrite + Unpin> Line<T> {
     /// Writes what waits, in short pieces where it must.
     fn poll_waiting(&mut self, cx: &mut Context<'_>, spoils: Spoils) -> Poll<io::Result<()>> {
-        const SHORT_BYTES: usize = 7;
         while !self.waiting.is_empty() {
             let most = if spoils.short_packets { SHORT_BYTES } else { self.waiting.len() };
             let piece = self.waiting.get(..most.min(self.waiting.len())).unwrap_or_default();
@@ -164,8 +201,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Line<T> {
         let Line { outgoing, waiting, .. } = this;
         outgoing.spoilt(bytes, spoils, waiting);
         if spoils.garbage {
-            // As many bytes as were meant, each another: no header keeps its magic.
-            waiting.iter_mut().enumerate().for_each(|(at, byte)| *byte ^= at as u8 ^ 0x5a);
+            to_noise(waiting);
         }
         // What can't go now goes before the next byte, or by the flush behind each message.
         if let Poll::Ready(Err(error)) = this.poll_waiting(cx, spoils) {
@@ -216,6 +252,23 @@ mod tests {
         assert_eq!((sum[16], &sum[20..]), (clean[16] + 1, &clean[20..]));
         let twice = out(Spoils { greets_twice: true, ..Spoils::default() }, &clean, 3);
         assert_eq!(twice, [&clean[..], &clean].concat());
+    }
+
+    #[test]
+    fn over_usb_each_part_of_a_message_is_a_transfer() {
+        let clean = greeting();
+        let (header, payload) = clean.split_first_chunk().unwrap();
+        let of = |spoils| transfers(header, payload, spoils).unwrap();
+        assert_eq!(transfers(header, payload, Spoils::default()), None, "nothing is copied");
+        let twice = of(Spoils { greets_twice: true, ..Spoils::default() });
+        assert_eq!(twice, [&header[..], payload, header, payload]);
+        let short = of(Spoils { short_packets: true, ..Spoils::default() });
+        assert_eq!(short.iter().map(Bytes::len).collect::<Vec<_>>(), [7, 7, 7, 3, 8]);
+        assert_eq!(short.concat(), clean);
+        let long = of(Spoils { length: true, ..Spoils::default() });
+        assert_eq!((long[0][15], long[1].len()), (0x7f, payload.len()));
+        let noise = of(Spoils { garbage: true, ..Spoils::default() });
+        assert!(noise.concat().iter().zip(&clean).filter(|(noise, clean)| noise == clean).count() < 2);
     }
 
     #[tokio::test]

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 
-use handset::{Authorisation, Fastboot, FunctionFs, Handset, KeyStore, Mode, SourceSink, UnknownKey};
+use handset::{Authorisation, Carrier, Fastboot, FunctionFs, Handset, KeyStore, Mode, SourceSink, UnknownKey};
+use tokio::sync::watch;
 
 use super::android::Android;
 use super::battery::Power;
-use super::faults::Fault;
+use super::faults::{Fault, Faults};
 use super::spec::PhoneSpec;
 use super::tunnels::Tunnels;
-use super::{Behind, installed, named, port, seconds};
+use super::{Behind, installed, line, named, port, seconds};
 
 /// The gadget that a phone's function belongs to, so that the phone can plug itself in and restart.
 #[derive(Clone, Debug)]
@@ -62,8 +63,8 @@ pub async fn serve_bare(folder: &Path, gadget: Option<Gadget>) -> io::Result<()>
     std::future::pending().await
 }
 
-/// Serves a phone in `folder`, a mounted FunctionFS, until the function is taken away. What its spec says of addresses means
-/// nothing here, nor does a fault that spoils a line.
+/// Serves a phone in `folder`, a mounted FunctionFS, until the function is taken away. `faults` is all that is wrong with it now; its
+/// cable is the gadget's, so that `unplugs-after` means nothing here, nor does what its spec says of addresses.
 ///
 /// # Errors
 /// An APK or key of the spec can't be used, there is no FunctionFS, or the gadget can't be bound; the error names it.
@@ -72,10 +73,11 @@ pub async fn serve(
     mode: Mode,
     folder: &Path,
     gadget: Option<Gadget>,
-    faults: &[Fault],
+    tunnels: Arc<Tunnels>,
+    mut faults: watch::Receiver<Vec<Fault>>,
 ) -> io::Result<()> {
     let android = installed(spec)?;
-    android.faults.send_modify(|wrong| faults.iter().for_each(|fault| wrong.add(fault.clone())));
+    android.faults.send_replace(Faults::of(&faults.borrow_and_update()));
     android.set_power(Power::Usb);
     let refuses = android.faults.borrow().refuses_auth;
     let authorisation = match refuses {
@@ -83,19 +85,28 @@ pub async fn serve(
         false => port::authorisation(&android.spec.auth)?,
     };
     let profile = port::profile(&android.spec, android.product()).in_mode(mode);
-    let behind = Behind { android: Arc::clone(&android), tunnels: Arc::<Tunnels>::default() };
+    let behind = Behind { android: Arc::clone(&android), tunnels };
     let handset = Handset::new(Arc::new(behind), profile, authorisation);
-    let mut function = named(folder.display(), FunctionFs::open(folder, handset.terms()))?;
+    let mut function = named(folder.display(), FunctionFs::open(folder, handset.terms(), carrier(&android)))?;
     if let Some(gadget) = &gadget {
         gadget.plug()?;
     }
     let mut serving = pin!(function.serve(&handset));
     loop {
+        let stalls = android.faults.borrow().stalls;
         tokio::select! {
-            () = &mut serving => return Ok(()),
+            // A session that is not polled neither reads nor answers: that is a phone that hangs.
+            () = &mut serving, if !stalls => return Ok(()),
             () = android.restart.notified() => restart(&android, gadget.as_ref()).await?,
+            Ok(()) = faults.changed() => drop(android.faults.send_replace(Faults::of(&faults.borrow_and_update()))),
         }
     }
+}
+
+/// Spoils what goes to the host by what is wrong with the phone at that moment.
+fn carrier(android: &Android) -> Carrier {
+    let faults = android.faults.subscribe();
+    Box::new(move |header, payload| line::transfers(header, payload, faults.borrow().spoils))
 }
 
 /// Away from the bus and back, where the phone can; Android starts anew in any case.

@@ -88,10 +88,11 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Its command line, to be run.
+    /// Its command line, to be run; what it prints can be read.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("farmhand");
-        command.arg("--state").arg(&self.state).args(words);
+        command.arg("--state").arg(&self.state).args(words).env("NO_COLOR", "1").env("COLUMNS", "200");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -102,13 +103,18 @@ impl Daemon {
         Ok(())
     }
 
-    /// Has the command line carry out an order.
-    pub(crate) fn order(&self, words: &[&str]) -> Result<(), Failure> {
+    /// Has the command line carry out an order; gives what it prints.
+    pub(crate) fn order(&self, words: &[&str]) -> Result<String, Failure> {
         let output = self.command(words).output()?;
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         Err(format!("farmhand {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)).into())
+    }
+
+    /// Has the command line try what must be refused with this exit code and these words; gives what it says.
+    pub(crate) fn refuses(&self, words: &[&str], code: i32, wanted: &[&str]) -> Result<String, Failure> {
+        refuses(self.command(words), code, wanted)
     }
 
     /// The answer to a GET.
@@ -191,6 +197,16 @@ fn spawn(state: &Path, config: &str, user: User) -> Result<Child, Failure> {
         command.uid(1000).gid(1000);
     }
     Ok(command.spawn()?)
+}
+
+/// Runs what must fail with this exit code and these words; gives what it says.
+pub(crate) fn refuses(mut command: Command, code: i32, wanted: &[&str]) -> Result<String, Failure> {
+    let output = command.output()?;
+    // A sentence may be broken into lines.
+    let said = String::from_utf8_lossy(&output.stderr).replace('│', " ");
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let fits = output.status.code() == Some(code) && wanted.iter().all(|word| said.contains(word));
+    if fits { Ok(said) } else { Err(format!("{} instead of {code} and {wanted:?}: {said}", output.status).into()) }
 }
 
 impl Drop for Daemon {

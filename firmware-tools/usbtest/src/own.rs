@@ -16,10 +16,10 @@ const RECOVERING_MAX: Duration = Duration::from_secs(60);
 const RECOVERING_MIN: Duration = Duration::from_millis(1200);
 
 /// One phone: its device controller, its serial, and what it is told to be.
-struct Own {
-    number: usize,
-    serial: &'static str,
-    options: &'static [&'static str],
+pub(crate) struct Own {
+    pub(crate) number: usize,
+    pub(crate) serial: &'static str,
+    pub(crate) options: &'static [&'static str],
 }
 
 const PLAIN: Own = Own { number: 0, serial: "OWN1", options: &["--model", "Own phone"] };
@@ -43,12 +43,17 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 impl Own {
-    fn plug(&self) -> Result<(), Failure> {
+    pub(crate) fn plug(&self) -> Result<(), Failure> {
         own_phone::plug(self.number, self.serial, Plug::Alive, self.options)
     }
 
-    fn unplug(&self) -> Result<(), Failure> {
+    pub(crate) fn unplug(&self) -> Result<(), Failure> {
         own_phone::unplug(self.number)
+    }
+
+    /// Has the guest's script do something else with it.
+    pub(crate) fn order(&self, verb: &str, words: &[&str]) -> Result<(), Failure> {
+        own_phone::order(verb, self.number, words)
     }
 }
 

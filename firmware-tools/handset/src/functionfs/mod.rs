@@ -21,12 +21,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::device::Device;
 use crate::link::{Sink, Source};
 use crate::session::Handset;
-use crate::wire::{Message, Sums, Terms, WireError};
+use crate::wire::{HEADER_BYTES, Message, Sums, Terms, WireError};
 use descriptors::Protocol;
 use framer::{Framed, Framer};
 
@@ -46,6 +47,9 @@ enum Incoming {
     /// The host is gone: unplugged, or the bus was reset.
     Gone,
 }
+
+/// What carries a message that is spoilt on its way: the transfers instead of header and payload, or `None` where it is not.
+pub type Carrier = Box<dyn FnMut(&[u8; HEADER_BYTES], &Bytes) -> Option<Vec<Bytes>> + Send>;
 
 /// An ADB function that a host can find.
 pub struct FunctionFs {
@@ -70,11 +74,11 @@ impl Shared {
 }
 
 impl FunctionFs {
-    /// Describes the function in `folder` and begins to serve its endpoints.
+    /// Describes the function in `folder` and begins to serve its endpoints; `carrier` is asked for each message to the host.
     ///
     /// # Errors
     /// There is no FunctionFS, or somebody serves it already.
-    pub fn open(folder: &Path, terms: Terms) -> io::Result<Self> {
+    pub fn open(folder: &Path, terms: Terms, carrier: Carrier) -> io::Result<Self> {
         let control = describe(folder, Protocol::Adb)?;
         // They are there once the descriptors are.
         let (from_host, to_host) = (endpoint(folder, "ep1")?, endpoint(folder, "ep2")?);
@@ -85,7 +89,7 @@ impl FunctionFs {
         let (for_reader, for_writer) = (Arc::clone(&shared), Arc::clone(&shared));
         thread("events").spawn(move || answer_events(control))?;
         thread("reader").spawn(move || read_all(&from_host, &tell, &for_reader))?;
-        thread("writer").spawn(move || write_all(&to_host, to_send, &for_writer))?;
+        thread("writer").spawn(move || write_all(&to_host, to_send, &for_writer, carrier))?;
         Ok(Self { incoming, outgoing, shared })
     }
 
@@ -232,21 +236,35 @@ fn read_all(endpoint: &File, tell: &mpsc::Sender<Incoming>, shared: &Shared) {
 }
 
 /// Writes the messages of the session that is on, until there is no phone any more.
-fn write_all(endpoint: &File, mut messages: mpsc::Receiver<(u64, Message, Sums)>, shared: &Shared) {
+fn write_all(
+    endpoint: &File,
+    mut messages: mpsc::Receiver<(u64, Message, Sums)>,
+    shared: &Shared,
+    mut carrier: Carrier,
+) {
     while let Some((session, message, sums)) = messages.blocking_recv() {
         if session != shared.session.load(Ordering::SeqCst) || session == shared.lost.load(Ordering::SeqCst) {
             continue;
         }
         let header = message.header(sums);
-        let transfers = std::iter::once(&header[..]).chain(message.payload.chunks(TRANSFER_BYTES_MAX));
-        for transfer in transfers {
-            if let Err(error) = (&*endpoint).write_all(transfer) {
-                tracing::debug!(%error, "the host takes nothing any more");
-                shared.lost.store(session, Ordering::SeqCst);
-                break;
+        let written = match carrier(&header, &message.payload) {
+            Some(spoilt) => write_each(endpoint, spoilt.iter().map(|transfer| &transfer[..])),
+            None => {
+                write_each(endpoint, std::iter::once(&header[..]).chain(message.payload.chunks(TRANSFER_BYTES_MAX)))
             }
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, "the host takes nothing any more");
+            shared.lost.store(session, Ordering::SeqCst);
         }
     }
+}
+
+fn write_each<'a>(mut endpoint: &File, transfers: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
+    for transfer in transfers {
+        endpoint.write_all(transfer)?;
+    }
+    Ok(())
 }
 
 /// Whether no host can come any more: the instance is not mounted, or its gadget is gone (ENODEV).
