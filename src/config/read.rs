@@ -18,7 +18,7 @@ use super::value::{
 };
 use super::{AdbServer, Agent, Announce, Central, Config, Loaded, Mqtt, Policy, Recovery, Rollout, Rung, Usb, Web};
 use crate::rack::ids::PackageName;
-use crate::rack::strategy::{Approve, Strategy};
+use crate::rack::strategy::{Approve, Join, Strategy};
 
 const DAY_S: u32 = 86_400;
 const HOUR_S: u32 = 3_600;
@@ -27,6 +27,7 @@ const FRAME_BYTES: std::ops::RangeInclusive<i64> = 4_096..=268_435_456;
 /// More phones than any host can carry: a larger wave is a slip of the keyboard.
 const SOAK_MAX_S: i64 = 7 * 86_400;
 const RETRIES_MAX: i64 = 10;
+const CLOSE_MAX_S: i64 = 90 * 86_400;
 
 /// Reads the file at `path`.
 ///
@@ -288,6 +289,8 @@ fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
     let max_failures =
         table.optional("max_failures", count_or_share("a number of phones from 0 to 10000 or a share such as \"5%\""));
     let retries = table.optional("retries", whole_as::<u32>(0..=RETRIES_MAX));
+    let join = table.optional("join", word(&[("dynamic", Join::Dynamic), ("static", Join::Static)]));
+    let close_after = table.optional("close_after_s", whole_as::<u64>(60..=CLOSE_MAX_S));
     let gather = table.optional("gather_s", seconds(0..=HOUR_S));
     let install_timeout = table.optional("install_timeout_s", seconds(1..=HOUR_S));
     let host = made("a host's name in quotes such as \"apk.example\"", |text| {
@@ -301,6 +304,8 @@ fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
     strategy.soak_s = value(soak).unwrap_or(strategy.soak_s);
     strategy.max_failures = value(max_failures).unwrap_or(strategy.max_failures);
     strategy.retries = value(retries).unwrap_or(strategy.retries);
+    strategy.join = value(join).unwrap_or(strategy.join);
+    strategy.close_after_s = value(close_after).unwrap_or(strategy.close_after_s);
     rollout.gather = value(gather).unwrap_or(rollout.gather);
     rollout.install_timeout = value(install_timeout).unwrap_or(rollout.install_timeout);
     rollout.sources = values(sources).unwrap_or(rollout.sources);

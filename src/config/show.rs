@@ -183,6 +183,8 @@ impl Page<'_> {
         self.key("soak_s", &rollout.strategy.soak_s.to_string());
         self.key("max_failures", &share(rollout.strategy.max_failures.to_string()));
         self.key("retries", &rollout.strategy.retries.to_string());
+        self.key("join", &quoted(rollout.strategy.join.as_str()));
+        self.key("close_after_s", &rollout.strategy.close_after_s.to_string());
         self.key("gather_s", &rollout.gather.as_secs().to_string());
         self.key("install_timeout_s", &rollout.install_timeout.as_secs().to_string());
         self.key("sources", &list(rollout.sources.iter().map(|source| quoted(source))));

@@ -19,9 +19,48 @@ pub struct Strategy {
     pub max_failures: Share,
     /// How often an install that failed for a passing reason is tried again.
     pub retries: u32,
+    /// Whether phones that appear while it is under way join.
+    #[serde(default)]
+    pub join: Join,
+    /// So long after it began to run, in seconds, phones that are away are waited for.
+    #[serde(default = "close_after_s")]
+    pub close_after_s: u64,
+}
+
+/// A week: whoever takes a phone home brings it back.
+const fn close_after_s() -> u64 {
+    7 * 86_400
+}
+
+/// Whether phones that appear while a rollout is under way join it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Join {
+    /// They do, in its last wave, if they are among those that are meant.
+    #[default]
+    Dynamic,
+    /// They do not.
+    Static,
+}
+
+impl Join {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dynamic => "dynamic",
+            Self::Static => "static",
+        }
+    }
 }
 
 impl Strategy {
+    /// As [`Strategy::close_after_s`].
+    #[must_use]
+    pub const fn close_after(&self) -> Duration {
+        Duration::from_secs(self.close_after_s)
+    }
+
     /// As [`Strategy::soak_s`].
     #[must_use]
     pub const fn soak(&self) -> Duration {
@@ -37,6 +76,8 @@ impl Default for Strategy {
             soak_s: 0,
             max_failures: Share::Count(0),
             retries: 3,
+            join: Join::Dynamic,
+            close_after_s: close_after_s(),
         }
     }
 }
@@ -55,6 +96,10 @@ pub struct StrategyChanges {
     pub max_failures: Option<Share>,
     /// As [`Strategy::retries`].
     pub retries: Option<u32>,
+    /// As [`Strategy::join`].
+    pub join: Option<Join>,
+    /// As [`Strategy::close_after_s`].
+    pub close_after_s: Option<u64>,
 }
 
 impl StrategyChanges {
@@ -67,6 +112,8 @@ impl StrategyChanges {
             soak_s: self.soak_s.unwrap_or(configured.soak_s),
             max_failures: self.max_failures.unwrap_or(configured.max_failures),
             retries: self.retries.unwrap_or(configured.retries),
+            join: self.join.unwrap_or(configured.join),
+            close_after_s: self.close_after_s.unwrap_or(configured.close_after_s),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::PowerLedger;
+use crate::rack::candidate::Choice;
 use crate::rack::detach::Detachment;
 use crate::rack::ids::{Endpoint, PackageName, PhoneId, RolloutId, Serial, VersionCode};
 use crate::rack::lease::Lease;
@@ -97,6 +98,10 @@ pub struct RolloutRecord {
     pub soaks_until: Option<UnixMillis>,
     /// So many failures the operator has seen and taken.
     pub accepted_failures: u32,
+    /// Who joins that appears while it is under way; nobody if absent.
+    pub joins: Option<Box<Choice>>,
+    /// When phones that are away are no longer waited for; known once it runs.
+    pub closes: Option<UnixMillis>,
     /// SHA-256 of the checked APK, in lower-case hex, once there is one: what was approved is what is installed.
     pub sha256: Option<String>,
     /// When it began.

@@ -66,15 +66,17 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
         ApkSource::Url(url) => ("url", url.clone()),
         ApkSource::File(path) => ("file", path.to_string_lossy().into_owned()),
     };
-    let strategy = serde_json::to_string(&record.strategy)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    let strategy = serde_json::to_string(&record.strategy).map_err(unwritable)?;
+    let joins = record.joins.as_ref().map(serde_json::to_string).transpose().map_err(unwritable)?;
     db.prepare_cached(
         "INSERT INTO rollout (number, state, why, source_kind, source, package, version_code, version_name, sha256,
-                              created_unix_ms, ended_unix_ms, strategy, open_waves, soaks_until_unix_ms, accepted_failures)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                              created_unix_ms, ended_unix_ms, strategy, open_waves, soaks_until_unix_ms, accepted_failures,
+                              joins, closes_unix_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
          ON CONFLICT (number) DO UPDATE SET state = ?2, why = ?3, source_kind = ?4, source = ?5, package = ?6,
              version_code = ?7, version_name = ?8, sha256 = ?9, created_unix_ms = ?10, ended_unix_ms = ?11,
-             strategy = ?12, open_waves = ?13, soaks_until_unix_ms = ?14, accepted_failures = ?15",
+             strategy = ?12, open_waves = ?13, soaks_until_unix_ms = ?14, accepted_failures = ?15, joins = ?16, closes_unix_ms = ?17",
     )?
     .execute(params![
         record.number.0,
@@ -92,6 +94,8 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
         record.open_waves,
         record.soaks_until.map(|at| at.0),
         record.accepted_failures,
+        joins,
+        record.closes.map(|at| at.0),
     ])
     .map(drop)
 }
@@ -214,6 +218,8 @@ fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
     };
     let state: String = row.get("state")?;
     let strategy: String = row.get("strategy")?;
+    let joins: Option<String> = row.get("joins")?;
+    let read_joins = |text: &String| serde_json::from_str(text).map_err(|_| nonsense(row, "joins", text));
     Ok(RolloutRecord {
         number: RolloutNumber(row.get("number")?),
         state: one_of(RolloutState::ALL, RolloutState::as_str, &state).ok_or_else(|| nonsense(row, "state", &state))?,
@@ -226,6 +232,8 @@ fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
         open_waves: row.get("open_waves")?,
         soaks_until: row.get::<_, Option<i64>>("soaks_until_unix_ms")?.map(UnixMillis),
         accepted_failures: row.get("accepted_failures")?,
+        joins: joins.as_ref().map(read_joins).transpose()?,
+        closes: row.get::<_, Option<i64>>("closes_unix_ms")?.map(UnixMillis),
         sha256: row.get("sha256")?,
         created: UnixMillis(row.get("created_unix_ms")?),
         ended: row.get::<_, Option<i64>>("ended_unix_ms")?.map(UnixMillis),

@@ -26,6 +26,10 @@ fn rollout(number: u32) -> RolloutRecord {
         open_waves: 2,
         soaks_until: Some(UnixMillis(1_700_000_600_000)),
         accepted_failures: 3,
+        joins: number
+            .is_multiple_of(2)
+            .then(|| Box::new(crate::rack::candidate::Choice { percent: Some(5), ..Default::default() })),
+        closes: number.is_multiple_of(2).then_some(UnixMillis(77)),
         sha256: Some("00ff".into()),
         created: UnixMillis(1),
         ended: None,
@@ -188,7 +192,7 @@ fn a_file_of_a_newer_farmhand_is_refused() {
         .unwrap();
     let state = StateDir::lock(dir.path()).unwrap();
     let error = Store::open(&state).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 7, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 8, .. }), "{error:?}");
 }
 
 #[tokio::test]

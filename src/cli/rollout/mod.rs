@@ -23,7 +23,7 @@ pub(super) struct Rollout {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Begin a rollout of an APK on this host
-    Start(start::Start),
+    Start(Box<start::Start>),
     /// Every rollout, the newest first
     List,
     /// One rollout with its waves
@@ -152,7 +152,7 @@ fn sheet(rollout: &RolloutView, phones: &[PhoneView], paper: &Paper) -> String {
                 RolloutPhoneState::Done => Tone::Good,
                 RolloutPhoneState::Failed | RolloutPhoneState::NeedsHand => Tone::Bad,
                 RolloutPhoneState::Installing => Tone::Busy,
-                RolloutPhoneState::Waiting | RolloutPhoneState::Skipped => Tone::Quiet,
+                RolloutPhoneState::Waiting | RolloutPhoneState::Parked | RolloutPhoneState::Skipped => Tone::Quiet,
             };
             rows.push(vec![
                 (number + 1).into(),

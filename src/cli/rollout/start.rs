@@ -12,7 +12,7 @@ use crate::rack::candidate::Choice;
 use crate::rack::ids::{Label, PackageName, PhoneId};
 use crate::rack::request::{Request, RolloutOrder};
 use crate::rack::snapshot::{Forecast, PhoneView};
-use crate::rack::strategy::{Approve, Share, StrategyChanges, WaveSize};
+use crate::rack::strategy::{Approve, Join, Share, StrategyChanges, WaveSize};
 
 /// Phones that are named for one reason to leave them out; the others are counted.
 const NAMED_MAX: usize = 8;
@@ -71,6 +71,15 @@ struct Way {
     /// More failures than that pause it: a number of phones, or a share of all
     #[arg(long, value_name = "3|5%")]
     max_failures: Option<Share>,
+    /// Phones that appear while it is under way join its last wave; the default
+    #[arg(long, conflicts_with = "fixed")]
+    dynamic: bool,
+    /// Only the phones that are ready when it begins
+    #[arg(long = "static")]
+    fixed: bool,
+    /// Phones that are away are waited for so long, such as 7d
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    close_after: Option<Duration>,
     /// How often an install is tried again that failed for a passing reason
     #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(0..=10))]
     retries: Option<u32>,
@@ -91,7 +100,20 @@ impl From<Way> for StrategyChanges {
             ApproveWord::None => Approve::None,
         });
         let soak_s = way.soak.map(|soak| soak.as_secs());
-        Self { waves: way.waves, approve, soak_s, max_failures: way.max_failures, retries: way.retries }
+        let join = match (way.dynamic, way.fixed) {
+            (true, _) => Some(Join::Dynamic),
+            (_, true) => Some(Join::Static),
+            _ => None,
+        };
+        Self {
+            waves: way.waves,
+            approve,
+            soak_s,
+            max_failures: way.max_failures,
+            retries: way.retries,
+            join,
+            close_after_s: way.close_after.map(|after| after.as_secs()),
+        }
     }
 }
 

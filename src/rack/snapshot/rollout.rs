@@ -105,6 +105,8 @@ pub struct RolloutPhoneView {
 pub enum RolloutPhoneState {
     /// Its turn has not come.
     Waiting,
+    /// It is away; the others go on, and it has its turn once it is back.
+    Parked,
     /// Its install was promised in the store and may be under way.
     Installing,
     /// The phone reports the new version.
@@ -119,13 +121,19 @@ pub enum RolloutPhoneState {
 
 impl RolloutPhoneState {
     /// All states.
-    pub const ALL: [Self; 6] =
-        [Self::Waiting, Self::Installing, Self::Done, Self::Failed, Self::NeedsHand, Self::Skipped];
+    pub const ALL: [Self; 7] =
+        [Self::Waiting, Self::Parked, Self::Installing, Self::Done, Self::Failed, Self::NeedsHand, Self::Skipped];
 
-    /// Whether its turn is over.
+    /// Whether nobody waits for it: its turn is over, or it is away.
     #[must_use]
     pub const fn is_settled(self) -> bool {
         !matches!(self, Self::Waiting | Self::Installing)
+    }
+
+    /// Whether its turn is over for good.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        self.is_settled() && !matches!(self, Self::Parked)
     }
 
     /// The word for it in JSON, in tables and in the store.
@@ -133,6 +141,7 @@ impl RolloutPhoneState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Parked => "parked",
             Self::Installing => "installing",
             Self::Done => "done",
             Self::Failed => "failed",

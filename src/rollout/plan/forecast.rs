@@ -32,7 +32,8 @@ impl Rollouts {
         wanted: Wanted,
     ) -> Result<(String, Forecast), Refusal> {
         let mut copy = self.copy_without_rollouts();
-        let left_out = copy.lay_out(&apk, &wanted.choice)?.left_out;
+        let join = wanted.strategy.join.unwrap_or(self.config.strategy.join);
+        let left_out = copy.lay_out(&apk, &wanted.choice, join)?.left_out;
         let (number, _) = copy.begin_start(now, apk, wanted)?;
         let slot = |phone: &PhoneId| self.candidates.get(phone).and_then(|candidate| candidate.slot.clone());
         let left_out = left_out.into_iter().map(|(phone, why)| {
@@ -79,6 +80,7 @@ impl Rollouts {
             config: self.config.clone(),
             agent: self.agent.clone(),
             wall_at_start: self.wall_at_start,
+            began: self.began,
             rollouts: BTreeMap::new(),
             phones: self.phones.clone(),
             candidates: self.candidates.clone(),

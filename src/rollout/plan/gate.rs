@@ -70,9 +70,7 @@ impl Rollouts {
             return next;
         }
         if let Some(until) = rollout.record.soaks_until.filter(|_| rollout.is_soaking()) {
-            let since_start = until.0.saturating_sub(self.wall_at_start.0);
-            let at = Moment::from_start(Duration::from_millis(u64::try_from(since_start).unwrap_or_default()));
-            next = Some(Deadline { at, why: "the end of a wave's soak" });
+            next = Some(Deadline { at: self.moment(until), why: "the end of a wave's soak" });
         }
         for at in rollout.phones.iter().filter_map(|phone| phone.retry_at) {
             next = Deadline::earlier(next, Some(Deadline { at, why: "the next try of an install" }));
@@ -128,6 +126,7 @@ impl Rollout {
             (RolloutPhoneState::Failed, "failed", "failed"),
             (RolloutPhoneState::NeedsHand, "needs a hand", "need a hand"),
             (RolloutPhoneState::Skipped, "skipped", "skipped"),
+            (RolloutPhoneState::Parked, "parked", "parked"),
         ];
         for (state, one, many) in others {
             match self.count(state) {

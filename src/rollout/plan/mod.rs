@@ -10,6 +10,7 @@
 //!                      │                              │   ▲                    Waiting ─▶ Installing ─▶ Done
 //!                      ▼                              ▼   │ resume, promote       ▲           │
 //!                   Aborted                           Paused                      └─ resume ─ Failed, NeedsHand
+//!                                                                              Waiting ◀─▶ Parked (away)
 //! ```
 //!
 //! Before each wave stands a gate ([`gate`]).
@@ -26,8 +27,10 @@ mod bench;
 mod forecast;
 mod gate;
 mod offers;
+mod parking;
 #[cfg(test)]
 mod properties;
+mod records;
 mod requests;
 mod start;
 #[cfg(test)]
@@ -36,6 +39,8 @@ mod stories;
 mod stories_of_choice;
 #[cfg(test)]
 mod stories_of_gates;
+#[cfg(test)]
+mod stories_of_parking;
 mod views;
 mod waves;
 
@@ -52,7 +57,8 @@ pub use crate::rack::request::Ask;
 use crate::rack::request::{Done, Refusal};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
-use crate::store::promise::{AuditRecord, Promise, Report, RolloutPhoneRecord, RolloutRecord};
+use crate::store::promise::{AuditRecord, Promise, RolloutPhoneRecord, RolloutRecord};
+pub use parking::PARK_AFTER;
 pub use start::Wanted;
 
 /// Rollouts that are over and still shown; older ones are forgotten.
@@ -135,6 +141,8 @@ pub struct Rollouts {
     /// The package of `[agent]`; without it nothing is installed.
     agent: Option<PackageName>,
     wall_at_start: UnixMillis,
+    /// When this core began to hear of phones.
+    began: Moment,
     rollouts: BTreeMap<RolloutNumber, Rollout>,
     phones: BTreeMap<PhoneId, Presence>,
     candidates: BTreeMap<PhoneId, Candidate>,
@@ -190,7 +198,7 @@ enum Apk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Presence {
     Available(Option<VersionCode>),
-    Unavailable(String),
+    Unavailable { why: String, since: Moment },
 }
 
 /// What one input has changed so far.
@@ -217,6 +225,7 @@ impl Rollouts {
             config,
             agent,
             wall_at_start,
+            began: now,
             rollouts: BTreeMap::new(),
             phones: BTreeMap::new(),
             candidates: BTreeMap::new(),
@@ -281,7 +290,7 @@ impl Rollouts {
             RolloutCommand::Offered { phone, notice } => self.offered(now, phone, notice),
             RolloutCommand::Known { phone, candidate } => drop(self.candidates.insert(phone, *candidate)),
             RolloutCommand::Available { phone, version_code } => self.available(now, phone, version_code),
-            RolloutCommand::Unavailable { phone, why } => self.unavailable(phone, why),
+            RolloutCommand::Unavailable { phone, why } => self.unavailable(now, phone, why),
             RolloutCommand::Installed { phone, rollout, result } => self.installed(now, &phone, &rollout, result),
             RolloutCommand::FailureTold { phone, message_id } => self.told(&phone, message_id),
         }
@@ -324,6 +333,7 @@ impl Rollouts {
                 next = Deadline::earlier(next, Some(Deadline { at: rollout.gathered_by, why }));
             }
             next = Deadline::earlier(next, self.gate_deadline(rollout));
+            next = Deadline::earlier(next, self.parking_deadline(rollout));
             for at in rollout.phones.iter().filter_map(|phone| phone.flight?.deadline) {
                 next = Deadline::earlier(next, Some(Deadline { at, why: "the result of an install" }));
             }
@@ -355,6 +365,7 @@ impl Rollouts {
     /// Takes the steps that have become possible, and makes one batch of all that this input has changed.
     fn close(&mut self, now: Moment) {
         self.close_gatherings(now);
+        self.park(now);
         self.run_waves(now);
         self.ask_for_apks();
         self.forget_old();
@@ -415,76 +426,5 @@ impl Rollouts {
             self.draft.touched.remove(number);
             self.draft.forgotten.push(*number);
         }
-    }
-}
-
-impl Rollout {
-    fn is_over(&self) -> bool {
-        matches!(self.record.state, RolloutState::Finished | RolloutState::Aborted)
-    }
-
-    fn phone_mut(&mut self, phone: &PhoneId) -> Option<&mut Phone> {
-        self.phones.iter_mut().find(|one| one.record.phone == *phone)
-    }
-
-    /// Whether an install of it may be under way.
-    fn is_installing(&self) -> bool {
-        self.phones.iter().any(|phone| phone.record.state == RolloutPhoneState::Installing)
-    }
-
-    /// The lowest wave that has a phone whose turn is not over.
-    fn current_wave(&self) -> Option<u32> {
-        self.phones.iter().filter(|phone| !phone.record.state.is_settled()).map(|phone| phone.record.wave).min()
-    }
-
-    fn count(&self, state: RolloutPhoneState) -> usize {
-        self.phones.iter().filter(|phone| phone.record.state == state).count()
-    }
-
-    fn set(&mut self, state: RolloutState, why: impl Into<String>) {
-        self.record.state = state;
-        self.record.why = why.into();
-        self.dirty = true;
-    }
-
-    /// The records that changed, the rollout before its phones.
-    fn drain_changes(&mut self, batch: &mut Vec<Promise>) {
-        if std::mem::take(&mut self.dirty) {
-            batch.push(Promise::Rollout(self.record.clone()));
-        }
-        for phone in &mut self.phones {
-            if std::mem::take(&mut phone.dirty) {
-                batch.push(Promise::RolloutPhone(phone.record.clone()));
-            }
-        }
-    }
-}
-
-impl Phone {
-    fn set(&mut self, state: RolloutPhoneState, why: Option<String>) {
-        self.record.state = state;
-        self.record.why = why;
-        self.flight = None;
-        self.retry_at = None;
-        self.dirty = true;
-    }
-
-    /// Whether the order to install has gone out and has no result yet.
-    fn is_ordered(&self) -> bool {
-        self.flight.is_some_and(|flight| flight.deadline.is_some())
-    }
-
-    /// Whether the server has asked for what failed here, and is not known to have heard of the failure.
-    fn has_untold_failure(&self) -> bool {
-        self.record.report == Report::Due && self.record.notice.is_some() && self.record.why.is_some()
-    }
-
-    /// It does not get the version, at least for now; the server is told if it had asked.
-    fn miss(&mut self, state: RolloutPhoneState, why: String) {
-        if self.record.notice.is_some() && self.record.report == Report::None {
-            self.record.report = Report::Due;
-            self.report_again = None;
-        }
-        self.set(state, Some(why));
     }
 }

@@ -94,6 +94,8 @@ impl Rollouts {
             open_waves: 0,
             soaks_until: None,
             accepted_failures: 0,
+            joins: None,
+            closes: None,
             sha256: None,
             created: self.wall(now),
             ended: None,
@@ -167,7 +169,7 @@ impl Rollouts {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
         rollout.apk = Apk::Ready(Box::new(apk.clone()));
         if rollout.record.state != RolloutState::Fetching {
-            return;
+            return self.join_all_late(now);
         }
         rollout.record.sha256 = Some(apk.sha256.clone());
         rollout.record.version_name.clone_from(&apk.version_name);
@@ -229,17 +231,22 @@ impl Rollouts {
     pub(super) fn installed_version(&self, phone: &PhoneId) -> Option<crate::rack::ids::VersionCode> {
         match self.phones.get(phone)? {
             Presence::Available(version) => *version,
-            Presence::Unavailable(_) => None,
+            Presence::Unavailable { .. } => None,
         }
     }
 }
 
 impl Rollout {
-    /// Gives each phone its place and its wave: the first `canaries` are a wave of their own; who is left out comes last.
+    /// Gives each phone its place and its wave: the first `canaries` are a wave of their own; who is away comes in the
+    /// last one, and who is left out behind all.
     pub(super) fn make_waves(&mut self, canaries: usize) {
-        let is_out = |phone: &Phone| phone.record.state == RolloutPhoneState::Skipped;
-        self.phones.sort_by_key(is_out);
-        let going = self.phones.iter().filter(|phone| !is_out(phone)).count();
+        let order = |phone: &Phone| match phone.record.state {
+            RolloutPhoneState::Skipped => 2,
+            RolloutPhoneState::Parked => 1,
+            _ => 0,
+        };
+        self.phones.sort_by_key(order);
+        let going = self.phones.iter().filter(|phone| order(phone) == 0).count();
         let canaries = canaries.min(going);
         let others = waves_of(going - canaries, &self.record.strategy.waves);
         let first = u32::from(canaries > 0);

@@ -12,6 +12,7 @@ use crate::rack::candidate::Choice;
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
 use crate::rack::strategy::{Approve, StrategyChanges};
+use crate::store::promise::Report;
 
 const PHONES: u8 = 5;
 
@@ -57,7 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..4_u32, 0..PHONES).prop_map(|(rollout, phone)| Op::Skip { rollout, phone }),
         1 => (1..4_u32).prop_map(|rollout| Op::Promote { rollout }),
         1 => (1..4_u32).prop_map(|rollout| Op::Abort { rollout }),
-        2 => prop_oneof![Just(1), Just(5), Just(300)].prop_map(|seconds| Op::Pass { seconds }),
+        2 => prop_oneof![Just(1), Just(5), Just(300), Just(700), Just(700_000)].prop_map(|seconds| Op::Pass { seconds }),
         12 => Just(Op::Commit),
         2 => any::<bool>().prop_map(|arrives| Op::Report { arrives }),
         1 => ending.prop_map(|install| Op::Crash { install }),
@@ -306,7 +307,7 @@ proptest! {
             if rollout.state == RolloutState::Finished {
                 let has_it = record.state == RolloutPhoneState::Done;
                 // Skipped and failed are what the operator decided to leave so.
-                assert!(record.state.is_settled());
+                assert!(record.state.is_final());
                 assert!(!has_it || world.handsets[&record.phone].version >= rollout.version_code.0);
             }
         }

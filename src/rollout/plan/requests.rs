@@ -90,7 +90,10 @@ impl Rollouts {
             return Err(refusal("rollout.phone_unknown", format!("{phone} is not in {id}"), Some(&help)));
         };
         match known.record.state {
-            RolloutPhoneState::Waiting | RolloutPhoneState::Failed | RolloutPhoneState::NeedsHand => {}
+            RolloutPhoneState::Waiting
+            | RolloutPhoneState::Parked
+            | RolloutPhoneState::Failed
+            | RolloutPhoneState::NeedsHand => {}
             state => {
                 let what = format!("{phone} is {} in {id} and can't be left out", state.as_str().replace('_', " "));
                 return Err(refusal("rollout.phone_state", what, None));
@@ -129,7 +132,7 @@ impl Rollouts {
         }
         for phone in &mut rollout.phones {
             // An order that has gone out ends as it ends: until then nobody else installs on that phone.
-            if !phone.record.state.is_settled() && !phone.is_ordered() {
+            if !phone.record.state.is_final() && !phone.is_ordered() {
                 phone.miss(RolloutPhoneState::Skipped, format!("the rollout was given up: {reason}"));
             }
         }

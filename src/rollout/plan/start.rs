@@ -13,7 +13,7 @@ use crate::rack::candidate::{Choice, spread};
 use crate::rack::ids::{PackageName, PhoneId, VersionCode};
 use crate::rack::request::{Done, Refusal};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
-use crate::rack::strategy::{Approve, StrategyChanges};
+use crate::rack::strategy::{Approve, Join, StrategyChanges};
 use crate::store::RolloutNumber;
 use crate::store::promise::RolloutRecord;
 
@@ -35,6 +35,8 @@ pub(super) struct Layout {
     pub(super) gets: Vec<PhoneId>,
     /// How many of them are canaries.
     pub(super) canaries: usize,
+    /// They are away and have their turn once they are back.
+    pub(super) parked: Vec<PhoneId>,
     pub(super) left_out: Vec<(PhoneId, Unmeant)>,
 }
 
@@ -117,10 +119,11 @@ impl Rollouts {
         apk: CheckedApk,
         Wanted { file, choice, strategy }: Wanted,
     ) -> Result<(RolloutNumber, String), Refusal> {
-        let Layout { gets, canaries, left_out } = self.lay_out(&apk, &choice)?;
         let strategy = strategy.applied_to(&self.config.strategy);
+        let Layout { gets, canaries, parked, left_out } = self.lay_out(&apk, &choice, strategy.join)?;
+        let is_open = strategy.join == Join::Dynamic && choice.phones.is_empty() && choice.percent.is_none();
         let must_be_approved = strategy.approve != Approve::None;
-        let (number, count) = (self.next_number(), gets.len());
+        let (number, count, away) = (self.next_number(), gets.len(), parked.len());
         let mut what = format!("{number} takes {} {} to {}", apk.package, apk.version_code, phones(count));
         let record = RolloutRecord {
             number,
@@ -134,6 +137,8 @@ impl Rollouts {
             open_waves: 0,
             soaks_until: None,
             accepted_failures: 0,
+            joins: is_open.then(|| Box::new(choice)),
+            closes: None,
             sha256: Some(apk.sha256.clone()),
             created: self.wall(now),
             ended: None,
@@ -141,6 +146,12 @@ impl Rollouts {
         self.begin(record, Apk::Ready(Box::new(apk)), now);
         for phone in gets {
             self.join(number, phone, None);
+        }
+        for phone in parked {
+            self.join(number, phone.clone(), None);
+            if let Some(joined) = self.rollouts.get_mut(&number).and_then(|rollout| rollout.phone_mut(&phone)) {
+                joined.set(RolloutPhoneState::Parked, None);
+            }
         }
         for (phone, why) in &left_out {
             if let Unmeant::Misfit(why) = why {
@@ -151,6 +162,9 @@ impl Rollouts {
         if let Some(rollout) = self.rollouts.get_mut(&number) {
             rollout.make_waves(canaries);
             rollout.begin_waves();
+        }
+        if away > 0 {
+            what += &format!("; it waits for {} that {} away", phones(away), if away == 1 { "is" } else { "are" });
         }
         what += &said_of(&left_out);
         if must_be_approved {
@@ -170,12 +184,15 @@ impl Rollouts {
     ///
     /// # Errors
     /// Nobody does, or a canary does not.
-    pub(super) fn lay_out(&self, apk: &CheckedApk, choice: &Choice) -> Result<Layout, Refusal> {
+    pub(super) fn lay_out(&self, apk: &CheckedApk, choice: &Choice, join: Join) -> Result<Layout, Refusal> {
         let mut layout = Layout::default();
+        let awaits = !choice.phones.is_empty() || join == Join::Dynamic && choice.percent.is_none();
         for phone in self.chosen(choice)? {
-            match self.why_not(apk, &phone).or_else(|| self.is_away(&phone).filter(|_| choice.phones.is_empty())) {
-                Some(why) => layout.left_out.push((phone, why)),
-                None => layout.gets.push(phone),
+            match (self.why_not(apk, &phone), self.is_away(&phone)) {
+                (Some(why), _) => layout.left_out.push((phone, why)),
+                (None, Some(_)) if awaits => layout.parked.push(phone),
+                (None, Some(away)) => layout.left_out.push((phone, away)),
+                (None, None) => layout.gets.push(phone),
             }
         }
         if let Some(percent) = choice.percent {
@@ -184,13 +201,14 @@ impl Rollouts {
             let beyond = layout.gets.extract_if(.., |phone| is_taken.next() == Some(false) && !is_canary(phone));
             layout.left_out.extend(beyond.map(|phone| (phone, Unmeant::BeyondShare(percent))));
         }
-        if layout.gets.is_empty() {
+        if layout.gets.is_empty() && layout.parked.is_empty() {
             return Err(nobody(apk, &layout));
         }
         if let Some(missing) = choice.canary.iter().find(|canary| !layout.gets.contains(canary)) {
             let why = layout.left_out.iter().find(|(phone, _)| phone == missing);
-            let why =
-                why.map_or_else(|| "it is not among the phones that were chosen".into(), |(_, why)| why.sentence());
+            let away = || self.is_away(missing).filter(|_| layout.parked.contains(missing)).map(|away| away.sentence());
+            let unchosen = || "it is not among the phones that were chosen".to_owned();
+            let why = why.map(|(_, why)| why.sentence()).or_else(away).unwrap_or_else(unchosen);
             let what = format!("{missing} can't go first: {why}");
             return Err(refusal("rollout.canary", what, Some("name phones with --canary that get the version")));
         }
@@ -256,7 +274,7 @@ impl Rollouts {
     pub(super) fn is_away(&self, phone: &PhoneId) -> Option<Unmeant> {
         match self.phones.get(phone) {
             Some(Presence::Available(_)) => None,
-            Some(Presence::Unavailable(why)) => Some(Unmeant::Away(why.clone())),
+            Some(Presence::Unavailable { why, .. }) => Some(Unmeant::Away(why.clone())),
             None => Some(Unmeant::Away("it has not been seen since farmhand started".into())),
         }
     }

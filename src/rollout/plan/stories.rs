@@ -382,15 +382,15 @@ fn the_operator_starts_a_rollout_of_a_checked_apk() {
     let done = bench.start(apk(2), &[]).unwrap();
     assert_eq!(
         done.what,
-        "R1 takes org.example.agent 2 to 1 phone; 1 phone left out, having this version or a newer one; \
-         1 phone left out, not being ready; it waits for `farmhand rollout approve R1`"
+        "R1 takes org.example.agent 2 to 1 phone; it waits for 1 phone that is away; 1 phone left out, having this \
+         version or a newer one; it waits for `farmhand rollout approve R1`"
     );
     bench.approve("R1");
     assert_eq!(bench.installs(), ["P1"]);
     assert_eq!(bench.start(apk(2), &["P2"]).unwrap_err().code, "rollout.nothing_to_do");
     assert_eq!(bench.start(apk(2), &["P7"]).unwrap_err().what, "no phone `P7` is known");
     assert_eq!(bench.start(apk(3), &["P3", "P3"]).unwrap().rollout.unwrap().as_str(), "R2");
-    assert_eq!(bench.waves("R2"), "P3 waiting");
+    assert_eq!(bench.waves("R2"), "P3 parked");
 }
 
 #[test]

@@ -39,11 +39,13 @@ impl Rollouts {
         let record = &phone.record;
         let absent = match self.phones.get(&record.phone) {
             Some(Presence::Available(_)) => None,
-            Some(Presence::Unavailable(why)) => Some(why.clone()),
+            Some(Presence::Unavailable { why, .. }) => Some(why.clone()),
             None => Some("it has not been seen since farmhand started".into()),
         };
         let why = match record.state {
-            RolloutPhoneState::Waiting if !rollout.is_over() => absent.or_else(|| record.why.clone()),
+            RolloutPhoneState::Waiting | RolloutPhoneState::Parked if !rollout.is_over() => {
+                absent.or_else(|| record.why.clone())
+            }
             _ => record.why.clone(),
         };
         RolloutPhoneView { phone: record.phone.clone(), state: record.state, why, attempts: record.attempts }
@@ -70,11 +72,14 @@ impl Rollouts {
     fn running_why(&self, rollout: &Rollout, waves: usize) -> String {
         let others = |other: &&Rollout| {
             let number = other.record.number;
-            let before = other.record.state == RolloutState::Running && number < rollout.record.number;
+            let before = other.has_turns() && number < rollout.record.number;
             number != rollout.record.number && (before || other.is_installing())
         };
         if let Some(other) = self.rollouts.values().find(others) {
             return format!("waits until {} is finished or paused", other.record.number);
+        }
+        if rollout.current_wave().is_none() {
+            return self.parked_why(rollout);
         }
         if rollout.checked_apk().is_none() {
             return format!("its APK is looked for and checked again: {}", rollout.record.source);

@@ -22,17 +22,22 @@ enum Turn {
 impl Rollouts {
     pub(super) fn available(&mut self, now: Moment, phone: PhoneId, version: Option<VersionCode>) {
         self.interrupted(now, &phone, version);
-        self.show(phone, Presence::Available(version));
+        self.show(phone.clone(), Presence::Available(version));
+        self.appeared(now, &phone);
     }
 
-    pub(super) fn unavailable(&mut self, phone: PhoneId, why: String) {
+    pub(super) fn unavailable(&mut self, now: Moment, phone: PhoneId, why: String) {
         for rollout in self.rollouts.values_mut() {
             // An install whose promise is not yet committed has not gone out: `release` looks again.
             if let Some(flight) = rollout.phone_mut(&phone).and_then(|phone| phone.flight.as_mut()) {
                 flight.gone = flight.deadline.is_some();
             }
         }
-        self.show(phone, Presence::Unavailable(why));
+        let since = match self.phones.get(&phone) {
+            Some(Presence::Unavailable { since, .. }) => *since,
+            Some(Presence::Available(_)) | None => now,
+        };
+        self.show(phone, Presence::Unavailable { why, since });
     }
 
     fn show(&mut self, phone: PhoneId, presence: Presence) {
@@ -154,7 +159,9 @@ impl Rollouts {
         for (number, phone) in overdue {
             let why = match self.phones.get(&phone) {
                 Some(Presence::Available(_)) => format!("no result within {limit} s"),
-                Some(Presence::Unavailable(why)) => format!("no result within {limit} s; the phone is away: {why}"),
+                Some(Presence::Unavailable { why, .. }) => {
+                    format!("no result within {limit} s; the phone is away: {why}")
+                }
                 None => format!("no result within {limit} s; the phone is away"),
             };
             self.fail(now, number, &phone, InstallFailureClass::Permanent, why);
@@ -172,10 +179,9 @@ impl Rollouts {
         }
     }
 
-    /// The oldest running rollout, unless an install of another may still be under way.
+    /// The oldest running rollout in which a phone waits for its turn, unless an install of another may still be under way.
     fn turn(&self) -> Option<RolloutNumber> {
-        let running = |rollout: &&Rollout| rollout.record.state == RolloutState::Running;
-        let number = self.rollouts.values().find(running)?.record.number;
+        let number = self.rollouts.values().find(|rollout| rollout.has_turns())?.record.number;
         let busy = self.rollouts.values().any(|other| other.record.number != number && other.is_installing());
         (!busy).then_some(number)
     }
@@ -198,8 +204,8 @@ impl Rollouts {
 
     /// Lets each phone of a wave take its turn whose turn it is; whether one was settled by that.
     fn take_turns(&mut self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
+        let mut settled = self.park(now);
         let turns = self.turns(now, number, wave);
-        let mut settled = false;
         let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
         for (place, turn) in turns {
             let Some(phone) = rollout.phones.get_mut(place) else { continue };
@@ -251,7 +257,7 @@ impl Rollouts {
     fn finish(&mut self, now: Moment) -> usize {
         let all_settled = |rollout: &&Rollout| {
             matches!(rollout.record.state, RolloutState::Running | RolloutState::Paused)
-                && rollout.current_wave().is_none()
+                && rollout.phones.iter().all(|phone| phone.record.state.is_final())
                 && !rollout.has_failed_too_often()
         };
         let settled: Vec<_> = self.rollouts.values().filter(all_settled).map(|one| one.record.number).collect();

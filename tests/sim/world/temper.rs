@@ -9,7 +9,7 @@ use farmhand::phone::life::AgentPolicy;
 use farmhand::rack::Settings;
 use farmhand::rack::ids::{Endpoint, Label, Serial, SlotName};
 use farmhand::rack::snapshot::PowerPort;
-use farmhand::rack::strategy::{Approve, Share, Strategy};
+use farmhand::rack::strategy::{Approve, Join, Share, Strategy};
 
 use super::chance::Chance;
 use super::trouble::Trouble;
@@ -111,5 +111,7 @@ fn strategy(chance: &mut Chance) -> Strategy {
         soak_s: *chance.pick(&[0, 0, 60]),
         max_failures: *chance.pick(&[Share::Count(0), Share::Count(1), Share::Percent(50)]),
         retries: *chance.pick(&[0, 2]),
+        join: *chance.pick(&[Join::Dynamic, Join::Dynamic, Join::Static]),
+        close_after_s: *chance.pick(&[900, 86_400]),
     }
 }

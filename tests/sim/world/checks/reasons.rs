@@ -64,9 +64,11 @@ pub(crate) fn rollouts(views: &[RolloutView], deadline: Option<Deadline>, now: M
     let why = deadline.map(|deadline| deadline.why);
     for view in views {
         let mut phones = view.waves.iter().flat_map(|wave| &wave.phones);
+        let parked = phones.clone().any(|phone| phone.state == RolloutPhoneState::Parked);
         let installing = phones.any(|phone| phone.state == RolloutPhoneState::Installing);
         let soaks = view.why.contains("; soaks for ");
-        if view.state == RolloutState::Gathering || installing || soaks {
+        if view.state == RolloutState::Gathering || installing || soaks || parked && view.state == RolloutState::Running
+        {
             reasonable(|| format!("rollout {} at {now}", view.id), why)?;
         }
     }

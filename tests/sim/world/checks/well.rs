@@ -1,7 +1,8 @@
 //! After the trouble: the rack becomes well by itself.
 
+use farmhand::rack::candidate::Choice;
 use farmhand::rack::snapshot::{LineState, PhoneState, RolloutPhoneState, RolloutState, RolloutView};
-use farmhand::store::promise::{Report, RolloutPhoneRecord};
+use farmhand::store::promise::{Report, RolloutPhoneRecord, RolloutRecord};
 
 use super::super::{World, endpoint};
 
@@ -58,6 +59,24 @@ fn told(record: &RolloutPhoneRecord) -> Result<(), String> {
     }
 }
 
+/// Whoever is here and has an older version is in the only rollout that is open to all.
+fn joined(world: &World, rollout: &RolloutView) -> Result<(), String> {
+    let mut open = world.disk.rollouts.values().filter(|record| record.ended.is_none());
+    let (Some(record), None) = (open.next(), open.next()) else { return Ok(()) };
+    let Some(daemon) = &world.daemon else { return Ok(()) };
+    if record.joins.as_deref() != Some(&Choice::default()) || record.number.id() != rollout.id {
+        return Ok(());
+    }
+    for phone in daemon.rack.snapshot(world.stage.now).phones {
+        let older = phone.agent.as_ref().is_none_or(|agent| agent.version_code < record.version_code);
+        let known = world.disk.phones.contains_key(&(record.number, phone.id.clone()));
+        if phone.state == PhoneState::Ready && phone.leases.is_empty() && older && !known {
+            return Err(format!("{} is open to all, and {} has not joined", rollout.id, phone.id));
+        }
+    }
+    Ok(())
+}
+
 /// A rollout may wait for a phone that is not there, for one before it that does, and for a time of its own: `reasons` sees to it that
 /// such a time ends.
 fn over_or_waiting(world: &World, rollout: &RolloutView) -> Result<(), String> {
@@ -67,9 +86,20 @@ fn over_or_waiting(world: &World, rollout: &RolloutView) -> Result<(), String> {
         other => return Err(format!("rollout {} is {} in calm: {}", rollout.id, other.as_str(), rollout.why)),
     }
     let ready = world.ready();
-    let turn = world.disk.rollouts.values().find(|record| record.state == RolloutState::Running);
+    let waits = |number| world.disk.phones.values().any(|phone| phone.rollout == number && !phone.state.is_settled());
+    let has_turns = |record: &&RolloutRecord| record.state == RolloutState::Running && waits(record.number);
+    let turn = world.disk.rollouts.values().find(has_turns);
     let has_turn = turn.is_some_and(|record| record.number.id() == rollout.id);
     let left = |wave: &&farmhand::rack::snapshot::WaveView| wave.phones.iter().any(|phone| !phone.state.is_settled());
+    let parked = rollout
+        .waves
+        .iter()
+        .flat_map(|wave| &wave.phones)
+        .find(|phone| phone.state == RolloutPhoneState::Parked && ready.contains(&phone.phone));
+    if let Some(parked) = parked {
+        return Err(format!("rollout {} waits for {}, which is here", rollout.id, parked.phone));
+    }
+    joined(world, rollout)?;
     let soaks = rollout.why.contains("; soaks for ");
     let Some(wave) = rollout.waves.iter().find(left).filter(|_| has_turn && !soaks) else { return Ok(()) };
     for phone in &wave.phones {

@@ -1,0 +1,82 @@
+//! What one rollout and one phone in it know of themselves, and how their changes become promises.
+
+use super::{Phone, Rollout};
+use crate::rack::ids::PhoneId;
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::store::promise::{Promise, Report};
+
+impl Rollout {
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.record.state, RolloutState::Finished | RolloutState::Aborted)
+    }
+
+    pub(super) fn phone_mut(&mut self, phone: &PhoneId) -> Option<&mut Phone> {
+        self.phones.iter_mut().find(|one| one.record.phone == *phone)
+    }
+
+    /// Whether an install of it may be under way.
+    pub(super) fn is_installing(&self) -> bool {
+        self.phones.iter().any(|phone| phone.record.state == RolloutPhoneState::Installing)
+    }
+
+    /// The lowest wave that has a phone whose turn is not over.
+    pub(super) fn current_wave(&self) -> Option<u32> {
+        self.phones.iter().filter(|phone| !phone.record.state.is_settled()).map(|phone| phone.record.wave).min()
+    }
+
+    /// Whether it runs, and a phone's turn is not over.
+    pub(super) fn has_turns(&self) -> bool {
+        self.record.state == RolloutState::Running && self.current_wave().is_some()
+    }
+
+    pub(super) fn count(&self, state: RolloutPhoneState) -> usize {
+        self.phones.iter().filter(|phone| phone.record.state == state).count()
+    }
+
+    pub(super) fn set(&mut self, state: RolloutState, why: impl Into<String>) {
+        self.record.state = state;
+        self.record.why = why.into();
+        self.dirty = true;
+    }
+
+    /// The records that changed, the rollout before its phones.
+    pub(super) fn drain_changes(&mut self, batch: &mut Vec<Promise>) {
+        if std::mem::take(&mut self.dirty) {
+            batch.push(Promise::Rollout(self.record.clone()));
+        }
+        for phone in &mut self.phones {
+            if std::mem::take(&mut phone.dirty) {
+                batch.push(Promise::RolloutPhone(phone.record.clone()));
+            }
+        }
+    }
+}
+
+impl Phone {
+    pub(super) fn set(&mut self, state: RolloutPhoneState, why: Option<String>) {
+        self.record.state = state;
+        self.record.why = why;
+        self.flight = None;
+        self.retry_at = None;
+        self.dirty = true;
+    }
+
+    /// Whether the order to install has gone out and has no result yet.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.flight.is_some_and(|flight| flight.deadline.is_some())
+    }
+
+    /// Whether the server has asked for what failed here, and is not known to have heard of the failure.
+    pub(super) fn has_untold_failure(&self) -> bool {
+        self.record.report == Report::Due && self.record.notice.is_some() && self.record.why.is_some()
+    }
+
+    /// It does not get the version, at least for now; the server is told if it had asked.
+    pub(super) fn miss(&mut self, state: RolloutPhoneState, why: String) {
+        if self.record.notice.is_some() && self.record.report == Report::None {
+            self.record.report = Report::Due;
+            self.report_again = None;
+        }
+        self.set(state, Some(why));
+    }
+}

@@ -1,0 +1,2 @@
+ALTER TABLE rollout ADD COLUMN joins TEXT;
+ALTER TABLE rollout ADD COLUMN closes_unix_ms INTEGER;
