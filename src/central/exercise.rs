@@ -8,7 +8,7 @@ use super::envelope::{Envelope, View, splice};
 use super::frame::{self, HEADER, Split};
 use super::session::{Output, Session, Settings};
 use crate::clock::Moment;
-use crate::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
+use crate::rack::event::{BatteryCondition, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName};
 use crate::rack::snapshot::LineState;
 
 /// The bound that the exercises set on frames.
@@ -89,11 +89,18 @@ impl Exercise {
                 self.session.command(LineCommand::Device(DeviceInfo { brand, ..DeviceInfo::default() }), now);
             }
             9 => {
-                let failed = LineCommand::TaskFailed { message_id: 1, task_type: 1094, why: String::new() };
-                self.session.command(failed, now);
+                let task = TaskName { message_id: 1, task_type: 1094, ..TaskName::default() };
+                let result = if script.byte().is_some_and(|byte| byte & 1 == 0) { Ok(()) } else { Err(String::new()) };
+                self.session.command(LineCommand::TaskEnded { task, result }, now);
             }
             10 | 11 => self.wait(script),
             12 => self.session.receive(script.bytes(), now),
+            13 => {
+                let level_percent = script.byte().unwrap_or(0) % 101;
+                let battery = BatteryCondition { level_percent, charging: false, temperature_celsius: None };
+                let condition = Condition { battery: Some(battery), storage: None };
+                self.session.command(LineCommand::Condition(condition), now);
+            }
             _ => self.serve(script),
         }
         self.drain(answered);

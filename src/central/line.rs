@@ -61,7 +61,7 @@ impl LineSettings {
         Self {
             server: Resolver::new(central.server.clone()),
             max_frame: central.max_frame,
-            session: Settings::new(central.heartbeat),
+            session: Settings { warn: central.warn, ..Settings::new(central.heartbeat) },
             policy,
             store,
         }

@@ -135,6 +135,25 @@ pub struct Central {
     pub grace: Duration,
     /// What phones register as, and what is told of them.
     pub identity: Identity,
+    /// Which readings of a phone the central server is warned of.
+    pub warn: Warn,
+}
+
+/// Which readings of a phone the central server is warned of: `[central.warn]`. `None` is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Warn {
+    /// A battery below this many percent, 1 to 100; 20 by default.
+    pub battery_below_percent: Option<u8>,
+    /// Less room than this for apps and their data, in MB of 1,000,000 bytes, from 1; 500 by default.
+    pub storage_below_mb: Option<u32>,
+    /// A battery warmer than this many degrees Celsius, 1 to 100; 45 by default.
+    pub temperature_above_celsius: Option<u8>,
+}
+
+impl Default for Warn {
+    fn default() -> Self {
+        Self { battery_below_percent: Some(20), storage_below_mb: Some(500), temperature_above_celsius: Some(45) }
+    }
 }
 
 /// Who a phone is to the central server: `[central.identity]`.

@@ -14,9 +14,12 @@ use super::policy_section::policy;
 use super::problem::{ConfigError, Invalid, Problem};
 use super::section::{Notes, Section, Typed};
 use super::value::{
-    count_or_share, file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as, word,
+    count_or_share, file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as,
+    whole_or_off, word,
 };
-use super::{AdbServer, Agent, Announce, Central, Config, Loaded, Mqtt, Policy, Recovery, Rollout, Rung, Usb, Web};
+use super::{
+    AdbServer, Agent, Announce, Central, Config, Loaded, Mqtt, Policy, Recovery, Rollout, Rung, Usb, Warn, Web,
+};
 use crate::rack::ids::PackageName;
 use crate::rack::strategy::{Approve, Join, Strategy};
 
@@ -156,6 +159,7 @@ fn central(mut table: Section<'_, '_>, base: &Path) -> Option<Central> {
     let max_frame = table.optional("max_frame", whole_as::<usize>(FRAME_BYTES));
     let grace = table.optional("grace_s", seconds(1..=HOUR_S));
     let identity = identity(table.child("identity"), base);
+    let warn = table.child("warn").map_or_else(Warn::default, warn);
     table.finish();
     Some(Central {
         server: value(server)?,
@@ -163,7 +167,21 @@ fn central(mut table: Section<'_, '_>, base: &Path) -> Option<Central> {
         max_frame: value(max_frame).unwrap_or(16 << 20),
         grace: value(grace).unwrap_or(Duration::from_secs(90)),
         identity: identity?,
+        warn,
     })
+}
+
+fn warn(mut table: Section<'_, '_>) -> Warn {
+    let battery = table.optional("battery_below", whole_or_off(1..=100));
+    let storage = table.optional("storage_below_mb", whole_or_off(1..=i64::from(u32::MAX)));
+    let temperature = table.optional("temperature_above", whole_or_off(1..=100));
+    table.finish();
+    let defaults = Warn::default();
+    Warn {
+        battery_below_percent: value(battery).unwrap_or(defaults.battery_below_percent),
+        storage_below_mb: value(storage).unwrap_or(defaults.storage_below_mb),
+        temperature_above_celsius: value(temperature).unwrap_or(defaults.temperature_above_celsius),
+    }
 }
 
 fn mqtt(mut table: Section<'_, '_>, base: &Path) -> Option<Mqtt> {

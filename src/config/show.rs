@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{Allowance, Announce, Config, Credential, IdentityMap, Loaded, Policy, PolicyGroup, Sims, Usb};
+use super::{Allowance, Announce, Config, Credential, IdentityMap, Loaded, Policy, PolicyGroup, Sims, Usb, Warn};
 
 impl Loaded {
     /// The effective configuration as TOML; what was not typed ends in `# default`, sections that are off are comments.
@@ -90,6 +90,7 @@ impl Page<'_> {
         self.key("heartbeat_s", &central.heartbeat.as_secs().to_string());
         self.key("max_frame", &central.max_frame.to_string());
         self.key("grace_s", &central.grace.as_secs().to_string());
+        self.central_warn(&central.warn);
         self.section("central.identity");
         let word = match &central.identity.credential {
             Credential::Imei => "imei",
@@ -110,6 +111,16 @@ impl Page<'_> {
             }
             Credential::Imei | Credential::Serial => {}
         }
+    }
+
+    fn central_warn(&mut self, warn: &Warn) {
+        self.section("central.warn");
+        let mut threshold = |key, number: Option<u32>| {
+            self.key(key, &number.map_or_else(|| quoted("off"), |number| number.to_string()));
+        };
+        threshold("battery_below", warn.battery_below_percent.map(u32::from));
+        threshold("storage_below_mb", warn.storage_below_mb);
+        threshold("temperature_above", warn.temperature_above_celsius.map(u32::from));
     }
 
     fn policy(&mut self, policy: &Policy) {

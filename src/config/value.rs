@@ -77,6 +77,20 @@ pub(super) fn whole_as<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&
     move |value| read(value).and_then(|number| T::try_from(number).map_err(|_| unfit(value, "a smaller number")))
 }
 
+/// A whole number in `range`, or `"off"`.
+pub(super) fn whole_or_off<T: TryFrom<i64>>(
+    range: RangeInclusive<i64>,
+) -> impl Fn(&Value<'_>) -> Result<Option<T>, Unfit> {
+    let read = whole_as::<T>(range.clone());
+    move |value| match value.get_ref().as_str() {
+        Some("off") => Ok(None),
+        _ => read(value).map(Some).map_err(|mut unfit| {
+            unfit.expected = format!("a whole number from {} to {}, or \"off\"", range.start(), range.end());
+            unfit
+        }),
+    }
+}
+
 /// A whole number, or a share in quotes; `expected` says what it takes.
 pub(super) fn count_or_share<T: FromStr>(expected: &str) -> impl Fn(&Value<'_>) -> Result<T, Unfit> {
     move |value| {

@@ -36,6 +36,8 @@ pub enum Command {
         /// What.
         order: InstallOrder,
     },
+    /// End the agent and start it again.
+    RestartAgent,
     /// End the connection.
     Close,
     /// End the connection, and leave the interface or the TCP address to other programs until the next [`Command::Open`].
@@ -112,6 +114,11 @@ pub enum Event {
         rollout: RolloutId,
         /// What the phone reports afterwards, or what went wrong.
         result: Result<InstalledAgent, InstallFailure>,
+    },
+    /// The agent was started again, or not.
+    AgentRestarted {
+        /// `Ok`, or what was seen, as a sentence.
+        result: Result<(), String>,
     },
     /// A command that has no other answer was carried out, or not.
     Acted {

@@ -11,6 +11,7 @@ use super::lease::{Lease, LeaseEvent};
 use super::power::PowerLedger;
 use super::request::{Ask, Done, Refusal};
 use super::snapshot::{ControllerView, HostHealth, LineState, MqttView, PortMode, RolloutView, UsbView};
+pub use super::task::{Act, Asked, BatteryCondition, Condition, TaskName};
 use crate::clock::UnixMillis;
 use crate::phone;
 pub use crate::phone::{InstallOrder, Sim};
@@ -160,9 +161,11 @@ pub enum LineEvent {
         /// What was seen, as a sentence.
         why: String,
     },
-    /// The server has safely taken the report that was ordered with [`LineCommand::TaskFailed`].
-    FailureTold {
-        /// The `Id` of the server's message that failed.
+    /// The server asks for something to be done with this phone, and was told that it arrived.
+    Asked(Asked),
+    /// The server has safely taken the report that was ordered with [`LineCommand::TaskEnded`].
+    EndTold {
+        /// The `Id` of the server's message.
         message_id: i64,
     },
 }
@@ -212,15 +215,15 @@ pub enum LineCommand {
     Device(DeviceInfo),
     /// The answer to [`LineEvent::HeartbeatDue`].
     Presence(Presence),
-    /// A task or notice of the server failed. Answered with [`LineEvent::FailureTold`] once the server has taken the report; what
-    /// is not answered is lost with the registration, and must be told to the next one.
-    TaskFailed {
-        /// The `Id` of the server's message.
-        message_id: i64,
-        /// The code of the server's message ([`crate::central::catalogue`]).
-        task_type: i32,
-        /// What happened, as a sentence.
-        why: String,
+    /// How the phone fares, as last read.
+    Condition(Condition),
+    /// A task or notice of the server has ended. Answered with [`LineEvent::EndTold`] once the server has taken the report; what is
+    /// not answered is lost with the registration, and must be told to the next one.
+    TaskEnded {
+        /// Which.
+        task: TaskName,
+        /// `Ok`, or what happened, as a sentence.
+        result: Result<(), String>,
     },
 }
 

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{AppVersion, Command, DeviceInfo, LineCommand, LineEvent, Presence};
+use super::event::{
+    AppVersion, Asked, BatteryCondition, Command, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName,
+};
 use super::ids::PhoneId;
 use super::snapshot::LineState;
 use crate::clock::{Deadline, Moment};
 use crate::phone::Profile;
 
-/// Failures that are kept until the server has taken their reports; the rollouts say those beyond again later.
+/// Ends of tasks that are kept until the server has taken their reports; the rollouts say those beyond again later.
 const UNTOLD_MAX: usize = 64;
 
 /// What a line without an actor waits for.
@@ -64,7 +66,7 @@ pub(super) struct Line {
     pub(super) waits: Option<Deadline>,
     pub(super) alert: Option<Alert>,
     heartbeat: Heartbeat,
-    /// Orders to report a failure, by the `Id` of the server's message, that are not known to be taken.
+    /// Orders to report the end of a task, by the `Id` of the server's message, that are not known to be taken.
     untold: BTreeMap<i64, LineCommand>,
     stuck: Stuck,
 }
@@ -92,6 +94,7 @@ pub(super) struct Alert {
 struct Open {
     credential: String,
     device: DeviceInfo,
+    condition: Condition,
 }
 
 /// Whether the line waits for a probe before it sends a heartbeat.
@@ -109,6 +112,7 @@ pub(super) enum Reaction {
     Probe,
     Alerted(String),
     Offered(super::event::UpgradeNotice),
+    Asked(Asked),
     /// The server has taken the report about this message of its own.
     Told(i64),
 }
@@ -176,7 +180,7 @@ impl Line {
         now: Moment,
         phone: &PhoneId,
         credential: String,
-        device: DeviceInfo,
+        profile: &Profile,
         turns: &mut Turns,
         out: &mut Vec<Command>,
     ) {
@@ -184,20 +188,25 @@ impl Line {
             return;
         }
         self.stuck.reopen_at = None;
-        let command = match &self.open {
-            Some(open) if open.credential == credential && open.device == device => return,
-            Some(open) if open.credential == credential => LineCommand::Device(device.clone()),
-            before => {
+        let (device, condition) = (device_info(profile, &credential), condition(profile));
+        let before = self.open.take();
+        let same = before.as_ref().filter(|open| open.credential == credential);
+        let told = match same {
+            Some(open) if open.device == device => None,
+            Some(_) => Some(LineCommand::Device(device.clone())),
+            None => {
                 if before.is_some() {
                     // What was said of one credential says nothing of another.
                     self.alert = None;
                 }
                 let pause = turns.take(now);
-                LineCommand::Open { credential: credential.clone(), device: device.clone(), pause }
+                Some(LineCommand::Open { credential: credential.clone(), device: device.clone(), pause })
             }
         };
-        self.open = Some(Open { credential, device });
-        out.push(Command::Line { phone: phone.clone(), command });
+        let fares = same.map_or_else(Condition::default, |open| open.condition.clone()) != condition;
+        let fares = fares.then(|| LineCommand::Condition(condition.clone()));
+        out.extend(told.into_iter().chain(fares).map(|command| Command::Line { phone: phone.clone(), command }));
+        self.open = Some(Open { credential, device, condition });
     }
 
     /// Closes the line, if it is open.
@@ -232,7 +241,10 @@ impl Line {
         if let LineEvent::UpgradeNotice(notice) = event {
             return Reaction::Offered(notice);
         }
-        if let LineEvent::FailureTold { message_id } = event {
+        if let LineEvent::Asked(asked) = event {
+            return Reaction::Asked(asked);
+        }
+        if let LineEvent::EndTold { message_id } = event {
             self.untold.remove(&message_id);
             return Reaction::Told(message_id);
         }
@@ -269,9 +281,10 @@ impl Line {
                 self.waits = wait.map(|wait| Deadline { at: now + wait.within, why: wait.why });
                 Reaction::Nothing
             }
-            LineEvent::UpgradeNotice(_) | LineEvent::FailureTold { .. } | LineEvent::ForcedOffline { .. } => {
-                Reaction::Nothing
-            }
+            LineEvent::UpgradeNotice(_)
+            | LineEvent::Asked(_)
+            | LineEvent::EndTold { .. }
+            | LineEvent::ForcedOffline { .. } => Reaction::Nothing,
         }
     }
 
@@ -289,14 +302,17 @@ impl Line {
         self.heartbeat == Heartbeat::WaitsForProbe
     }
 
-    /// Tells the server of a failure, now if the line is registered, and to each new registration until it has taken the report.
-    pub(super) fn report_failure(
+    /// Tells the server of the end of a task, now if the line is registered, and to each new registration until it has taken the
+    /// report.
+    pub(super) fn report_end(
         &mut self,
         phone: &PhoneId,
-        message_id: i64,
-        command: LineCommand,
+        task: TaskName,
+        result: Result<(), String>,
         out: &mut Vec<Command>,
     ) {
+        let message_id = task.message_id;
+        let command = LineCommand::TaskEnded { task, result };
         if self.untold.len() >= UNTOLD_MAX && !self.untold.contains_key(&message_id) {
             return;
         }
@@ -318,8 +334,18 @@ impl Line {
     }
 }
 
+/// How a phone fares.
+fn condition(profile: &Profile) -> Condition {
+    let battery = profile.battery.map(|battery| BatteryCondition {
+        level_percent: battery.level_percent,
+        charging: battery.charging,
+        temperature_celsius: battery.temperature_celsius,
+    });
+    Condition { battery, storage: profile.storage }
+}
+
 /// What the server is told of a phone.
-pub(super) fn device_info(profile: &Profile, credential: &str) -> DeviceInfo {
+fn device_info(profile: &Profile, credential: &str) -> DeviceInfo {
     DeviceInfo {
         brand: profile.brand.clone(),
         model: profile.model.clone(),

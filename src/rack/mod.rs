@@ -16,6 +16,7 @@
 //! Invariant: a phone is bound to at most one place (`tests/sim`).
 //! Invariant: every place that waits has a deadline with a reason (`tests/sim`).
 
+mod acts;
 mod budget;
 pub mod candidate;
 mod change;
@@ -36,6 +37,7 @@ pub mod settings;
 pub mod snapshot;
 mod story;
 pub mod strategy;
+mod task;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +52,7 @@ pub use story::Traces;
 pub use view::Standing;
 
 use self::budget::Budgets;
-use self::event::{LineCommand, LineEvent, RolloutCommand, RolloutEvent};
+use self::event::{LineEvent, RolloutCommand, RolloutEvent, TaskName};
 use self::hubs::Hubs;
 use self::ids::{Endpoint, PhoneId, Serial};
 use self::incident::Incidents;
@@ -165,7 +167,7 @@ impl Rack {
             Event::SetPort { hub, port, mode } => self.operator_sets_port(now, hub, port, mode, &mut out),
             Event::Restart { phone } => {
                 if let Some(endpoint) = self.phones.get(&phone).and_then(|known| known.place.clone()) {
-                    self.on_place(now, &endpoint, &mut out, |life| life.restart(now));
+                    self.on_place(now, &endpoint, &mut out, |life| life.restart(now, "the operator"));
                 }
             }
             Event::Changed { phone } => {
@@ -248,6 +250,9 @@ impl Rack {
         if let phone::Event::Installed { rollout, result } = &event {
             self.tell_installed(endpoint, rollout, result, out);
         }
+        if let phone::Event::AgentRestarted { result } = &event {
+            self.agent_restarted(endpoint, result, out);
+        }
         self.on_place(now, endpoint, out, |life| life.report(now, event));
     }
 
@@ -281,6 +286,7 @@ impl Rack {
             Reaction::Told(message_id) => {
                 out.commands.push(Command::Rollout(RolloutCommand::FailureTold { phone: id.clone(), message_id }));
             }
+            Reaction::Asked(asked) => self.asked(now, id, asked, out),
             Reaction::Probe => self.probe_for_heartbeat(now, id, out),
         }
     }
@@ -319,9 +325,9 @@ impl Rack {
                 self.rollouts = views;
             }
             RolloutEvent::ReportFailure { phone, message_id, why } => {
-                let command = LineCommand::TaskFailed { message_id, task_type: UPGRADE_DEVICE_APP_NOTICE, why };
+                let task = TaskName { message_id, task_type: UPGRADE_DEVICE_APP_NOTICE, ..TaskName::default() };
                 if let Some(known) = self.phones.get_mut(&phone) {
-                    known.line.report_failure(&phone, message_id, command, &mut out.commands);
+                    known.line.report_end(&phone, task, Err(why), &mut out.commands);
                 }
             }
             RolloutEvent::Answer { .. } => {}

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::acts::PendingActs;
 use super::candidate::Candidate;
 use super::event::{Command, RolloutCommand};
 use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
-use super::line::{Line, NEW_ACTOR, device_info};
+use super::line::{Line, NEW_ACTOR};
 use super::snapshot::{Answers, LineState, PhoneState, UsbView};
 use super::{Change, Outcome, Rack, Settings};
 use crate::clock::{Deadline, Moment, UnixMillis};
@@ -83,6 +84,7 @@ pub(super) struct Phone {
     pub(super) told: Told,
     /// What rollouts were told of it last.
     pub(super) candidate: Option<Candidate>,
+    pub(super) asked: PendingActs,
 }
 
 /// A reading of a phone's profile.
@@ -129,6 +131,7 @@ impl Phone {
             trace: Arc::default(),
             told: Told::Nothing,
             candidate: None,
+            asked: PendingActs::default(),
         }
     }
 
@@ -214,6 +217,7 @@ impl Rack {
             }
             _ => self.open_line(now, endpoint, &id, out),
         }
+        self.answer_acts(endpoint, &id, out);
     }
 
     /// Says everything anew to rollouts that have forgotten it: who is here, and with which version.
@@ -246,8 +250,7 @@ impl Rack {
         let fresh = place.life.last_alive().is_some_and(fresh);
         match credential {
             Ok(credential) if fresh && profile.booted => {
-                let device = device_info(profile, &credential);
-                phone.line.keep_open(now, id, credential, device, &mut self.turns, &mut out.commands);
+                phone.line.keep_open(now, id, credential, profile, &mut self.turns, &mut out.commands);
             }
             Ok(_) => {}
             // While Android starts, the service that knows the IMEI does not answer yet.

@@ -110,7 +110,9 @@ fn wanted(wish: &Wish) -> Option<Happening> {
         Wish::Actor(Command::Provision) => Happening::Install { rollout: None },
         Wish::Actor(Command::Install { order }) => Happening::Install { rollout: Some(order.rollout.clone()) },
         // What is asked shows by its answer.
-        Wish::Actor(Command::ReadProfile | Command::Probe | Command::Close | Command::Leave) => return None,
+        Wish::Actor(
+            Command::ReadProfile | Command::Probe | Command::RestartAgent | Command::Close | Command::Leave,
+        ) => return None,
     })
 }
 
@@ -142,6 +144,6 @@ fn reported(event: &Event) -> Option<Happening> {
         }
         Event::Acted { result: Err(why) } => Happening::RungRefused { why: why.clone() },
         // The new state says so.
-        Event::OtherMode { .. } | Event::Acted { result: Ok(()) } => return None,
+        Event::OtherMode { .. } | Event::AgentRestarted { .. } | Event::Acted { result: Ok(()) } => return None,
     })
 }

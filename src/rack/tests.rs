@@ -1,3 +1,4 @@
+mod acts;
 mod credentials;
 mod detached;
 mod identity;
@@ -10,7 +11,10 @@ mod story;
 
 use std::time::Duration;
 
-use super::event::{HubEvent, HubReading, InstallOrder, LineWait, PortReading, Presence, UpgradeNotice};
+use super::event::{
+    Asked, BatteryCondition, Condition, HubEvent, HubReading, InstallOrder, LineCommand, LineWait, PortReading,
+    Presence, UpgradeNotice,
+};
 use super::ids::{HubName, HubPort, PackageName, RolloutId, SlotName, VersionCode};
 use super::snapshot::{InstalledAgent, PortMode, PowerPort};
 use super::*;

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use farmhand::central::line::{LineSettings, spawn};
 use farmhand::central::proto::{
-    DeviceAppUpgradeMessage, EnumErrorCode, EnumMsgType, ErrorMessage, TaskResultNoticeMessage,
+    DeviceAppUpgradeMessage, EnumErrorCode, EnumMsgType, EnumPhoneAction, ErrorMessage, PhoneActionTaskMessage,
+    PhoneStateTaskResultNoticeMessage, PhoneStateWarningNoticeMessage, TaskResultNoticeMessage,
     UpgradeDeviceAppNoticeMessage,
 };
 use farmhand::central::resolver::Resolver;
 use farmhand::central::session::Settings;
 use farmhand::config::{Allowance, Policy, PolicyGroup};
-use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
+use farmhand::rack::event::{
+    Act, Asked, BatteryCondition, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName,
+};
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::LineState;
 use farmhand::store::{StateDir, Store};
@@ -139,12 +142,13 @@ async fn a_phone_registers_upgrades_and_leaves() {
     let LineEvent::UpgradeNotice(notice) = line.event().await else { panic!("an upgrade is told") };
     assert_eq!((notice.message_id, notice.version_code.0), (id, 9));
 
-    line.tell(LineCommand::TaskFailed { message_id: id, task_type: 1094, why: "no room".to_owned() }).await;
+    let task = TaskName { message_id: id, task_type: 1094, ..TaskName::default() };
+    line.tell(LineCommand::TaskEnded { task, result: Err("no room".to_owned()) }).await;
     let result = peer.expect(EnumMsgType::TaskResultNotice).await;
     assert_eq!((result.reference, result.token.as_str()), (id, "token"));
     assert_eq!(TaskResultNoticeMessage::decode(&result.body[..]).unwrap().err_msg, "no room");
     peer.send(1002, &[], result.id).await;
-    assert_eq!(line.event().await, LineEvent::FailureTold { message_id: id });
+    assert_eq!(line.event().await, LineEvent::EndTold { message_id: id });
 
     line.tell(LineCommand::Close { why: "the phone was unplugged".to_owned() }).await;
     assert_eq!(line.until(LineState::Closed).await, "the phone was unplugged");
@@ -287,7 +291,9 @@ async fn what_cannot_be_read_or_is_unknown_costs_one_error_each_and_no_connectio
         (4711, b"", EnumErrorCode::NoRight),
         (-1, b"", EnumErrorCode::NoRight),
         (1070, b"", EnumErrorCode::NoRight),
-        (1256, b"", EnumErrorCode::TargetNotOnline),
+        (1256, b"", EnumErrorCode::InternalError),
+        (1256, b"\x12\x01x", EnumErrorCode::InvalidParam),
+        (1096, b"", EnumErrorCode::TargetNotOnline),
     ] {
         let id = peer.send(code, content, 0).await;
         let error = peer.expect(EnumMsgType::Error).await;
@@ -393,4 +399,37 @@ async fn another_policy_of_the_owner_counts_on_the_line_that_stands() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn the_rack_tells_how_a_phone_fares_restarts_it_and_warns_of_it() {
+    let server = Server::start().await;
+    let mut line = Line::open(&server).await;
+    let mut peer = server.accept_registered().await;
+    line.until(LineState::Registered).await;
+    let fares = |level_percent| {
+        let battery = BatteryCondition { level_percent, charging: false, temperature_celsius: None };
+        LineCommand::Condition(Condition { battery: Some(battery), storage: None })
+    };
+    line.tell(fares(19)).await;
+    let warning = peer.expect(EnumMsgType::PhoneStateWarningNotice).await;
+    assert_eq!(PhoneStateWarningNoticeMessage::decode(&warning.body[..]).unwrap().battery_level, 19);
+    line.tell(fares(18)).await;
+    // The same warning is not given twice: what comes next is the answer.
+    let asked = peer.send(1256, &[], 0).await;
+    assert_eq!(peer.expect(EnumMsgType::MsgReceivedAck).await.reference, asked);
+    let state = peer.expect(EnumMsgType::PhoneStateTaskResultNotice).await;
+    assert_eq!(state.reference, asked);
+    let battery_level = PhoneStateTaskResultNoticeMessage::decode(&state.body[..]).unwrap().battery_level;
+    assert!(battery_level == 19 || battery_level == 18);
+
+    let reboot = PhoneActionTaskMessage { action: EnumPhoneAction::Reboot as i32, task_id: 77, ..Default::default() };
+    let asked = peer.send(1223, &reboot.encode_to_vec(), 0).await;
+    assert_eq!(peer.expect(EnumMsgType::MsgReceivedAck).await.reference, asked);
+    let task = TaskName { message_id: asked, task_type: 1223, task_id: 77, wechat_id: String::new() };
+    assert_eq!(line.event().await, LineEvent::Asked(Asked { act: Act::Restart, task: task.clone() }));
+    line.tell(LineCommand::TaskEnded { task, result: Ok(()) }).await;
+    let result = peer.expect(EnumMsgType::TaskResultNotice).await;
+    let told = TaskResultNoticeMessage::decode(&result.body[..]).unwrap();
+    assert_eq!((result.reference, told.success, told.task_id, told.task_type), (asked, true, 77, 1223));
 }

@@ -201,13 +201,16 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
         ["dumpsys", service, rest @ ..] => dump(android, service, rest),
         ["pm", rest @ ..] | ["cmd", "package", rest @ ..] => pm::run(android, rest, console).await,
         ["am", rest @ ..] | ["cmd", "activity", rest @ ..] => tools::activity(android, rest),
+        ["monkey", "-p", package, "-c", "android.intent.category.LAUNCHER", count] => {
+            tools::monkey(android, package, count)
+        }
         ["cmd", ..] => no_service(words),
         [name, ..] => not_found(android, name),
     }
 }
 
 fn needs_android(words: &[&str]) -> bool {
-    let needing = ["settings", "service", "dumpsys", "pm", "cmd", "am", "screencap", "wm", "input"];
+    let needing = ["settings", "service", "dumpsys", "pm", "cmd", "am", "screencap", "wm", "input", "monkey"];
     words.first().is_some_and(|name| needing.contains(name))
 }
 
@@ -234,7 +237,7 @@ fn no_service(words: &[&str]) -> Output {
         }
         ["pm", ..] => Output::failure(NO_SERVICE, "cmd: Can't find service: package\n"),
         ["settings", ..] => Output::failure(NO_SERVICE, "cmd: Can't find service: settings\n"),
-        ["am", ..] => Output::failure(NO_SERVICE, "cmd: Can't find service: activity\n"),
+        ["am" | "monkey", ..] => Output::failure(NO_SERVICE, "cmd: Can't find service: activity\n"),
         ["screencap" | "wm" | "input", ..] => Output::failure(1, "Error: no display\n"),
         _ => Output::failure(NO_SERVICE, "cmd: No service specified; use -l to list all services\n"),
     }

@@ -336,6 +336,9 @@ async fn what_is_set_granted_and_started_is_seen() {
         "Starting: Intent { cmp=org.example.agent/.Main }\n"
     );
     assert!(host.shell("am start -n nobody/.Main").await.contains("does not exist"));
+    let tap = |package: &str| format!("monkey -p {package} -c android.intent.category.LAUNCHER 1");
+    assert!(host.shell(&tap("org.example.agent")).await.contains("Events injected: 1\n"));
+    assert!(host.shell(&tap("nobody")).await.contains("monkey aborted"));
     assert_eq!(host.shell("mkdir /sdcard/a; ls /sdcard; rm -rf /sdcard/a; ls /sdcard").await, "a\n");
     assert!(host.shell("df /data").await.contains(" /data\n"));
     assert_eq!(host.shell("false; exit 3; echo never").await, "");

@@ -173,6 +173,16 @@ pub(super) fn settings(android: &Android, words: &[&str]) -> Output {
     }
 }
 
+/// `monkey -p <package> -c android.intent.category.LAUNCHER <count>`
+pub(super) fn monkey(android: &Android, package: &str, count: &str) -> Output {
+    if android.state().packages.get(package).is_none() {
+        return Output::failure(252, "** No activities found to run, monkey aborted.\n");
+    }
+    Output::success(format!(
+        "  bash arg: -p\n  bash arg: {package}\nEvents injected: {count}\n## Network stats: elapsed time=27ms\n"
+    ))
+}
+
 /// `am start|start-service|broadcast|force-stop|get-current-user …`
 pub(super) fn activity(android: &Android, words: &[&str]) -> Output {
     let value_of = |option: &str| words.iter().skip_while(|word| **word != option).nth(1).copied();

@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::{Acknowledged, FOR_THE_OTHER_HOLDER, Judged, Output, Session, State, UNKNOWN_CODES_MAX, name_of};
-use crate::central::catalogue::{self, Group, Path};
+use crate::central::catalogue::{self, Group};
 use crate::central::envelope::View;
 use crate::central::policy::{Now, Refusal, Verdict};
 use crate::central::proto::{
@@ -60,6 +60,9 @@ impl Session {
             Ok(EnumMsgType::TriggerDeviceInfo) => self.on_trigger_device_info(view),
             Ok(EnumMsgType::UpgradeDeviceAppNotice) => self.on_upgrade(view),
             Ok(EnumMsgType::PostDeleteDeviceNotice) => self.on_delete(view),
+            Ok(EnumMsgType::PhoneStateTask) => self.on_phone_state(view),
+            Ok(EnumMsgType::PhoneActionTask) => self.on_phone_action(view),
+            Ok(EnumMsgType::ScreenShotTask) => self.on_screenshot(view),
             _ => self.on_task_for_an_agent(view),
         }
     }
@@ -90,6 +93,7 @@ impl Session {
         let State::Registered(registered) = &mut self.state else { return };
         let acknowledged = registered.acknowledge(of);
         let taken = registered.taken(of, acknowledged);
+        self.warnings.taken(|id| acknowledged.shows_taken(of, id));
         if acknowledged == Acknowledged::Heartbeat {
             self.outputs.push_back(Output::Event(LineEvent::HeartbeatAcknowledged));
         }
@@ -97,7 +101,7 @@ impl Session {
     }
 
     fn told(&mut self, taken: Vec<i64>) {
-        let told = |message_id| Output::Event(LineEvent::FailureTold { message_id });
+        let told = |message_id| Output::Event(LineEvent::EndTold { message_id });
         self.outputs.extend(taken.into_iter().map(told));
     }
 
@@ -113,6 +117,7 @@ impl Session {
         if code != Ok(EnumErrorCode::NoRight) {
             // It has read the report, whatever it makes of it.
             let taken = registered.taken(view.ref_message_id, Acknowledged::Other);
+            self.warnings.taken(|id| id == view.ref_message_id);
             self.told(taken);
         }
     }
@@ -182,11 +187,7 @@ impl Session {
 
     /// The line ends and its token is forgotten; nothing on the phone is touched.
     fn on_delete(&mut self, view: &View<'_>) {
-        let ours = self.wanted.as_ref().map(|wanted| wanted.credential.as_str()).unwrap_or_default();
-        let named = body::<PostDeleteDeviceNoticeMessage>(view).and_then(|notice| {
-            let names_another = !notice.imei.is_empty() && notice.imei != ours;
-            if names_another { Err(format!("it names {}, and this is {ours}", notice.imei)) } else { Ok(()) }
-        });
+        let named = body::<PostDeleteDeviceNoticeMessage>(view).and_then(|notice| self.is_this_phone(&notice.imei));
         match named {
             Ok(()) => {
                 self.send_acknowledgement(view.id);
@@ -198,16 +199,12 @@ impl Session {
         }
     }
 
-    fn on_task_for_an_agent(&mut self, view: &View<'_>) {
-        let name = name_of(view.msg_type);
-        let why = match catalogue::lookup(view.msg_type).map(|entry| entry.path) {
-            Some(Path::Rack) => format!("{name}: this rack does not carry it out, and no agent is connected"),
-            _ => format!("{name}: no agent is connected on this phone"),
-        };
+    pub(super) fn on_task_for_an_agent(&mut self, view: &View<'_>) {
+        let why = format!("{}: no agent is connected on this phone", name_of(view.msg_type));
         self.refuse(view, EnumErrorCode::TargetNotOnline, &why);
     }
 
-    fn refuse(&mut self, view: &View<'_>, code: EnumErrorCode, why: &str) {
+    pub(super) fn refuse(&mut self, view: &View<'_>, code: EnumErrorCode, why: &str) {
         self.counters.refused += 1;
         tracing::warn!(msg_type = view.msg_type, message_id = view.id, error = code.as_str_name(), "refused: {why}");
         self.send_error(view.id, code, why);
@@ -236,7 +233,7 @@ impl Session {
 }
 
 /// The body as the catalogue names it, from a Content with any prefix of the type URL, or none.
-fn body<M: Message + Default>(view: &View<'_>) -> Result<M, String> {
+pub(super) fn body<M: Message + Default>(view: &View<'_>) -> Result<M, String> {
     let expected = catalogue::lookup(view.msg_type).and_then(|entry| entry.body).unwrap_or_default();
     let seen = view.content.map(|content| content.type_name()).unwrap_or_default();
     if !seen.is_empty() && seen != expected {

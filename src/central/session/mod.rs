@@ -13,7 +13,7 @@
 //!
 //! Invariant: in every state but Idle there is a deadline with a reason.
 //! Invariant: HeartBeatReq is sent only as the answer to [`Presence::Answered`].
-//! Invariant: a failure counts as told only once the server has acknowledged its report, or a heartbeat that followed it on the
+//! Invariant: the end of a task counts as told only once the server has acknowledged its report, or a heartbeat that followed it on the
 //! same registration (`a_failure_is_told_once_the_server_has_acknowledged_what_followed_it`).
 //! Invariant: only DeviceAuthReq, and the Error that ends a connection before its answer, go out without the AccessToken.
 //! The others are asserted by `no_list_of_operations_breaks_the_rules`.
@@ -22,6 +22,8 @@ mod backoff;
 mod inbound;
 mod outbound;
 mod registered;
+mod tasks;
+mod warnings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
@@ -31,11 +33,12 @@ use bytes::Bytes;
 
 use self::backoff::Backoff;
 use self::registered::Acknowledged;
+use self::warnings::Warnings;
 use super::policy::Gate;
 use super::proto::EnumMsgType;
 use crate::clock::{Deadline, Moment};
-use crate::config::{MinuteOfDay, Policy};
-use crate::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
+use crate::config::{MinuteOfDay, Policy, Warn};
+use crate::rack::event::{Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName};
 use crate::rack::snapshot::LineState;
 
 /// Heartbeats that may be unanswered before the connection ends.
@@ -62,6 +65,8 @@ pub struct Settings {
     pub presence_deadline: Duration,
     /// What the centre may do.
     pub policy: Policy,
+    /// Which readings the centre is warned of.
+    pub warn: Warn,
 }
 
 impl Settings {
@@ -74,6 +79,7 @@ impl Settings {
             auth_deadline: Duration::from_secs(10),
             presence_deadline: Duration::from_secs(15),
             policy: Policy::default(),
+            warn: Warn::default(),
         }
     }
 }
@@ -130,6 +136,9 @@ pub struct Session {
     gate: Gate,
     /// The time of the day, as the shell told it last.
     minute: MinuteOfDay,
+    /// How the phone fares, as the model told it last.
+    condition: Condition,
+    warnings: Warnings,
 }
 
 #[derive(Debug)]
@@ -192,6 +201,8 @@ impl Session {
         Self {
             gate: Gate::new(settings.policy.clone()),
             minute: MinuteOfDay::default(),
+            condition: Condition::default(),
+            warnings: Warnings::new(settings.warn),
             settings,
             state: State::Idle,
             wanted: None,
@@ -250,9 +261,8 @@ impl Session {
             LineCommand::Close { why } => self.close(why),
             LineCommand::Device(device) => self.device(device),
             LineCommand::Presence(presence) => self.presence(&presence, now),
-            LineCommand::TaskFailed { message_id, task_type, why } => {
-                self.task_failed(message_id, task_type, why);
-            }
+            LineCommand::Condition(condition) => self.fares(condition),
+            LineCommand::TaskEnded { task, result } => self.task_ended(task, result),
         }
     }
 
@@ -281,6 +291,8 @@ impl Session {
 
     fn close(&mut self, why: String) {
         self.wanted = None;
+        // Whoever opens the line again says anew how the phone fares.
+        self.condition = Condition::default();
         if !matches!(self.state, State::Idle) {
             self.disconnect();
             self.state = State::Idle;
@@ -313,13 +325,28 @@ impl Session {
 
     /// Tells the server, if it can be told now. Nothing waits here: the model keeps what is not known to be taken, and tells it
     /// again to each new registration.
-    fn task_failed(&mut self, message_id: i64, task_type: i32, why: String) {
-        let id = self.next_id;
+    fn task_ended(&mut self, task: TaskName, result: Result<(), String>) {
+        let (id, message_id) = (self.next_id, task.message_id);
         let State::Registered(registered) = &mut self.state else { return };
         let on_its_way = registered.untaken.iter().any(|report| report.message_id == message_id);
         if !on_its_way && registered.untaken.len() < UNTAKEN_MAX {
             registered.untaken.push(Untaken { id, message_id });
-            self.send_failure(message_id, task_type, why);
+            self.send_task_result(task, result);
+        }
+    }
+
+    fn fares(&mut self, condition: Condition) {
+        self.warnings.read(&condition);
+        self.condition = condition;
+        self.warn();
+    }
+
+    /// Tells the centre of what is due, where it can be told. The notice names a battery's level, so one must be known.
+    fn warn(&mut self) {
+        let State::Registered(_) = &self.state else { return };
+        if let Some(battery) = self.condition.battery.filter(|_| self.warnings.is_due()) {
+            self.warnings.sent(self.next_id);
+            self.send_warning(battery);
         }
     }
 
@@ -414,7 +441,9 @@ impl Session {
         let registered = Registered { token, since: now, beat, unanswered, unanswered_since: now, untaken };
         self.state = State::Registered(registered);
         self.tell(LineState::Registered, "the central server knows this phone".to_owned());
+        self.warnings.lost();
         self.send_device_info();
+        self.warn();
     }
 
     /// Ends the connection; the next attempt comes soon, or later the more have failed.

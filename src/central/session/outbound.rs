@@ -8,11 +8,12 @@ use crate::central::envelope::{Body, Envelope};
 use crate::central::proto::device_auth_req_message::EnumAuthType;
 use crate::central::proto::post_device_info_notice_message::DeviceAppInfoMessage;
 use crate::central::proto::{
-    DeviceAuthReqMessage, EnumErrorCode, EnumMsgType, ErrorMessage, HeartBeatMessage, PostDeviceInfoNoticeMessage,
-    TaskResultNoticeMessage,
+    DeviceAuthReqMessage, EnumErrorCode, EnumMsgType, ErrorMessage, HeartBeatMessage,
+    PhoneStateTaskResultNoticeMessage, PhoneStateWarningNoticeMessage, PostDeviceInfoNoticeMessage,
+    ScreenShotTaskMessage, ScreenShotTaskResultNoticeMessage, TaskResultNoticeMessage,
 };
 use crate::clock::Moment;
-use crate::rack::event::{AppVersion, DeviceInfo};
+use crate::rack::event::{AppVersion, BatteryCondition, DeviceInfo, TaskName};
 
 impl Session {
     pub(super) fn send_auth(&mut self) {
@@ -29,7 +30,7 @@ impl Session {
             registered.unanswered_since = now;
         }
         registered.unanswered.push(id);
-        let imei = self.wanted.as_ref().map(|wanted| wanted.device.imei.clone()).unwrap_or_default();
+        let imei = self.imei();
         self.send(EnumMsgType::HeartBeatReq, &HeartBeatMessage { imei, ..Default::default() }, 0);
     }
 
@@ -39,16 +40,73 @@ impl Session {
         self.send(EnumMsgType::PostDeviceInfoNotice, &body, 0);
     }
 
-    pub(super) fn send_failure(&mut self, message_id: i64, task_type: i32, why: String) {
+    pub(super) fn send_task_result(&mut self, task: TaskName, result: Result<(), String>) {
+        let (success, code) = match &result {
+            Ok(()) => (true, EnumErrorCode::Success),
+            Err(_) => (false, EnumErrorCode::InternalError),
+        };
         let body = TaskResultNoticeMessage {
-            success: false,
-            code: EnumErrorCode::InternalError as i32,
-            err_msg: why,
-            task_id: 0,
-            task_type,
+            success,
+            code: code as i32,
+            err_msg: result.err().unwrap_or_default(),
+            task_id: task.task_id,
+            task_type: task.task_type,
+            we_chat_id: task.wechat_id,
+        };
+        self.send(EnumMsgType::TaskResultNotice, &body, task.message_id);
+    }
+
+    pub(super) fn send_phone_state(&mut self, of: i64, wechat_id: String, battery: BatteryCondition) {
+        let (sdcard_free, sdcard_total) = self.room();
+        let body = PhoneStateTaskResultNoticeMessage {
+            we_chat_id: wechat_id,
+            imei: self.imei(),
+            battery_level: i32::from(battery.level_percent),
+            charging_state: i32::from(battery.charging),
+            net_type: self.network(),
+            sdcard_free,
+            sdcard_total,
+        };
+        self.send(EnumMsgType::PhoneStateTaskResultNotice, &body, of);
+    }
+
+    pub(super) fn send_warning(&mut self, battery: BatteryCondition) {
+        let (sdcard_free, sdcard_total) = self.room();
+        let body = PhoneStateWarningNoticeMessage {
+            imei: self.imei(),
+            battery_level: i32::from(battery.level_percent),
+            charging_state: i32::from(battery.charging),
+            net_type: self.network(),
+            sdcard_free,
+            sdcard_total,
             ..Default::default()
         };
-        self.send(EnumMsgType::TaskResultNotice, &body, message_id);
+        self.send(EnumMsgType::PhoneStateWarningNotice, &body, 0);
+    }
+
+    /// Free and total, in bytes; both 0 where they were not read, which no phone has.
+    fn room(&self) -> (i64, i64) {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.condition.storage.map_or((0, 0), |storage| (bytes(storage.free_bytes), bytes(storage.total_bytes)))
+    }
+
+    fn imei(&self) -> String {
+        self.wanted.as_ref().map(|wanted| wanted.device.imei.clone()).unwrap_or_default()
+    }
+
+    fn network(&self) -> String {
+        self.wanted.as_ref().map(|wanted| wanted.device.network.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn send_screenshot_failure(&mut self, of: i64, task: &ScreenShotTaskMessage, why: &str) {
+        let body = ScreenShotTaskResultNoticeMessage {
+            we_chat_id: task.we_chat_id.clone(),
+            success: false,
+            err_msg: why.to_owned(),
+            url: String::new(),
+            task_id: task.task_id,
+        };
+        self.send(EnumMsgType::ScreenShotTaskResultNotice, &body, of);
     }
 
     pub(super) fn send_acknowledgement(&mut self, of: i64) {

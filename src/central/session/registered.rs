@@ -39,10 +39,7 @@ impl Registered {
     /// The reports that `of` shows to be taken, an acknowledgement of one of them or of a heartbeat that was sent after them:
     /// the server takes what comes by one connection in its order.
     pub(super) fn taken(&mut self, of: i64, acknowledged: Acknowledged) -> Vec<i64> {
-        let is_taken = |report: &mut Untaken| match acknowledged {
-            Acknowledged::Heartbeat => report.id < of,
-            Acknowledged::Other => report.id == of,
-        };
+        let is_taken = |report: &mut Untaken| acknowledged.shows_taken(of, report.id);
         self.untaken.extract_if(.., is_taken).map(|report| report.message_id).collect()
     }
 }
@@ -52,4 +49,14 @@ impl Registered {
 pub(super) enum Acknowledged {
     Heartbeat,
     Other,
+}
+
+impl Acknowledged {
+    /// Whether the acknowledgement of our message `of` shows that the server has taken our message `id`.
+    pub(super) fn shows_taken(self, of: i64, id: i64) -> bool {
+        match self {
+            Self::Heartbeat => id < of,
+            Self::Other => id == of,
+        }
+    }
 }

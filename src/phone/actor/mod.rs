@@ -187,6 +187,9 @@ impl Actor {
             }
             Command::ReadProfile => self.over_adb(|why| Event::ProfileFailed { why }, work::read_profile),
             Command::Probe => self.over_adb(|why| Event::ProbeFailed { why }, |adb, _| work::probe(adb)),
+            Command::RestartAgent => {
+                self.over_adb(|why| Event::AgentRestarted { result: Err(why) }, work::restart_agent)
+            }
             Command::Provision => self.over_adb(|why| Event::Lost { why }, work::provision),
             Command::Install { order } => {
                 let refused = order.rollout.clone();

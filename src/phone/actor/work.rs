@@ -186,6 +186,24 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
     })
 }
 
+/// Ends the agent and starts it as a tap on its icon would.
+pub(super) async fn restart_agent(adb: Adb, context: Arc<ActorContext>) -> Event {
+    let Some(package) = &context.package else {
+        return Event::AgentRestarted { result: Err("no agent is configured".to_owned()) };
+    };
+    Event::AgentRestarted { result: start_again(&adb, package).await }
+}
+
+async fn start_again(adb: &Adb, package: &PackageName) -> Result<(), String> {
+    ask(adb, &format!("am force-stop {package}")).await?;
+    let said = ask(adb, &format!("monkey -p {package} -c android.intent.category.LAUNCHER 1")).await?;
+    if said.contains("Events injected: 1") {
+        return Ok(());
+    }
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+    Err(format!("the agent was ended and could not be started again; monkey said: {}", last.trim()))
+}
+
 /// Installs the agent and reads its version back.
 pub(super) async fn provision(adb: Adb, context: Arc<ActorContext>) -> Event {
     let Some(agent) = &context.agent else {

@@ -110,6 +110,16 @@ pub struct Life {
     restraint: Restraint,
     /// The rack's budget for its next rung is spent, and it waits for its turn: that was expected then.
     turn: Option<Moment>,
+    restart: Restart,
+}
+
+/// What has become of a restart that somebody asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Restart {
+    #[default]
+    NotAskedFor,
+    UnderWay,
+    Ended(Result<(), String>),
 }
 
 /// Whether the handset can be reached at all.
@@ -198,6 +208,7 @@ impl Life {
             bus: Bus::There,
             restraint: Restraint::default(),
             turn: None,
+            restart: Restart::NotAskedFor,
         }
     }
 
@@ -338,6 +349,8 @@ impl Life {
                 }
                 Vec::new()
             }
+            // What the model asked for past the life changes nothing in it.
+            Event::AgentRestarted { .. } => Vec::new(),
             Event::Acted { result } => self.acted(now, result),
         }
     }
@@ -425,10 +438,7 @@ impl Life {
             }
             State::Restarting { .. } if self.bus == Bus::Away => {
                 let waited = RESTART_MAX.as_secs();
-                self.fail(
-                    now,
-                    &format!("it did not come back within {waited} s after the restart that the operator asked for"),
-                )
+                self.fail(now, &format!("it did not come back within {waited} s after the restart that was asked for"))
             }
             State::Restarting { .. } => self.claim(now, Some(Rung::Reboot)),
             State::Recovering { next, .. } => {
@@ -464,6 +474,7 @@ impl Life {
     }
 
     fn enter(&mut self, now: Moment, state: State, why: &str) {
+        self.note_restart(&state, why);
         self.turn = self.turn.filter(|_| matches!(state, State::Recovering { .. } | State::Claiming { .. }));
         self.state = state;
         self.since = now;

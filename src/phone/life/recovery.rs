@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::detached::There;
-use super::{Bus, CLAIM_MAX, Life, QUARANTINE_RETRY, RESTART_MAX, State, Wish};
+use super::{Bus, CLAIM_MAX, Life, QUARANTINE_RETRY, RESTART_MAX, Restart, State, Wish};
 use crate::clock::Moment;
 use crate::config::Rung;
 use crate::phone::Command;
@@ -125,14 +125,43 @@ impl Life {
         Vec::new()
     }
 
-    /// The operator wants the phone restarted. It has 3 min to come back before anything counts as trouble.
-    pub fn restart(&mut self, now: Moment) -> Vec<Wish> {
+    /// Somebody, `who`, wants the phone restarted. It has 3 min to come back before anything counts as trouble.
+    pub fn restart(&mut self, now: Moment, who: &str) -> Vec<Wish> {
         if !self.is_connected() {
             return Vec::new();
         }
         self.disconnect();
-        self.enter(now, State::Restarting { until: now + RESTART_MAX }, "it restarts, as the operator asked");
+        self.restart = Restart::UnderWay;
+        self.enter(now, State::Restarting { until: now + RESTART_MAX }, &format!("it restarts, as {who} asked"));
         vec![Wish::Actor(Command::Reboot)]
+    }
+
+    /// What has become of a restart that somebody asked for, once that is known; told once.
+    pub fn take_restarted(&mut self) -> Option<Result<(), String>> {
+        match std::mem::take(&mut self.restart) {
+            Restart::Ended(result) => Some(result),
+            unended => {
+                self.restart = unended;
+                None
+            }
+        }
+    }
+
+    /// What the new state makes of a restart that is under way.
+    pub(super) fn note_restart(&mut self, state: &State, why: &str) {
+        if self.restart != Restart::UnderWay {
+            return;
+        }
+        self.restart = match state {
+            State::Restarting { .. } | State::Detected | State::Claiming { .. } | State::Authorising { .. } => return,
+            State::Online { .. } | State::Provisioning { .. } | State::Ready => Restart::Ended(Ok(())),
+            State::Absent
+            | State::NotEnumerated
+            | State::OtherMode
+            | State::Recovering { .. }
+            | State::Quarantined { .. }
+            | State::Detached(_) => Restart::Ended(Err(why.to_owned())),
+        };
     }
 
     /// Ends the connection and takes the next step of the ladder.

@@ -117,7 +117,9 @@ impl Life {
         self.policy.agent == AgentPolicy::InstallWhereMissing && self.restraint.held.is_none()
     }
 
-    fn is_busy_installing(&self) -> bool {
+    /// Whether an install is under way.
+    #[must_use]
+    pub fn is_installing(&self) -> bool {
         matches!(self.state, State::Provisioning { work: Work::Agent { .. } | Work::Rollout(_), .. })
     }
 
@@ -125,7 +127,7 @@ impl Life {
         if !self.is_connected() || !matches!(self.refresh, Refresh::Asked { .. }) {
             return Vec::new();
         }
-        if self.is_busy_installing() {
+        if self.is_installing() {
             // An install keeps a slow phone busy; the install's own deadline judges it.
             self.refresh = Refresh::At(self.some_time_after(now, REFRESH_EVERY));
             return Vec::new();
@@ -204,7 +206,7 @@ impl Life {
         if !self.is_being_probed() {
             return Vec::new();
         }
-        if self.is_busy_installing() {
+        if self.is_installing() {
             self.probe = Probe::At(self.some_time_after(now, PROBE_EVERY));
             return Vec::new();
         }

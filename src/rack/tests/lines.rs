@@ -7,7 +7,7 @@ fn failure(message_id: i64) -> Event {
 
 fn reports(commands: &[Command]) -> Vec<i64> {
     let report = |command: &&LineCommand| match command {
-        LineCommand::TaskFailed { message_id, .. } => Some(*message_id),
+        LineCommand::TaskEnded { task, .. } => Some(task.message_id),
         _ => None,
     };
     line_commands(commands).iter().filter_map(report).collect()
@@ -28,7 +28,7 @@ fn a_failure_goes_to_each_new_registration_until_the_server_has_taken_its_report
     assert_eq!(reports(&bench.line_says(state(LineState::Registered))), [7, 8]);
     assert_eq!(reports(&bench.event(failure(7))), [7], "asked for again");
 
-    let commands = bench.line_says(LineEvent::FailureTold { message_id: 7 });
+    let commands = bench.line_says(LineEvent::EndTold { message_id: 7 });
     let told = RolloutCommand::FailureTold { phone: PhoneId::new("P1"), message_id: 7 };
     assert_eq!(commands, [Command::Rollout(told)]);
     assert_eq!(reports(&bench.line_says(state(LineState::Registered))), [8]);
@@ -41,7 +41,7 @@ fn what_the_server_has_taken_counts_also_when_the_line_was_closed_meanwhile() {
     bench.line_says(state(LineState::Registered));
     bench.event(failure(7));
     bench.unplugged(A1);
-    let commands = bench.line_says(LineEvent::FailureTold { message_id: 7 });
+    let commands = bench.line_says(LineEvent::EndTold { message_id: 7 });
     assert_eq!(rollout_commands(commands).len(), 1);
 }
 

@@ -127,7 +127,7 @@ fn a_phone_that_the_operator_restarts_has_three_minutes() {
     bench.event(Event::Restart { phone: PhoneId::new("P1") });
     bench.unplugged(A1);
     let commands = bench.rack.advance(bench.now + Duration::from_secs(180)).changes;
-    let told = "it did not come back within 180 s after the restart that the operator asked for";
+    let told = "it did not come back within 180 s after the restart that was asked for";
     assert!(matches!(&commands[..], [Change::Phone { why, .. }] if why.contains(told)), "{commands:?}");
 }
 

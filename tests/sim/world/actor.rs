@@ -73,6 +73,7 @@ enum What {
     Profile,
     Provision,
     Install(InstallOrder),
+    RestartAgent,
     Reboot,
 }
 
@@ -131,6 +132,10 @@ impl Actor {
         self.work(now, What::Provision);
     }
 
+    pub(super) fn restart_agent(&mut self, now: Moment) {
+        self.work(now, What::RestartAgent);
+    }
+
     pub(super) fn install(&mut self, now: Moment, order: InstallOrder) {
         self.work(now, What::Install(order));
     }
@@ -149,6 +154,7 @@ impl Actor {
             What::Profile => ("shell:getprop".to_owned(), QUESTION_MAX, "the profile"),
             What::Provision => (format!("exec:install {AGENT_VERSION}"), INSTALL_MAX, "the agent's install"),
             What::Install(order) => (format!("exec:install {}", order.version_code), INSTALL_MAX, "an install"),
+            What::RestartAgent => ("shell:monkey".to_owned(), QUESTION_MAX, "the agent's start"),
             What::Reboot => ("reboot:".to_owned(), QUESTION_MAX, "the restart to begin"),
         };
         match link.core.open(&service, now) {
@@ -288,6 +294,7 @@ fn failed(what: What, why: &str) -> phone::Event {
         What::Profile => phone::Event::ProfileFailed { why },
         What::Provision => phone::Event::ProvisionFailed(failure),
         What::Install(order) => phone::Event::Installed { rollout: order.rollout, result: Err(failure) },
+        What::RestartAgent => phone::Event::AgentRestarted { result: Err(why) },
         What::Reboot => phone::Event::Acted { result: Err(why) },
     }
 }
@@ -315,6 +322,7 @@ fn finished(work: Work) -> phone::Event {
             });
             phone::Event::Installed { rollout: order.rollout, result }
         }
+        What::RestartAgent => phone::Event::AgentRestarted { result: Ok(()) },
         What::Reboot => phone::Event::Acted { result: Ok(()) },
         what @ What::Probe { .. } => failed(what, &format!("it was answered with `{text}`")),
     }

@@ -8,7 +8,8 @@ use farmhand::central::catalogue;
 use farmhand::central::envelope::{Body, Envelope, View};
 use farmhand::central::proto::{
     AccountForceOfflineNoticeMessage, DeviceAppUpgradeMessage, DeviceAuthReqMessage, DeviceAuthRspMessage,
-    EnumErrorCode, EnumMsgType, ErrorMessage, UpgradeDeviceAppNoticeMessage,
+    EnumErrorCode, EnumMsgType, EnumPhoneAction, ErrorMessage, PhoneActionTaskMessage, TaskResultNoticeMessage,
+    UpgradeDeviceAppNoticeMessage,
 };
 use farmhand::rack::ids::PhoneId;
 use prost::Message as _;
@@ -38,6 +39,8 @@ pub(super) struct Centre {
     pub(super) loses_reports: bool,
     /// The notices of its own whose failure it knows.
     pub(super) failures: BTreeSet<i64>,
+    /// The acts on handsets that it has asked for.
+    asked: BTreeSet<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -49,16 +52,31 @@ struct Peer {
 /// What a phone's line said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    Heartbeat { credential: String },
+    Heartbeat {
+        credential: String,
+    },
     Failure,
+    /// The end of an act that nobody asked for.
+    Unasked {
+        message_id: i64,
+    },
     Unreadable,
-    WithoutToken { code: i32 },
+    WithoutToken {
+        code: i32,
+    },
     Other,
 }
 
 impl Centre {
     pub(super) fn new() -> Self {
-        Self { mood: Mood::Up, peers: BTreeMap::new(), last_id: 0, loses_reports: true, failures: BTreeSet::new() }
+        Self {
+            mood: Mood::Up,
+            peers: BTreeMap::new(),
+            last_id: 0,
+            loses_reports: true,
+            failures: BTreeSet::new(),
+            asked: BTreeSet::new(),
+        }
     }
 
     pub(super) fn connect(&mut self, stage: &mut Stage, run: u32, phone: &PhoneId, link: u32) {
@@ -127,6 +145,11 @@ impl Centre {
             }
             return Heard::Other;
         }
+        let told = TaskResultNoticeMessage::decode(report.body()).unwrap_or_default();
+        let is_of_an_act = told.task_type == EnumMsgType::PhoneActionTask as i32;
+        if is_of_an_act && !self.asked.contains(&report.ref_message_id) {
+            return Heard::Unasked { message_id: report.ref_message_id };
+        }
         self.failures.insert(report.ref_message_id);
         // A silent server reads all the same.
         if !matches!(self.mood, Mood::Silent | Mood::Black) && stage.chance.one_in(2) {
@@ -165,6 +188,12 @@ impl Centre {
         };
         let notice = UpgradeDeviceAppNoticeMessage { app_infos: vec![app], ..Default::default() };
         self.say(stage, phone, link, EnumMsgType::UpgradeDeviceAppNotice, &notice, 0);
+    }
+
+    pub(super) fn ask_for_act(&mut self, stage: &mut Stage, phone: &PhoneId, link: u32, action: EnumPhoneAction) {
+        let task = PhoneActionTaskMessage { action: action as i32, task_id: 1, ..Default::default() };
+        self.say(stage, phone, link, EnumMsgType::PhoneActionTask, &task, 0);
+        self.asked.insert(self.last_id);
     }
 
     /// A code that nobody knows, or one that the rack answers or refuses.

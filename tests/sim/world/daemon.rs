@@ -185,6 +185,7 @@ impl World {
             }
             if let Command::Phone { endpoint, command: order @ (phone::Command::ResetUsb | phone::Command::Reboot) } =
                 &command
+                && !self.is_restarted_for_the_centre(endpoint)
             {
                 self.check_harsh(endpoint, "reset or restarted");
                 if let Err(rule) = self.watch.ordered(self.stage.now, endpoint, order) {
@@ -197,6 +198,15 @@ impl World {
             daemon.rack_deadline = daemon.rack.deadline();
             daemon.touched = true;
         }
+    }
+
+    /// What the centre asks for is no recovery, and no budget of it.
+    fn is_restarted_for_the_centre(&self, at: &Endpoint) -> bool {
+        let standing = self
+            .daemon
+            .as_ref()
+            .and_then(|daemon| daemon.rack.standings().find(|standing| standing.endpoint == Some(at)));
+        standing.is_some_and(|standing| standing.why == "it restarts, as the central server asked")
     }
 
     fn check_harsh(&mut self, at: &Endpoint, what: &str) {
@@ -265,6 +275,7 @@ impl World {
             }
             phone::Command::ReadProfile => actor.read_profile(now),
             phone::Command::Probe => actor.probe(now),
+            phone::Command::RestartAgent => actor.restart_agent(now),
             phone::Command::Provision => actor.provision(now),
             phone::Command::Install { order } => {
                 let at = endpoint(place);

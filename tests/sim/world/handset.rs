@@ -188,6 +188,7 @@ impl Handset {
                 let text = format!("{} {} {booted} {agent}", self.serial, self.imei);
                 self.answer(stage, local, host, text);
             }
+            ["shell:monkey"] => self.answer(stage, local, host, "Events injected: 1".to_owned()),
             ["exec:install", version] => {
                 let phase = Phase::Installing { version: version.parse().unwrap_or_default(), have: 0 };
                 self.streams.insert(local, Stream { host, phase });

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farmhand::central::proto::EnumPhoneAction;
 use farmhand::clock::UnixMillis;
 use farmhand::rack::Event;
 use farmhand::rack::candidate::Choice;
@@ -20,7 +21,7 @@ use super::{PHONES, PLACES, World, centre, endpoint, hub};
 /// How often the operator looks after the rack once it is calm.
 const OPERATOR_EVERY: Duration = Duration::from_secs(20);
 /// Codes that the centre sends: unknown ones, a task on people, a redirect, TriggerDeviceInfo, a stop, a device's own.
-const CODES: [i32; 9] = [0, 7, 99_999, -1, 1070, 1015, 1016, 1096, 1010];
+const CODES: [i32; 10] = [0, 7, 99_999, -1, 1070, 1015, 1016, 1096, 1010, 1256];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -253,6 +254,9 @@ impl World {
                 let (phone, link, _) = self.stage.chance.pick(&lines).clone();
                 if self.stage.chance.one_in(3) {
                     self.centre.talk_nonsense(&mut self.stage, &phone, link);
+                } else if self.stage.chance.one_in(3) {
+                    let action = *self.stage.chance.pick(&[EnumPhoneAction::Reboot, EnumPhoneAction::RestartSelf]);
+                    self.centre.ask_for_act(&mut self.stage, &phone, link, action);
                 } else {
                     let code = *self.stage.chance.pick(&CODES);
                     self.centre.say_code(&mut self.stage, &phone, link, code);

@@ -1,6 +1,7 @@
 mod life;
 mod operations;
 mod server;
+mod tasks;
 
 use prost::Message;
 
@@ -9,7 +10,7 @@ use crate::central::catalogue;
 use crate::central::envelope::{Body, Envelope, View};
 use crate::central::frame::HEADER;
 use crate::central::proto::*;
-use crate::rack::event::{AppVersion, UpgradeNotice};
+use crate::rack::event::{AppVersion, BatteryCondition, UpgradeNotice};
 use crate::rack::ids::{PackageName, VersionCode};
 
 const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -158,6 +159,11 @@ impl Line {
         self.serve_bytes(1002, &[], beat.last().unwrap().id);
         assert!(self.events().contains(&LineEvent::HeartbeatAcknowledged));
     }
+}
+
+fn condition(level_percent: u8) -> Condition {
+    let battery = BatteryCondition { level_percent, charging: true, temperature_celsius: Some(30.0) };
+    Condition { battery: Some(battery), storage: None }
 }
 
 fn device() -> DeviceInfo {

@@ -27,7 +27,11 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         1 => "[a-c]".prop_map(|brand| LineCommand::Device(DeviceInfo { brand, ..device() })),
         6 => Just(LineCommand::Presence(Presence::Answered)),
         1 => Just(LineCommand::Presence(Presence::Silent)),
-        1 => any::<i64>().prop_map(|message_id| LineCommand::TaskFailed { message_id, task_type: 1094, why: "x".to_owned() }),
+        1 => any::<i64>().prop_map(|message_id| LineCommand::TaskEnded {
+            task: TaskName { message_id, task_type: 1094, ..TaskName::default() },
+            result: Err("x".to_owned()),
+        }),
+        2 => (0..=100_u8).prop_map(|level| LineCommand::Condition(condition(level))),
     ];
     let known = prop::sample::select(catalogue::entries().iter().map(|e| e.code).collect::<Vec<_>>());
     let code =

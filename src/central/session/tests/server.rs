@@ -46,9 +46,9 @@ fn an_upgrade_that_makes_no_sense_is_refused_whole() {
 #[test]
 fn a_failed_upgrade_is_answered_with_the_notices_code_and_id() {
     let mut line = Line::registered();
-    let failure =
-        LineCommand::TaskFailed { message_id: 99, task_type: 1094, why: "the APK is signed by another key".to_owned() };
-    line.command(failure);
+    let task = TaskName { message_id: 99, task_type: 1094, ..TaskName::default() };
+    let result = Err("the APK is signed by another key".to_owned());
+    line.command(LineCommand::TaskEnded { task, result });
     let sent = line.sent().remove(0);
     assert_eq!((sent.code, sent.reference), (1025, 99));
     let result = TaskResultNoticeMessage::decode(&sent.body[..]).unwrap();
@@ -57,7 +57,8 @@ fn a_failed_upgrade_is_answered_with_the_notices_code_and_id() {
 }
 
 fn failed(message_id: i64) -> LineCommand {
-    LineCommand::TaskFailed { message_id, task_type: 1094, why: "no".to_owned() }
+    let task = TaskName { message_id, task_type: 1094, ..TaskName::default() };
+    LineCommand::TaskEnded { task, result: Err("no".to_owned()) }
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn a_failure_is_told_once_the_server_has_acknowledged_what_followed_it() {
     line.command(failed(5));
     assert_eq!(line.codes(), [0; 0], "it is on its way");
     line.serve_bytes(1002, &[], report);
-    assert_eq!(line.events(), [LineEvent::FailureTold { message_id: 5 }]);
+    assert_eq!(line.events(), [LineEvent::EndTold { message_id: 5 }]);
 
     line.command(failed(6));
     line.pass(HEARTBEAT);
@@ -78,7 +79,7 @@ fn a_failure_is_told_once_the_server_has_acknowledged_what_followed_it() {
     let beat = line.sent().into_iter().find(|sent| sent.code == 1001).unwrap().id;
     line.events();
     line.serve_bytes(1002, &[], beat);
-    let told = [LineEvent::HeartbeatAcknowledged, LineEvent::FailureTold { message_id: 6 }];
+    let told = [LineEvent::HeartbeatAcknowledged, LineEvent::EndTold { message_id: 6 }];
     assert_eq!(line.events(), told, "the heartbeat came after 6 and before 7");
 }
 
@@ -92,7 +93,7 @@ fn a_report_is_taken_by_a_server_that_refuses_it_and_not_by_one_that_has_forgott
     assert_eq!(line.events(), []);
     let wrong = ErrorMessage { error_code: EnumErrorCode::InvalidParam as i32, error_msg: String::new() };
     line.serve(EnumMsgType::Error, &wrong, report);
-    assert_eq!(line.events(), [LineEvent::FailureTold { message_id: 5 }]);
+    assert_eq!(line.events(), [LineEvent::EndTold { message_id: 5 }]);
 }
 
 #[test]
@@ -171,7 +172,7 @@ fn quiet_hours_and_rates_are_the_owners() {
 #[test]
 fn what_needs_an_agent_is_refused_honestly() {
     let mut line = Line::registered();
-    for code in [1096, 1099, 1100, 1256] {
+    for code in [1096, 1099, 1100] {
         let id = line.serve_bytes(code, b"", 0);
         let (code, why) = line.refused(id);
         assert_eq!(code, EnumErrorCode::TargetNotOnline);

@@ -8,7 +8,9 @@ use farmhand::rack::ids::Endpoint;
 pub(crate) fn ordered(rack: &Rack, at: &Endpoint, command: &Command) -> Result<(), String> {
     let harmless = match command {
         Command::Open | Command::ReadProfile | Command::Probe | Command::Close | Command::Leave => true,
-        Command::Provision | Command::Install { .. } | Command::ResetUsb | Command::Reboot => false,
+        Command::Provision | Command::Install { .. } | Command::RestartAgent | Command::ResetUsb | Command::Reboot => {
+            false
+        }
     };
     match rack.holder_at(at).filter(|_| !harmless) {
         Some(who) => Err(format!("{at} gets {command:?}, and {who} holds it")),

@@ -68,6 +68,9 @@ pub(crate) fn heard(now: Moment, handsets: &[Handset], phone: &PhoneId, heard: &
     match heard {
         Heard::Unreadable => Err(format!("the line of {phone} sent what the centre cannot read")),
         Heard::WithoutToken { code } => Err(format!("the line of {phone} sent message type {code} without its token")),
+        Heard::Unasked { message_id } => {
+            Err(format!("the line of {phone} told the end of an act that nobody asked for, {message_id}"))
+        }
         Heard::Failure | Heard::Other => Ok(()),
         Heard::Heartbeat { credential } => {
             let handset = handsets.iter().find(|handset| handset.imei == *credential);
