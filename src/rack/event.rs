@@ -101,6 +101,13 @@ pub enum Event {
         /// Which.
         phone: PhoneId,
     },
+    /// Somebody who works with a phone has it end its connections, for at most so long.
+    Leaves {
+        /// Which.
+        phone: PhoneId,
+        /// How long it may be away.
+        time: Duration,
+    },
     /// Something was changed on a phone past the model: what is known of it is read again.
     Changed {
         /// Which.

@@ -170,6 +170,14 @@ impl Rack {
                     self.on_place(now, &endpoint, &mut out, |life| life.restart(now, "the operator"));
                 }
             }
+            Event::Leaves { phone, time } => {
+                if let Some(endpoint) = self.phones.get(&phone).and_then(|known| known.place.clone()) {
+                    self.on_place(now, &endpoint, &mut out, |life| {
+                        life.leaves(now, time);
+                        Vec::new()
+                    });
+                }
+            }
             Event::Changed { phone } => {
                 if let Some(endpoint) = self.phones.get(&phone).and_then(|known| known.place.clone()) {
                     self.on_place(now, &endpoint, &mut out, |life| life.profile_is_old(now));

@@ -111,6 +111,8 @@ pub struct Life {
     /// The rack's budget for its next rung is spent, and it waits for its turn: that was expected then.
     turn: Option<Moment>,
     restart: Restart,
+    /// Until then it may be away without a rung of recovery: somebody has it end its connections.
+    spared: Option<Moment>,
 }
 
 /// What has become of a restart that somebody asked for.
@@ -209,6 +211,7 @@ impl Life {
             restraint: Restraint::default(),
             turn: None,
             restart: Restart::NotAskedFor,
+            spared: None,
         }
     }
 

@@ -16,6 +16,8 @@ const LINE_LOOK: Duration = Duration::from_secs(60);
 /// Between two questions on the phone's screen: the next one is there when somebody looks, and a phone that refuses at once is not
 /// opened in a hot loop.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// Between two tries at opening a phone that ended its connection because somebody had it do so: adbd starts again within seconds.
+const SPARED_LOOK: Duration = Duration::from_secs(1);
 /// Between the end of what put a step off and the step.
 const RESUME: Duration = Duration::from_secs(1);
 
@@ -164,6 +166,12 @@ impl Life {
         };
     }
 
+    /// Somebody who works with the phone has it end its connections (`adb root`, `adb reboot`). Until it had `time` to be back it is opened
+    /// again as often as it takes, and no rung is charged.
+    pub fn leaves(&mut self, now: Moment, time: Duration) {
+        self.spared = self.spared.max(Some(now + time));
+    }
+
     /// Ends the connection and takes the next step of the ladder.
     pub(super) fn fail(&mut self, now: Moment, why: &str) -> Vec<Wish> {
         why.clone_into(&mut self.fault);
@@ -195,6 +203,10 @@ impl Life {
         let mut wishes = vec![Wish::Actor(Command::Close)];
         if self.restraint.incident.is_some() {
             self.enter(now, State::Recovering { next: Step::Reopen, at: now + INCIDENT_LOOK }, why);
+            return wishes;
+        }
+        if self.spared.is_some_and(|until| now < until) {
+            self.enter(now, State::Recovering { next: Step::Reopen, at: now + SPARED_LOOK }, why);
             return wishes;
         }
         match self.ladder.next(now) {

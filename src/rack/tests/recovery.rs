@@ -132,6 +132,30 @@ fn a_phone_that_the_operator_restarts_has_three_minutes() {
 }
 
 #[test]
+fn whoever_has_adbd_start_again_and_again_spends_no_rung_and_what_fails_later_does() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    for _ in 0..10 {
+        bench.event(Event::Leaves { phone: PhoneId::new("P1"), time: Duration::from_secs(30) });
+        bench.phone(phone::Event::Lost { why: "end of file".to_owned() });
+        assert!(says_to_phone(&bench.wait(2), &phone::Command::Open), "{}", why(&bench));
+        bench.opened();
+        bench.phone(phone::Event::profile(profile("P1", Some(1))));
+    }
+    assert_eq!(bench.state(), PhoneState::Ready);
+    bench.wait(31);
+    bench.phone(phone::Event::ProbeAnswered);
+    for _ in 0..5 {
+        bench.phone(phone::Event::Lost { why: "end of file".to_owned() });
+        bench.wait(8);
+        if bench.state() != PhoneState::Quarantined {
+            bench.opened();
+        }
+    }
+    assert_eq!(bench.state(), PhoneState::Quarantined);
+}
+
+#[test]
 fn a_quarantined_phone_that_can_be_opened_now_is_tried_at_once() {
     let mut bench = Bench::new(Rung::Reopen);
     bench.plugged(USB, "P1");
