@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("agent", &["rack"]),
     ("announce", &["config"]),
     ("central", &["rack", "clock", "config", "reason", "store"]),
-    ("cli", &["adb", "agent", "central", "config", "daemon", "doctor", "phone", "rack", "clock", "reason"]),
+    ("cli", &["adb", "agent", "central", "config", "daemon", "doctor", "phone", "rack", "clock", "reason", "store"]),
     ("clock", &[]),
     ("config", &["rack", "reason", "spelling"]),
     (
@@ -41,7 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spelling", &[]),
     ("store", &["agent", "rack", "clock"]),
     ("usb", &["adb", "clock", "rack"]),
-    ("web", &["rack", "clock", "config", "peer", "spelling", "phone"]),
+    ("web", &["rack", "clock", "config", "peer", "spelling", "phone", "store"]),
 ];
 
 /// Modules whose files use each other in one direction only, the `mod.rs` aside, which only names them.

@@ -9,6 +9,7 @@
 //! closed pipe is no panic.
 //! Invariant: everything that prints data has `--json`, which is the API's own answer.
 
+mod audit;
 mod client;
 mod completions;
 mod config;
@@ -90,6 +91,8 @@ enum Command {
     Line(line::Line),
     /// What the central server may have phones do
     Policy(policy::Policy),
+    /// Who did what to which phone
+    Audit(audit::Audit),
     /// The keys with which phones let this host in
     Keys(keys::Keys),
     /// Check a configuration file, show what it means, print an example
@@ -163,6 +166,7 @@ fn ask(command: Command, client: &Client) -> Result<String, Failure> {
             Command::Rollout(rollout) => rollout.carry_out(client, &paper).await,
             Command::Line(line) => line.carry_out(client, &paper).await,
             Command::Policy(policy) => policy.carry_out(client, &paper).await,
+            Command::Audit(audit) => audit.carry_out(client, &paper).await,
             Command::Keys(_)
             | Command::Config(_)
             | Command::Doctor(_)

@@ -174,7 +174,7 @@ pub async fn run(
     let (requests, asks) = mpsc::channel(REQUESTS_MAX);
     let (snapshots, snapshot) = watch::channel(Arc::new(rack.snapshot(clock.now())));
     let (owner, policy) = watch::channel(Arc::new(config.policy.clone()));
-    let desk = Desk { snapshots: snapshot.clone(), requests, policy: policy.clone() };
+    let desk = Desk { snapshots: snapshot.clone(), requests, policy: policy.clone(), store: store.clone() };
     let tasks = TaskTracker::new();
     let sources = Sources { events: events.clone(), tasks: tasks.clone(), cancel: cancel.clone() };
 

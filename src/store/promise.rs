@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::PowerLedger;
@@ -150,17 +152,34 @@ pub enum Report {
 }
 
 /// One line of the audit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {
     /// When.
+    #[serde(rename = "at_unix_ms")]
     pub at: UnixMillis,
-    /// Who: `operator`, `central server` or `farmhand`.
+    /// Who: the name of a user, `operator`, `central server` or `farmhand`.
     pub who: String,
     /// What was done or refused, as a sentence.
     pub what: String,
     /// What it was done to, such as `R7` or a phone.
     pub target: String,
 }
+
+/// Which lines of the audit are wanted; what is not named does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// By whom.
+    pub who: Option<String>,
+    /// About one of these; all, if there are none.
+    pub targets: Vec<String>,
+    /// Not before this.
+    pub since: Option<UnixMillis>,
+    /// The newest so many.
+    pub limit: u32,
+}
+
+/// So many lines of the audit are kept, the newest: some 20 MB, and years of a busy rack.
+pub const AUDIT_LINES_MAX: u32 = 100_000;
 
 #[cfg(test)]
 mod tests {

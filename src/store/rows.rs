@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::promise::{AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRecord, RolloutRecord};
+use super::promise::{
+    AUDIT_LINES_MAX, AuditQuery, AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRecord, RolloutRecord,
+};
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::detach::Detachment;
@@ -54,11 +56,16 @@ pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result
         Promise::Attached(endpoint) => {
             db.prepare_cached("DELETE FROM detached WHERE endpoint = ?1")?.execute([endpoint.to_string()]).map(drop)
         }
-        Promise::Audit(record) => db
-            .prepare_cached("INSERT INTO audit (at_unix_ms, who, what, target) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![record.at.0, record.who, record.what, record.target])
-            .map(drop),
+        Promise::Audit(record) => write_audit(db, record),
     }
+}
+
+/// Only ever added: what is older than the newest [`AUDIT_LINES_MAX`] gives way.
+fn write_audit(db: &Transaction<'_>, record: &AuditRecord) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT INTO audit (at_unix_ms, who, what, target) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![record.at.0, record.who, record.what, record.target])?;
+    let oldest = db.last_insert_rowid() - i64::from(AUDIT_LINES_MAX);
+    db.prepare_cached("DELETE FROM audit WHERE id <= ?1")?.execute([oldest]).map(drop)
 }
 
 fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Result<()> {
@@ -200,13 +207,21 @@ pub(super) fn identities(db: &Connection) -> rusqlite::Result<BTreeMap<String, S
     lines.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// The last `limit` lines of the audit, the newest first.
-pub(super) fn audit(db: &Connection, limit: u32) -> rusqlite::Result<Vec<AuditRecord>> {
-    let mut lines = db.prepare("SELECT at_unix_ms, who, what, target FROM audit ORDER BY id DESC LIMIT ?1")?;
+/// Those lines of the audit that are wanted, the newest first.
+pub(super) fn audit(db: &Connection, query: &AuditQuery) -> rusqlite::Result<Vec<AuditRecord>> {
+    let targets =
+        serde_json::to_string(&query.targets).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let mut lines = db.prepare(
+        "SELECT at_unix_ms, who, what, target FROM audit
+         WHERE (?1 IS NULL OR who = ?1) AND (?2 = '[]' OR target IN (SELECT value FROM json_each(?2)))
+             AND at_unix_ms >= ?3
+         ORDER BY id DESC LIMIT ?4",
+    )?;
     let read = |row: &Row<'_>| {
         Ok(AuditRecord { at: UnixMillis(row.get(0)?), who: row.get(1)?, what: row.get(2)?, target: row.get(3)? })
     };
-    lines.query_map([limit], read)?.collect()
+    let since = query.since.map_or(i64::MIN, |since| since.0);
+    lines.query_map(params![query.who, targets, since, query.limit], read)?.collect()
 }
 
 fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {

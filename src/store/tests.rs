@@ -4,7 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use super::promise::{AuditRecord, Report, RolloutPhoneRecord, RolloutRecord};
+use super::promise::{AUDIT_LINES_MAX, AuditRecord, Report, RolloutPhoneRecord, RolloutRecord};
 use super::*;
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
@@ -60,6 +60,17 @@ fn open(dir: &std::path::Path) -> (StateDir, Store) {
     let state = StateDir::lock(dir).unwrap();
     let store = Store::open(&state).unwrap();
     (state, store)
+}
+
+#[tokio::test]
+async fn the_audit_keeps_its_newest_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_state, store) = open(dir.path());
+    let lines = u64::from(AUDIT_LINES_MAX) + 3;
+    store.commit((0..lines).map(|n| audit(&n.to_string())).collect()).await.unwrap();
+    let kept = store.audit(u32::MAX).await.unwrap();
+    assert_eq!(kept.len(), AUDIT_LINES_MAX as usize);
+    assert_eq!((kept[0].what.as_str(), kept[kept.len() - 1].what.as_str()), ("100002", "3"));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::rack::detach::Detachment;
 use crate::rack::ids::Serial;
 use crate::rack::lease::Lease;
 
-use super::promise::{AuditRecord, Promise};
+use super::promise::{AuditQuery, AuditRecord, Promise};
 use super::{StateDir, rows, schema};
 use crate::rack::PowerLedger;
 
@@ -86,7 +86,7 @@ enum Job {
     Detachments { done: oneshot::Sender<Result<Vec<Detachment>, StoreError>> },
     SharedSerials { done: oneshot::Sender<Result<BTreeSet<Serial>, StoreError>> },
     Identities { done: oneshot::Sender<Result<BTreeMap<String, String>, StoreError>> },
-    Audit { limit: u32, done: oneshot::Sender<Result<Vec<AuditRecord>, StoreError>> },
+    Audit { query: AuditQuery, done: oneshot::Sender<Result<Vec<AuditRecord>, StoreError>> },
 }
 
 impl Store {
@@ -169,7 +169,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the file can't be read.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
-        self.ask(|done| Job::Audit { limit, done }).await
+        self.search_audit(AuditQuery { limit, ..AuditQuery::default() }).await
+    }
+
+    /// Those lines of the audit that are wanted, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file can't be read.
+    pub async fn search_audit(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
+        self.ask(|done| Job::Audit { query, done }).await
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job) -> Result<T, StoreError> {
@@ -223,7 +231,7 @@ async fn serve(mut db: Connection, file: PathBuf, mut inbox: mpsc::Receiver<Job>
                 answer(done, rows::shared_serials(&db).map_err(|e| classify(&file, e)));
             }
             Some(Job::Identities { done }) => answer(done, rows::identities(&db).map_err(|e| classify(&file, e))),
-            Some(Job::Audit { limit, done }) => answer(done, rows::audit(&db, limit).map_err(|e| classify(&file, e))),
+            Some(Job::Audit { query, done }) => answer(done, rows::audit(&db, &query).map_err(|e| classify(&file, e))),
             Some(Job::Commit { .. }) | None => {}
         }
     }

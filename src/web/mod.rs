@@ -15,6 +15,7 @@
 //! Invariant: every open stream ends when the daemon stops (`tests::an_open_stream_does_not_hold_up_the_end`).
 
 mod api;
+mod audit;
 pub mod change;
 mod door;
 mod events;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Policy;
 use crate::rack::Snapshot;
 use crate::rack::request::{Done, Refusal, Request};
+use crate::store::Store;
 
 pub use door::Door;
 pub use serve::{BindError, bind_tcp, bind_unix, serve_tcp, serve_unix};
@@ -52,6 +54,8 @@ pub struct Desk {
     pub requests: mpsc::Sender<Order>,
     /// What the central server may do.
     pub policy: watch::Receiver<Arc<Policy>>,
+    /// Where the audit is.
+    pub store: Store,
 }
 
 /// The most event streams that are kept open at once; each holds one snapshot.
@@ -79,6 +83,7 @@ pub fn router(desk: Desk, door: Door, cancel: CancellationToken) -> Router {
         .route("/api/rollouts", get(api::rollouts))
         .route("/api/rollouts/{id}", get(api::rollout))
         .route("/api/requests", post(api::request).layer(axum::middleware::from_fn_with_state(door, door::admit)))
+        .route("/api/audit", get(audit::audit).layer(axum::middleware::from_fn_with_state(door, audit::local_only)))
         .route("/api/events", get(events::events))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(api::healthz))

@@ -21,7 +21,12 @@ fn service_of_a_long_snapshot() -> (TowerToHyperService<axum::Router>, impl Size
     let (snapshots, watched) = watch::channel(Arc::new(rack));
     let (requests, orders) = mpsc::channel(1);
     let router = router(
-        Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1 },
+        Desk {
+            snapshots: watched,
+            requests,
+            policy: watch::channel(Arc::default()).1,
+            store: super::super::tests::store(),
+        },
         Door::Local,
         CancellationToken::new(),
     );

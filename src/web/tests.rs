@@ -10,6 +10,8 @@ use super::change::Change;
 use super::*;
 use crate::rack::ids::{HubName, HubPort, PhoneId, RolloutId, SlotName};
 use crate::rack::snapshot::{HostHealth, PhoneState, PhoneView, PortMode};
+use crate::store::StateDir;
+use crate::store::promise::{AuditRecord, Promise};
 
 fn phone(id: &str, slot: Option<&str>, state: PhoneState) -> PhoneView {
     PhoneView { slot: slot.map(SlotName::new), state, ..PhoneView::unknown(PhoneId::new(id)) }
@@ -29,7 +31,14 @@ struct Model {
 fn desk(rack: Snapshot, queue: usize) -> (Desk, Model) {
     let (snapshots, watched) = watch::channel(Arc::new(rack));
     let (requests, orders) = mpsc::channel(queue);
-    (Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1 }, Model { snapshots, orders })
+    let desk = Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1, store: store() };
+    (desk, Model { snapshots, orders })
+}
+
+/// A store whose files are gone when it is.
+pub(super) fn store() -> Store {
+    let dir = tempfile::tempdir().unwrap();
+    Store::open(&StateDir::lock(dir.path()).unwrap()).unwrap()
 }
 
 async fn ask(desk: &Desk, request: Http<Body>) -> (StatusCode, serde_json::Value) {
@@ -78,6 +87,34 @@ async fn a_trace_is_held_back_until_something_happens() {
     assert_eq!((&news.1["events"][0]["number"], &news.1["next"]), (&1.into(), &2.into()));
     assert_eq!(ask(&desk, get("/api/phones/A9/trace")).await.1["code"], "phone.unknown");
     assert_eq!(ask(&desk, get("/api/phones/A1/trace?from=x")).await.1["code"], "request.malformed");
+}
+
+#[tokio::test]
+async fn the_audit_is_told_by_person_phone_and_time_and_only_on_this_host() {
+    let (desk, _model) = desk(two_phones(), 1);
+    let line = |at, who: &str, target: &str, what: &str| {
+        let (at, who) = (crate::clock::UnixMillis(at), who.to_owned());
+        Promise::Audit(AuditRecord { at, who, what: what.to_owned(), target: target.to_owned() })
+    };
+    let lines =
+        [(1, "mara", "S1", "held"), (2, "jon", "S2", "reset"), (3, "mara", "A1", "named"), (4, "mara", "R1", "began")];
+    let batch = lines.into_iter().map(|(at, who, target, what)| line(at, who, target, what)).collect();
+    desk.store.commit(batch).await.unwrap();
+    let told = async |query: &str| -> Vec<String> {
+        let (status, lines) = ask(&desk, get(&format!("/api/audit{query}"))).await;
+        assert_eq!(status, StatusCode::OK, "{lines}");
+        lines.as_array().unwrap().iter().map(|line| line["what"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(told("").await, ["began", "named", "reset", "held"]);
+    assert_eq!(told("?who=mara&limit=2").await, ["began", "named"]);
+    assert_eq!(told("?target=A1").await, ["named", "held"], "a phone by its slot and by its id");
+    assert_eq!(told("?target=R1").await, ["began"]);
+    assert_eq!(told("?since_unix_ms=2&who=jon").await, ["reset"]);
+    assert_eq!(ask(&desk, get("/api/audit?whom=mara")).await.1["code"], "request.malformed");
+
+    let door = Door::Network("127.0.0.1:8420".parse().unwrap());
+    let response = router(desk.clone(), door, CancellationToken::new()).oneshot(get("/api/audit")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]

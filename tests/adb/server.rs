@@ -7,8 +7,8 @@ use std::sync::Arc;
 use farmhand::adb::connection::Waits;
 use farmhand::adb::driver::Adb;
 use farmhand::adb::online::{OnlinePhones, Seat};
-use farmhand::adb::server::AdbServer;
 use farmhand::adb::server::uses::UseRecord;
+use farmhand::adb::server::{AdbServer, AuditEntry};
 use farmhand::clock::{Moment, UnixMillis};
 use farmhand::rack::ids::{Endpoint, PhoneId, SlotName};
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
@@ -37,7 +37,9 @@ pub(crate) struct Desk {
     pub(crate) slot_port: u16,
     pub(crate) server: AdbServer,
     pub(crate) told: mpsc::Receiver<Event>,
-    records: mpsc::Receiver<UseRecord>,
+    records: mpsc::UnboundedReceiver<UseRecord>,
+    /// What the audit's disk says.
+    pub(crate) disk: watch::Sender<Result<(), String>>,
     pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(crate) online: OnlinePhones,
     pub(crate) seat: Option<Seat>,
@@ -71,7 +73,9 @@ impl Desk {
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let online = OnlinePhones::default();
         let seat = Some(online.sit(endpoint(), adb));
-        let ((events, told), (uses, records)) = (mpsc::channel(64), mpsc::channel(64));
+        let ((events, told), (uses, entries)) = (mpsc::channel(64), mpsc::channel(64));
+        let (disk, verdict) = watch::channel(Ok(()));
+        let records = audit(entries, verdict);
         let cancel = CancellationToken::new();
         let server = AdbServer::start(receiver, online.clone(), events, uses, &cancel);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,7 +86,7 @@ impl Desk {
         tokio::spawn(server.clone().serve_slot(SlotName::new("A1"), slot, None, cancel.clone()));
         let socket = UnixListener::bind(dir.path().join("adb.sock")).unwrap();
         tokio::spawn(server.clone().serve_unix(socket, cancel.clone()));
-        Self { dir, port, slot_port, server, told, records, snapshots, online, seat, cancel }
+        Self { dir, port, slot_port, server, told, records, disk, snapshots, online, seat, cancel }
     }
 
     fn command(&self, adb: &Path, words: &[&str]) -> Command {
@@ -118,6 +122,26 @@ impl Desk {
         socket.read_to_end(&mut answer).await.unwrap();
         answer
     }
+}
+
+/// The audit: a line counts when the disk says so.
+fn audit(
+    mut entries: mpsc::Receiver<AuditEntry>,
+    disk: watch::Receiver<Result<(), String>>,
+) -> mpsc::UnboundedReceiver<UseRecord> {
+    let (records, kept) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(entry) = entries.recv().await {
+            let verdict = disk.borrow().clone();
+            if verdict.is_ok() {
+                let _ = records.send(entry.record);
+            }
+            if let Some(waiting) = entry.kept {
+                waiting.send_replace(Some(verdict));
+            }
+        }
+    });
+    kept
 }
 
 pub(crate) fn said(output: &Output) -> (String, String, i32) {
@@ -298,10 +322,32 @@ fn a_use_takes_a_lease_and_stands_in_the_audit() {
             panic!("no lease was taken");
         };
         assert_eq!((lease.phone.as_str(), lease.tool, lease.who.as_str()), ("R5CW2355X", Tool::Adb, me().as_str()));
+        // Its beginning is there while it goes on, so that whatever kills the daemon leaves a trace.
+        let record = desk.records.recv().await.unwrap();
+        assert_eq!((record.who, record.phone.as_str()), (me(), "R5CW2355X"));
+        assert_eq!(record.what, "begins to work on it with adb: shell");
         desk.cancel.cancel();
         let record = desk.records.recv().await.unwrap();
         assert_eq!((record.who, record.phone.as_str()), (me(), "R5CW2355X"));
         assert!(record.what.contains("shell in 1 stream") && !record.what.contains("secret"), "{}", record.what);
+    });
+}
+
+#[test]
+fn nothing_is_opened_on_a_phone_while_the_audit_can_not_be_written() {
+    with_adbd(async |adbd| {
+        let mut desk = Desk::with(&adbd).await;
+        drop(desk.disk.send_replace(Err("the disk is full".to_owned())));
+        let touched = desk.path("touched");
+        for adb in clients() {
+            let (_, err, code) = desk.run(&adb, &["shell", "touch", &touched]).await;
+            assert!(code == 1 && err.contains("farmhand can't write its audit: the disk is full"), "{code} {err}");
+            assert!(!Path::new(&touched).exists());
+        }
+        drop(desk.disk.send_replace(Ok(())));
+        assert_eq!(desk.run(&clients()[0], &["shell", "echo hello"]).await, ok("hello\n"));
+        let record = desk.records.recv().await.unwrap();
+        assert_eq!(record.what, "begins to work on it with adb: shell");
     });
 }
 

@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use farmhand::clock::UnixMillis;
 use farmhand::rack::Snapshot;
 use farmhand::rack::request::{Done, Refusal, Request};
+use farmhand::store::promise::{AuditRecord, Promise};
+use farmhand::store::{StateDir, Store};
 use farmhand::web::{Desk, bind_unix, serve_unix};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -17,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Fixture {
     pub(crate) state: TempDir,
     runtime: tokio::runtime::Runtime,
+    store: Store,
+    _files: TempDir,
     cancel: CancellationToken,
     _snapshots: watch::Sender<Arc<Snapshot>>,
 }
@@ -29,7 +33,10 @@ impl Fixture {
         let cancel = CancellationToken::new();
         let (snapshots, watched) = watch::channel(Arc::new(rack));
         let (requests, mut orders) = mpsc::channel(4);
-        let desk = Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1 };
+        let files = tempfile::tempdir().unwrap();
+        let store = Store::open(&StateDir::lock(files.path()).unwrap()).unwrap();
+        let desk =
+            Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1, store: store.clone() };
         let path = state.path().join("farmhand.sock");
         let listener = runtime.block_on(bind_unix(&path)).unwrap();
         runtime.spawn(serve_unix(listener, desk, cancel.clone()));
@@ -38,7 +45,7 @@ impl Fixture {
                 let _ = answer.send(model(request));
             }
         });
-        Self { state, runtime, cancel, _snapshots: snapshots }
+        Self { state, runtime, cancel, store, _files: files, _snapshots: snapshots }
     }
 
     /// A desk of the rack with a bit of everything, whose model takes no orders.
@@ -46,6 +53,11 @@ impl Fixture {
         Self::start(crate::rack::rack(now()), |request| {
             Err(Refusal { code: "test.refused".to_owned(), what: format!("{request:?} was not expected"), help: None })
         })
+    }
+
+    /// Writes a line of audit.
+    pub(crate) fn audit(&self, record: AuditRecord) {
+        self.runtime.block_on(self.store.commit(vec![Promise::Audit(record)])).unwrap();
     }
 
     /// What the program does with `arguments`.

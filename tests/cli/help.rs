@@ -30,6 +30,7 @@ fn every_help_text_is_as_agreed() {
         &["line"],
         &["policy"],
         &["policy", "explain"],
+        &["audit"],
         &["keys"],
         &["keys", "import"],
         &["config"],

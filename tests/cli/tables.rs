@@ -1,5 +1,8 @@
 //! What reading commands print.
 
+use farmhand::clock::UnixMillis;
+use farmhand::store::promise::AuditRecord;
+
 use crate::desk::Fixture;
 
 #[test]
@@ -62,4 +65,27 @@ fn a_phone_is_found_by_its_id_too() {
     let by_slot = desk.farmhand(&["phone", "A1", "show", "--json"]).json();
     let by_id = desk.farmhand(&["phone", by_slot["id"].as_str().unwrap(), "show", "--json"]).json();
     assert_eq!(by_slot, by_id);
+}
+
+#[test]
+fn the_audit_is_a_table_of_who_did_what() {
+    let desk = Fixture::of_rack();
+    assert_eq!(desk.farmhand(&["audit"]).out, "Nothing of that is in the audit.\n");
+    for (at, who, what) in [(0, "mara", "held for 2h: battery"), (1000, "jon", "begins to work on it with adb: shell")]
+    {
+        let (at, who, what) = (UnixMillis(at), who.to_owned(), what.to_owned());
+        desk.audit(AuditRecord { at, who, what, target: "R5CW2355X".to_owned() });
+    }
+    let table = desk.farmhand(&["audit"]);
+    assert_eq!(
+        table.out,
+        "WHEN                  WHO   WHAT TO    WHAT\n\
+         1970-01-01T00:00:01Z  jon   R5CW2355X  begins to work on it with adb: shell\n\
+         1970-01-01T00:00:00Z  mara  R5CW2355X  held for 2h: battery\n"
+    );
+    let mine = desk.farmhand(&["audit", "R5CW2355X", "--who", "mara", "--json"]).json();
+    assert_eq!(mine[0]["what"], "held for 2h: battery");
+    assert_eq!((mine[0]["at_unix_ms"].as_i64(), mine.as_array().unwrap().len()), (Some(0), 1));
+    assert_eq!(desk.farmhand(&["audit", "--since", "1h", "--json"]).json(), serde_json::json!([]));
+    assert_eq!(desk.farmhand(&["audit", "--limit", "0"]).code, 2);
 }

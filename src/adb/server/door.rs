@@ -17,12 +17,12 @@ use tracing::{debug, warn};
 use super::answer::{self, OKAY, VERSION};
 use super::devices::{Condition, Device, DeviceList, DeviceState, Numbers, Target};
 use super::forward::{Forwards, Route};
-use super::keeper::Keeper;
+use super::keeper::{AuditEntry, Keeper};
 use super::request::{HEAD_LEN, Host, Listing, Question, Request, RequestError, TransportReply, WaitFor, text_len};
 use super::reverse::{Tunnel, host_address};
 use super::socket::{ReadHalf, WriteHalf, tcp_halves, unix_halves};
 use super::splice::{linger, splice};
-use super::uses::{Family, UseRecord};
+use super::uses::{Family, time_away};
 use crate::adb::driver::Adb;
 use crate::adb::online::OnlinePhones;
 use crate::peer;
@@ -97,13 +97,14 @@ impl Entrance {
 }
 
 impl AdbServer {
-    /// A server of the phones in `snapshots` that are `online`. Uses that are over go to `records`; what it starts ends with `cancel`.
+    /// A server of the phones in `snapshots` that are `online`. Uses that begin and that are over go to
+    /// `records`; what it starts ends with `cancel`.
     #[must_use]
     pub fn start(
         snapshots: watch::Receiver<Arc<Snapshot>>,
         online: OnlinePhones,
         events: mpsc::Sender<Event>,
-        records: mpsc::Sender<UseRecord>,
+        records: mpsc::Sender<AuditEntry>,
         cancel: &CancellationToken,
     ) -> Self {
         let (tasks, keeper) = (TaskTracker::new(), Keeper::new(online.clone()));
@@ -282,7 +283,9 @@ impl AdbServer {
             .choose(&Target::Id(bound), Condition::Connected)
             .map_err(|_| "device offline (transport offline)".to_owned())?;
         let (phone, adb, who) = self.admit(client, device)?;
-        if let Some((address, local)) = host_address(&service)? {
+        let tunnel = host_address(&service)?;
+        let tally = self.keeper.begin(&phone, &who, Family::of(&service)).await?;
+        if let Some((address, local)) = tunnel {
             let permit = self.tunnels.clone().try_acquire_owned();
             let _permit = permit.map_err(|_| format!("{TUNNELS_MAX} tunnels to this host stand already"))?;
             // First, so that the phone finds somebody at the very first connection.
@@ -291,7 +294,7 @@ impl AdbServer {
             let tunnel = Tunnel { incoming, address, adb: adb.clone(), phone, who, keeper, _permit };
             self.tasks.spawn(tunnel.run());
         }
-        let tally = self.keeper.begin(&phone, &who, Family::of(&service));
+        self.expect(&phone, &service).await;
         let installs = changes_packages(&service);
         let stream = adb.open(service).await.map_err(|error| {
             debug!("{phone}: {error}");
@@ -299,6 +302,14 @@ impl AdbServer {
             "closed".to_owned()
         })?;
         Ok(Opened { stream, tally, payload_max: adb.payload_max(), changed: installs.then_some(phone) })
+    }
+
+    /// Has recovery know of a service that ends the phone's connections.
+    pub(super) async fn expect(&self, phone: &PhoneId, service: &str) {
+        if let Some(time) = time_away(service) {
+            // A model that has ended recovers nothing any more.
+            let _ = self.events.send(Event::Leaves { phone: phone.clone(), time }).await;
+        }
     }
 
     async fn carry(&self, opened: Opened, reader: ReadHalf, writer: WriteHalf) -> io::Result<()> {
@@ -459,3 +470,7 @@ async fn follow(
         });
     }
 }
+
+#[cfg(test)]
+#[path = "door_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::keeper::Keeper;
 use super::request::Rebind;
@@ -74,7 +74,7 @@ impl Forwards {
         }
         let unbound = |why: String| format!("cannot bind listener: {why}");
         let address = HostAddress::parse(local).map_err(unbound)?;
-        let listener = address.listen().await.map_err(|error| unbound(error.to_string()))?;
+        let listener = address.listen().await.map_err(|error| unbound(words(&error)))?;
         let port = listener.port();
         let local = port.map_or_else(|| local.to_owned(), |port| format!("tcp:{port}"));
         let (sender, receiver) = watch::channel(route);
@@ -149,8 +149,18 @@ impl Forwards {
     }
 }
 
+/// The system's words as Google's server has them, without their number.
+fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or(&text).to_owned()
+}
+
 async fn carry(route: &Route, reader: ReadHalf, writer: WriteHalf, keeper: &Keeper) {
-    let tally = keeper.begin(&route.phone, &route.who, Family::of(&route.remote));
+    let tally = match keeper.begin(&route.phone, &route.who, Family::of(&route.remote)).await {
+        Ok(tally) => tally,
+        // A forward has no words for it.
+        Err(why) => return warn!("a connection to {} is not let in: {why}", route.phone),
+    };
     match route.adb.open(route.remote.clone()).await {
         Ok(stream) => splice(reader, writer, stream, route.adb.payload_max(), &tally).await,
         // As from Google's server, the connection just ends.

@@ -1,11 +1,14 @@
-//! Keeps the uses: tells the model of leases, and the daemon of uses that are over.
+//! Keeps the uses: tells the model of leases, and the daemon of uses that begin and that are over.
+//!
+//! Invariant: no stream is opened before the beginning of its use is in the audit ([`Keeper::begin`]).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::uses::{Family, Moved, Now, Told, UseRecord, Uses};
@@ -13,6 +16,22 @@ use crate::adb::online::OnlinePhones;
 use crate::clock::{Moment, UnixMillis};
 use crate::rack::Event;
 use crate::rack::ids::PhoneId;
+use crate::rack::lease::LeaseEvent;
+
+/// The longest that the audit may take to be on the disk: an SD card that is busy needs seconds.
+const AUDIT_MAX: Duration = Duration::from_secs(10);
+
+/// Whether a line of audit is on the disk, once that is known; otherwise why it is not.
+pub type Kept = Option<Result<(), String>>;
+
+/// A line on its way to the audit.
+#[derive(Debug)]
+pub struct AuditEntry {
+    /// What is written.
+    pub record: UseRecord,
+    /// Who waits until it is written.
+    pub kept: Option<watch::Sender<Kept>>,
+}
 
 /// Where streams say that they begin and end. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,6 +52,41 @@ struct State {
     uses: Uses,
     /// One entry a use at most: what is told at once and was not yet taken along.
     told: Vec<Told>,
+    /// Beginnings that were not yet taken along, one a use at most.
+    beginnings: Vec<AuditEntry>,
+    /// Of each use, what became of its beginning.
+    kept: BTreeMap<(PhoneId, String), watch::Receiver<Kept>>,
+}
+
+impl State {
+    /// What becomes of the beginning of a use: that which is under way, or a new one where there is none or it failed.
+    fn beginning(&mut self, now: Now, phone: &PhoneId, who: &str, family: Family) -> watch::Receiver<Kept> {
+        let key = (phone.clone(), who.to_owned());
+        if let Some(known) = self.kept.get(&key).filter(|known| !matches!(&*known.borrow(), Some(Err(_)))) {
+            return known.clone();
+        }
+        let (kept, receiver) = watch::channel(None);
+        self.kept.insert(key, receiver.clone());
+        let record = UseRecord::beginning(now, phone, who, family);
+        self.beginnings.push(AuditEntry { record, kept: Some(kept) });
+        receiver
+    }
+
+    /// What is to be told of all that has changed.
+    fn take(&mut self, mut told: Vec<Told>) -> (Vec<AuditEntry>, Vec<LeaseEvent>) {
+        told.splice(0..0, std::mem::take(&mut self.told));
+        let (mut entries, mut leases) = (std::mem::take(&mut self.beginnings), Vec::new());
+        for told in told {
+            match told {
+                Told::Lease(event) => leases.push(event),
+                Told::Use(record) => {
+                    self.kept.remove(&(record.phone.clone(), record.who.clone()));
+                    entries.push(AuditEntry { record, kept: None });
+                }
+            }
+        }
+        (entries, leases)
+    }
 }
 
 impl Keeper {
@@ -41,20 +95,25 @@ impl Keeper {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A stream begins; it ends when what is given back is dropped.
-    pub(super) fn begin(&self, phone: &PhoneId, who: &str, family: Family) -> StreamUse {
-        let mut state = self.shared.state();
-        let told = state.uses.begin(self.shared.now(), phone, who, self.shared.online.number_work());
-        state.told.extend(told);
-        drop(state);
+    /// A stream begins; it ends when what is given back is dropped. Comes back once the beginning of its use is in the audit.
+    ///
+    /// # Errors
+    /// Why it is not: then nothing may be opened.
+    pub(super) async fn begin(&self, phone: &PhoneId, who: &str, family: Family) -> Result<StreamUse, String> {
+        let (begun, mut kept) = {
+            let (mut state, now) = (self.shared.state(), self.shared.now());
+            let told = state.uses.begin(now, phone, who, self.shared.online.number_work());
+            state.told.extend(told);
+            let kept = state.beginning(now, phone, who, family);
+            (StreamUse::new(Arc::clone(&self.shared), phone, who, family), kept)
+        };
         self.shared.changed.notify_one();
-        StreamUse {
-            shared: Arc::clone(&self.shared),
-            phone: phone.clone(),
-            who: who.to_owned(),
-            family,
-            to_phone: AtomicU64::new(0),
-            from_phone: AtomicU64::new(0),
+        let written = timeout(AUDIT_MAX, kept.wait_for(Option::is_some)).await;
+        match written.map(|kept| kept.map(|kept| kept.clone())) {
+            Ok(Ok(Some(Ok(())))) => Ok(begun),
+            Ok(Ok(Some(Err(why)))) => Err(format!("farmhand can't write its audit: {why}")),
+            Ok(Ok(None) | Err(_)) => Err("farmhand is stopping".to_owned()),
+            Err(_) => Err(format!("farmhand's audit was not on the disk within {} s", AUDIT_MAX.as_secs())),
         }
     }
 
@@ -62,15 +121,14 @@ impl Keeper {
     pub(super) async fn run(
         self,
         events: mpsc::Sender<Event>,
-        records: mpsc::Sender<UseRecord>,
+        records: mpsc::Sender<AuditEntry>,
         cancel: CancellationToken,
     ) {
         loop {
             let (told, deadline) = {
                 let mut state = self.shared.state();
-                let mut told = std::mem::take(&mut state.told);
-                told.extend(state.uses.advance(self.shared.now()));
-                (told, state.uses.deadline())
+                let due = state.uses.advance(self.shared.now());
+                (state.take(due), state.uses.deadline())
             };
             tell(told, &events, &records).await;
             tokio::select! {
@@ -81,19 +139,24 @@ impl Keeper {
         }
         let told = {
             let mut state = self.shared.state();
-            state.uses.end_all(self.shared.now())
+            let ended = state.uses.end_all(self.shared.now());
+            state.take(ended)
         };
         tell(told, &events, &records).await;
     }
 }
 
-async fn tell(told: Vec<Told>, events: &mpsc::Sender<Event>, records: &mpsc::Sender<UseRecord>) {
-    for told in told {
-        // Whoever has ended needs to know nothing any more.
-        match told {
-            Told::Lease(event) => drop(events.send(Event::Lease { event, ask: None }).await),
-            Told::Use(record) => drop(records.send(record).await),
-        }
+async fn tell(
+    (entries, leases): (Vec<AuditEntry>, Vec<LeaseEvent>),
+    events: &mpsc::Sender<Event>,
+    records: &mpsc::Sender<AuditEntry>,
+) {
+    // Whoever has ended needs to know nothing any more. The audit first: somebody waits for it.
+    for entry in entries {
+        let _ = records.send(entry).await;
+    }
+    for event in leases {
+        let _ = events.send(Event::Lease { event, ask: None }).await;
     }
 }
 
@@ -127,6 +190,11 @@ pub(super) struct StreamUse {
 }
 
 impl StreamUse {
+    fn new(shared: Arc<Shared>, phone: &PhoneId, who: &str, family: Family) -> Self {
+        let (to_phone, from_phone) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { shared, phone: phone.clone(), who: who.to_owned(), family, to_phone, from_phone }
+    }
+
     pub(super) fn add_to_phone(&self, bytes: usize) {
         self.to_phone.fetch_add(bytes as u64, Ordering::Relaxed);
     }

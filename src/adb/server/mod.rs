@@ -14,7 +14,8 @@
 //! docs/adb-server.md says why. Who has a phone to himself, and for whom it stands in the audit, is decided by [`uses`].
 //!
 //! Invariant: a client holds no more memory than one payload and its stream's window, however slow it is.
-//! Invariant: a stream begins only on a phone that nobody else holds, and what was used is told once it has ended.
+//! Invariant: a stream begins only on a phone that nobody else holds, and once that is in the audit; what was used is told when it has
+//! ended.
 
 pub mod answer;
 pub mod devices;
@@ -38,6 +39,8 @@ pub mod uses;
 
 #[cfg(feature = "daemon")]
 pub use door::AdbServer;
+#[cfg(feature = "daemon")]
+pub use keeper::{AuditEntry, Kept};
 
 /// The server's socket within the daemon's state directory.
 pub const SOCKET: &str = "adb.sock";

@@ -1,7 +1,7 @@
 //! Tunnels from a phone to this host (`adb reverse`): only what a client asked for is connected.
 
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::keeper::Keeper;
 use super::socket::HostAddress;
@@ -42,8 +42,12 @@ impl Tunnel {
             };
             let Some(stream) = stream else { break };
             let (address, payload_max) = (self.address.clone(), self.adb.payload_max());
-            let tally = self.keeper.begin(&self.phone, &self.who, Family::of("reverse:"));
+            let (keeper, phone, who) = (self.keeper.clone(), self.phone.clone(), self.who.clone());
             connections.spawn(async move {
+                let tally = match keeper.begin(&phone, &who, Family::of("reverse:")).await {
+                    Ok(tally) => tally,
+                    Err(why) => return warn!("a connection from {phone} is not let in: {why}"),
+                };
                 match address.connect().await {
                     Ok((reader, writer)) => splice(reader, writer, stream, payload_max, &tally).await,
                     Err(error) => debug!("a tunnel to {address:?} leads nowhere: {error}"),

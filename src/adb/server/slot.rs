@@ -299,6 +299,7 @@ impl Talk<'_> {
                 });
             }
         }
+        self.server.expect(&self.phone, &service).await;
         let family = Family::of(&service);
         self.start(stream, family, Source::Service(service));
     }
@@ -320,17 +321,23 @@ impl Talk<'_> {
     fn start(&mut self, stream: u32, family: Family, source: Source) {
         let (give, given) = mpsc::channel(1);
         let go_on = Arc::new(Semaphore::new(1));
-        let tally = self.server.keeper.begin(&self.phone, &self.who, family);
         let carried = Carried {
             stream,
             happened: self.happened.clone(),
             go_on: Arc::clone(&go_on),
             payload_max: self.portal.framing().payload_max,
-            tally,
         };
-        let adb = self.adb.clone();
+        let (adb, keeper) = (self.adb.clone(), self.server.keeper.clone());
+        let (phone, who) = (self.phone.clone(), self.who.clone());
         self.tasks.spawn(async move {
-            carried.run(adb, source, given).await;
+            match keeper.begin(&phone, &who, family).await {
+                Ok(tally) => carried.run(adb, source, given, &tally).await,
+                Err(why) => {
+                    // This protocol has no words for it.
+                    warn!("{who} is refused {family} of {phone}: {why}");
+                    carried.tell(Happened::Ended).await;
+                }
+            }
             Ended::Stream
         });
         self.streams.insert(stream, Handle { give, go_on });
@@ -355,11 +362,10 @@ struct Carried {
     happened: mpsc::Sender<(u32, Happened)>,
     go_on: Arc<Semaphore>,
     payload_max: usize,
-    tally: StreamUse,
 }
 
 impl Carried {
-    async fn run(self, adb: Adb, source: Source, mut given: mpsc::Receiver<Bytes>) {
+    async fn run(self, adb: Adb, source: Source, mut given: mpsc::Receiver<Bytes>, tally: &StreamUse) {
         let stream = match source {
             Source::Taken(stream) => stream,
             Source::Service(service) => match adb.open(service).await {
@@ -380,13 +386,13 @@ impl Carried {
                     // What the phone said before is still to be read.
                     return std::future::pending().await;
                 }
-                self.tally.add_to_phone(len);
+                tally.add_to_phone(len);
                 self.tell(Happened::Taken).await;
             }
         };
         let is_over = tokio::select! {
             () = upload => false,
-            is_over = self.download(&stream) => is_over,
+            is_over = self.download(&stream, tally) => is_over,
         };
         if is_over {
             self.tell(Happened::Ended).await;
@@ -396,10 +402,10 @@ impl Carried {
     }
 
     /// Whether the phone has ended it, and not the client.
-    async fn download(&self, stream: &Stream) -> bool {
+    async fn download(&self, stream: &Stream, tally: &StreamUse) -> bool {
         loop {
             let Ok(Some(mut bytes)) = stream.read().await else { return true };
-            self.tally.add_from_phone(bytes.len());
+            tally.add_from_phone(bytes.len());
             while !bytes.is_empty() {
                 let Ok(permit) = self.go_on.acquire().await else { return false };
                 permit.forget();

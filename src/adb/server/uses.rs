@@ -1,12 +1,14 @@
 //! Who uses which phone: a use begins with a person's first stream, takes a lease, and ends half a minute after the last stream.
 //!
 //! ```text
-//!   begin ──▶ [streams > 0: lease renewed] ──▶ [idle 30 s] ──▶ lease ended, one line of audit
-//!                    ▲                            │
-//!                    └────────── begin ───────────┘
+//!   begin ──▶ [streams > 0: lease renewed] ──▶ [idle 30 s] ──▶ lease ended, what was moved in the audit
+//!     │              ▲                            │
+//!     │              └────────── begin ───────────┘
+//!     └──▶ a line of audit, on the disk before the phone hears anything
 //! ```
 //!
-//! Invariant: each use that has begun is told once, with what each family of services has moved (`tests`, [`Uses::end_all`]).
+//! Invariant: each use that has begun is told once more at its end, with what each family of services has moved (`tests`,
+//! [`Uses::end_all`]). A daemon that is killed meanwhile leaves its beginning.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -59,6 +61,17 @@ impl Family {
     }
 }
 
+/// How long a phone may be away on whom this service is opened: none, if it does not end the phone's connections.
+#[must_use]
+pub fn time_away(service: &str) -> Option<Duration> {
+    match service.split_once(':')?.0 {
+        // Some start for minutes after an update.
+        "reboot" => Some(Duration::from_secs(180)),
+        "root" | "unroot" | "tcpip" | "usb" => Some(Duration::from_secs(30)),
+        _ => None,
+    }
+}
+
 impl std::fmt::Display for Family {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0)
@@ -83,10 +96,10 @@ pub enum Told {
     Use(UseRecord),
 }
 
-/// One use, for the audit.
+/// The beginning or the end of a use, for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UseRecord {
-    /// When it ended.
+    /// When.
     pub at: UnixMillis,
     /// Who.
     pub who: String,
@@ -94,6 +107,15 @@ pub struct UseRecord {
     pub phone: PhoneId,
     /// What was done, as a sentence.
     pub what: String,
+}
+
+impl UseRecord {
+    /// `who` is about to open the first stream of a use, of this family.
+    #[must_use]
+    pub fn beginning(now: Now, phone: &PhoneId, who: &str, family: Family) -> Self {
+        let what = format!("begins to work on it with adb: {family}");
+        Self { at: now.wall, who: who.to_owned(), phone: phone.clone(), what }
+    }
 }
 
 /// All uses that have not ended.
@@ -249,6 +271,15 @@ mod tests {
         }
         assert_eq!(uses.end_all(now(3)).len(), 6);
         assert_eq!(uses.deadline(), None);
+    }
+
+    #[test]
+    fn what_ends_a_phones_connections_is_known_beforehand() {
+        assert_eq!(time_away("reboot:recovery"), Some(Duration::from_secs(180)));
+        assert_eq!(time_away("tcpip:5555"), Some(Duration::from_secs(30)));
+        for service in ["shell:reboot:", "remount:", "root", "", "reconnect"] {
+            assert_eq!(time_away(service), None, "{service}");
+        }
     }
 
     #[test]
