@@ -13,7 +13,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RACKBENCH := $(TARGET)/debug/rackbench
 FARMHAND := $(TARGET)/debug/farmhand
 
-.PHONY: help build setup demo demo-check test lint usbtest check-usb sim bench fuzz deb check-deb install peers
+.PHONY: help build setup demo demo-check test lint usbtest check-usb check-adb-server sim bench fuzz deb check-deb install peers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -47,6 +47,9 @@ usbtest: ## Google's adbd (32 of them), our phones and QEMU's hub trees, on a re
 	firmware-tools/usbtest/run.sh
 
 check-usb: usbtest ## the same: fails when a check is missing
+
+check-adb-server: build ## programs that nobody here wrote (Google's adb 29, 34 and 36, adbutils, adbkit and others) against the adb server: CHECK lines
+	tests/peers/adb_server/run.sh $(FARMHAND) $(RACKBENCH) $(ONLY)
 
 sim: ## the whole rack in simulation: make sim SEEDS=10000, or SEED=42 to replay one
 	$(CARGO) test --release --test sim -- --nocapture

@@ -16,5 +16,10 @@ fetched=$(dirname "$1")
 mkdir -p "$root/$fetched" "$root/data/local/tmp" "$root/sdcard" "$root/tmp"
 mount --bind "$fetched" "$root/$fetched"
 chmod 775 "$root" "$root/data/local/tmp"
+if [ $# -gt 1 ]; then
+    mkdir -p "$root/system/bin"
+    mount --bind "$2" "$root/system/bin"
+    PATH=/system/bin:$PATH
+fi
 umask 0
 exec chroot "$root" "$1"

@@ -1,0 +1,84 @@
+"""Runs every client against farmhand's adb server, and prints a CHECK line for each client and family of commands."""
+
+import argparse
+import shutil
+import sys
+import traceback
+
+import clients
+import handover
+from compare import Differences, compare
+from desk import Desk
+from stage import FARMHAND_PORT, Stage
+from suite import FAMILIES
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("farmhand", "rackbench", "adbd", "node", "log"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--only", help="one family")
+    args = parser.parse_args()
+    stage = Stage(args.farmhand, args.rackbench, args.adbd, args.log)
+    try:
+        stage.up()
+        verdict = Verdict(args.only)
+        googles(stage, verdict)
+        for client, family, case in [*clients.cases(stage, args.node), *handover.cases(stage)]:
+            verdict.check(client, family, case)
+    finally:
+        stage.down()
+        shutil.rmtree(stage.work, ignore_errors=True)
+    sys.exit(1 if verdict.failed else 0)
+
+
+class Verdict:
+    def __init__(self, only):
+        self.only, self.failed = only, False
+
+    def check(self, client, family, case):
+        """Runs a case, which gives what it saw, or raises what was wrong."""
+        if self.only not in (None, family, client):
+            return
+        try:
+            seen = case()
+            print(f"CHECK adb_server.{client}_{family} ok {seen}", flush=True)
+        except Exception as wrong:
+            self.failed = True
+            text = str(wrong) if isinstance(wrong, AssertionError) else traceback.format_exc()
+            first, *rest = text.splitlines() or ["it failed"]
+            print(f"CHECK adb_server.{client}_{family} FAIL {first[:400]}", flush=True)
+            print("\n".join(f"    {line[:400]}" for line in rest), flush=True)
+
+
+def googles(stage, verdict):
+    differences = Differences()
+    for google in stage.googles:
+        for family in FAMILIES:
+            verdict.check(google.name, family, lambda: both(stage, google, family, differences))
+    families = {family for family in FAMILIES if verdict.only in (None, family)}
+    for stale in differences.stale({google.name for google in stage.googles}, families):
+        verdict.failed = True
+        print(f"CHECK adb_server.differences FAIL {stale}")
+
+
+def both(stage, google, family, differences):
+    """A family at both servers, one after the other: it leaves the phones as it found them."""
+    stage.all_there(google)
+    run, folder = FAMILIES[family], stage.log / google.name / family
+    desks = [Desk(stage, google, port, folder / name) for name, port in
+             (("google", google.port), ("farmhand", FARMHAND_PORT))]
+    faults = []
+    for desk in desks:
+        run(desk)
+        transcript = "\n".join(f"== {record.name}\n{record.text()}" for record in desk.records)
+        (desk.folder / "transcript").write_text(transcript)
+        faults += [f"{desk.folder.name}: {fault}" for fault in desk.faults]
+    theirs, ours = (desk.records for desk in desks)
+    faults += compare(google.name, ours, theirs, differences)
+    if faults:
+        raise AssertionError(f"{len(faults)} of {len(ours)} commands\n" + "\n".join(faults))
+    return f"{len(ours)} commands"
+
+
+main()
