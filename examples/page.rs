@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use farmhand::clock::UnixMillis;
 use farmhand::rack::Snapshot;
 use farmhand::rack::snapshot::{DaemonView, PhoneState, SwitchedOff};
+use farmhand::store::{StateDir, Store};
 use farmhand::web::{Desk, bind_tcp, serve_tcp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,12 +38,10 @@ async fn main() {
             }
         }
     });
-    serve_tcp(
-        listener,
-        Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1 },
-        CancellationToken::new(),
-    )
-    .await;
+    let files = tempfile::tempdir().unwrap();
+    let store = Store::open(&StateDir::lock(files.path()).unwrap()).unwrap();
+    let desk = Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1, store };
+    serve_tcp(listener, desk, CancellationToken::new()).await;
 }
 
 fn now() -> UnixMillis {
