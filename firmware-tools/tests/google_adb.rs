@@ -23,7 +23,7 @@ const ADB_DEADLINE: Duration = Duration::from_secs(60);
 /// Which of Google's adb.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Version {
-    /// The one that is installed on this machine.
+    /// The one that is installed on this machine: 29.
     Machine,
     /// 34, started by this command.
     Fetched(PathBuf),
@@ -59,6 +59,9 @@ impl Adb {
 
     async fn start(version: Version) -> Self {
         let mut adb = Self { version, home: TempDir::new().unwrap(), server: None };
+        let wanted = if adb.version == Version::Machine { "Version 29." } else { "Version 34." };
+        let said = adb.run(["version"]).await.text;
+        assert!(said.lines().any(|line| line.starts_with(wanted)), "another adb than {wanted}: {said}");
         // Before the server, which would make a key of its own when it first needs one.
         std::fs::create_dir(adb.home.path().join(".android")).unwrap();
         let made = adb.run([OsStr::new("keygen"), adb.key().as_ref()]).await;

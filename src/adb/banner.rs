@@ -108,6 +108,24 @@ fn text_value(value: &str) -> Option<String> {
     (!clean.is_empty()).then_some(clean)
 }
 
+/// Reads any bytes as a banner; what a fuzzer calls.
+///
+/// # Panics
+/// When something of it could not be shown, or would be too much.
+pub fn fuzz_banner(bytes: &[u8]) {
+    let banner = Banner::parse(bytes);
+    let kind = match &banner.kind {
+        PeerKind::Other(word) => Some(word),
+        _ => None,
+    };
+    let texts =
+        [&banner.product, &banner.model, &banner.device].into_iter().flatten().chain(&banner.features).chain(kind);
+    for text in texts {
+        assert!(text.chars().count() <= VALUE_CHARS_MAX && !text.contains(char::is_control), "{text:?}");
+    }
+    assert!(banner.features.len() <= FEATURES_MAX);
+}
+
 /// farmhand's own banner. No NUL follows: adbd would take it for a part of the last feature, and refuse every OPEN that carries a
 /// window.
 #[must_use]

@@ -25,9 +25,19 @@ use crate::adbd::{Adbd, START_ADBD, with_adbd};
 use crate::google::noise;
 use crate::phone::{Phone, modern, online};
 
-/// Both of Google's clients.
+/// Both of Google's clients, which are of the versions that the tests speak of.
 pub(crate) fn clients() -> [PathBuf; 2] {
-    [PathBuf::from("/usr/bin/adb"), START_ADBD.with_file_name("start-adb")]
+    static CHECKED: std::sync::LazyLock<[PathBuf; 2]> = std::sync::LazyLock::new(|| {
+        let clients = [PathBuf::from("/usr/bin/adb"), START_ADBD.with_file_name("start-adb")];
+        for (client, version) in clients.iter().zip(["29", "34"]) {
+            let output = std::process::Command::new(client).arg("version").env("HOME", "/nowhere").output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            let is_it = said.lines().any(|line| line.starts_with(&format!("Version {version}.")));
+            assert!(is_it, "{} is not adb {version}: {said}", client.display());
+        }
+        clients
+    });
+    CHECKED.clone()
 }
 
 /// farmhand's adb server, behind which A1 is online.

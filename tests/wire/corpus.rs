@@ -13,6 +13,9 @@ type Entry = fn(&[u8]);
 
 /// Each target of `fuzz/fuzz_targets` and what it calls.
 const TARGETS: &[(&str, Entry)] = &[
+    ("adb_banner", adb::banner::fuzz_banner),
+    ("adb_install_answer", adb::services::install::fuzz_install_answer),
+    ("adb_reverse_answer", adb::services::reverse_answer::fuzz_reverse_answer),
     ("adb_connection", adb::connection::operations::replay),
     ("adb_message", adb::message::fuzz_messages),
     ("adb_portal", adb::server::portal::fuzz_portal),

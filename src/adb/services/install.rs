@@ -189,6 +189,19 @@ fn judge_complaint(said: &str) -> InstallFailure {
     InstallFailure { class: Transient, reason: None, why }
 }
 
+/// Judges any bytes as a package manager's answer; what a fuzzer calls.
+///
+/// # Panics
+/// When a failure can't be shown in a line, or success and failure are taken for each other.
+pub fn fuzz_install_answer(bytes: &[u8]) {
+    let answer = String::from_utf8_lossy(bytes);
+    let says = |word: &str| answer.lines().any(|line| line.trim().starts_with(word));
+    match judge(&answer) {
+        Ok(()) => assert!(says("Success") && !says("Failure")),
+        Err(failure) => assert!(!failure.why.is_empty() && !failure.why.contains(char::is_control), "{}", failure.why),
+    }
+}
+
 /// On one line, without control characters, not too long.
 fn shown(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -12,6 +12,7 @@ mod reboot;
 mod restart;
 #[cfg(feature = "daemon")]
 pub mod reverse;
+pub mod reverse_answer;
 #[cfg(feature = "daemon")]
 mod screen;
 pub mod shell;

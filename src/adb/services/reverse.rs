@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::reverse_answer;
 use super::shell::{ServiceError, read_all};
 use crate::adb::driver::{Adb, Incoming, Stream};
 
@@ -66,18 +67,15 @@ impl Adb {
     /// The handset does not answer.
     pub async fn reverses(&self) -> Result<Vec<Reverse>, ServiceError> {
         let answer = self.reverse_service("reverse:list-forward").await?;
-        let tunnel = |line: &str| {
-            // The transport's name, then both ends.
-            let mut words = line.split(' ').skip(1).map(str::to_owned);
-            Some(Reverse { device: words.next()?, host: words.next()? })
-        };
-        Ok(answer.lines().filter_map(tunnel).collect())
+        let tunnel = |(device, host): (&str, &str)| Reverse { device: device.to_owned(), host: host.to_owned() };
+        Ok(reverse_answer::tunnels(&answer).map(tunnel).collect())
     }
 
     async fn reverse_service(&self, service: &str) -> Result<String, ServiceError> {
         let work = async {
             let stream = self.open(service).await?;
-            parse(&read_all(&stream, ANSWER_MAX).await?)
+            let answer = read_all(&stream, ANSWER_MAX).await?;
+            reverse_answer::read(&answer).map_err(ServiceError::Said)
         };
         let late = ServiceError::Timeout { why: "the handset's answer about a tunnel", after: REVERSE_WAIT };
         tokio::time::timeout(REVERSE_WAIT, work).await.unwrap_or(Err(late))
@@ -88,23 +86,6 @@ impl Adb {
 fn check(socket: &str) -> Result<(), ServiceError> {
     let is_plain = !socket.is_empty() && !socket.contains([';', '\0', ' ', '\n']);
     if is_plain { Ok(()) } else { Err(ServiceError::Said(format!("{socket:?} is no name of a socket"))) }
-}
-
-fn parse(answer: &[u8]) -> Result<String, ServiceError> {
-    let text = String::from_utf8_lossy(answer);
-    if let Some(why) = text.strip_prefix("FAIL") {
-        return Err(ServiceError::Said(counted(why).to_owned()));
-    }
-    // A list comes without an OKAY.
-    let said = text.strip_prefix("OKAY").unwrap_or(&text);
-    Ok(counted(said.strip_prefix("OKAY").unwrap_or(said)).to_owned())
-}
-
-/// The text behind its length; all of it if that is none.
-fn counted(text: &str) -> &str {
-    let len = text.get(..4).and_then(|digits| usize::from_str_radix(digits, 16).ok());
-    let rest = len.and_then(|len| text.get(4..4 + len));
-    rest.unwrap_or(text)
 }
 
 /// Carries bytes between a stream and a socket of the host until one of them ends; what came before an end arrives.
@@ -142,17 +123,6 @@ pub async fn pump(stream: Stream, socket: impl AsyncRead + AsyncWrite + Send) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_are_taken_apart() {
-        assert_eq!(parse(b"OKAY").unwrap(), "");
-        assert_eq!(parse(b"OKAY00044321").unwrap(), "4321");
-        assert_eq!(parse(b"OKAYOKAY00044321").unwrap(), "4321");
-        assert_eq!(parse(b"0013UsbFfs tcp:1 tcp:2\n").unwrap(), "UsbFfs tcp:1 tcp:2\n");
-        assert!(matches!(parse(b"FAIL0004busy"), Err(ServiceError::Said(why)) if why == "busy"));
-        assert_eq!(parse(b"").unwrap(), "");
-        assert_eq!(counted("ffffx"), "ffffx", "a length that lies is no reason to lose the text");
-    }
 
     #[test]
     fn a_name_that_would_be_two_is_refused() {

@@ -100,13 +100,16 @@ impl Push {
         }
         let to = RemotePath { path: self.to, mode: 0o644, mtime_s: now_s() };
         link.ask(Work::Push { to, compression: Compression::None }, &[])?;
-        let mut chunk = vec![0; INPUT_LEN];
+        let progress = Progress::endless("standard input");
+        let (mut chunk, mut sent) = (vec![0; INPUT_LEN], 0);
         loop {
             let len = io::stdin().read(&mut chunk).map_err(|error| failed(Path::new("-"), &error))?;
             if len == 0 {
                 break;
             }
             link.send(&Up::Input(Bytes::copy_from_slice(chunk.get(..len).unwrap_or_default())))?;
+            sent += len as u64;
+            progress.at(sent);
         }
         link.send(&Up::EndOfInput)?;
         link.answer(|_| {})?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::link::{Link, Said};
+use super::progress::Progress;
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
 use crate::phone::tools::wire::Work;
@@ -24,14 +25,19 @@ pub(super) struct Screenshot {
 impl Screenshot {
     pub(super) fn carry_out(self, link: &mut Link) -> Result<Ending, Failure> {
         link.ask(Work::Screenshot, &[])?;
+        let progress = Progress::endless("the phone packs its screen");
         let mut picture = Vec::new();
         loop {
             match link.next()? {
-                Said::Output(bytes) => picture.extend_from_slice(&bytes),
+                Said::Output(bytes) => {
+                    picture.extend_from_slice(&bytes);
+                    progress.at(picture.len() as u64);
+                }
                 Said::Answer(_) => break,
                 Said::Errors(_) | Said::Progress(_) => {}
             }
         }
+        drop(progress);
         if self.file.as_deref() == Some(Path::new("-")) {
             io::stdout().lock().write_all(&picture).map_err(Failure::Runtime)?;
             return Ok(Ending::Status(0));
