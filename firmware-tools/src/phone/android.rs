@@ -180,7 +180,7 @@ impl Android {
         let _ = taps.changed().await;
         match taps.borrow().1 {
             Tap::Allow => Ok(()),
-            Tap::Deny => Err("INSTALL_FAILED_USER_RESTRICTED: Install canceled by user".to_owned()),
+            Tap::Deny => Err(refusal(&self.spec.brand).to_owned()),
         }
     }
 
@@ -283,6 +283,19 @@ impl Android {
             }
         }
         all
+    }
+}
+
+/// What stands between the brackets when a hand has refused an install on a phone of this maker.
+fn refusal(brand: &str) -> &'static str {
+    match brand.to_lowercase().as_str() {
+        // EMUI's own pm.
+        "huawei" | "honor" => "INSTALL_CANCELED_BY_USER",
+        // ColorOS asks for the account's password before the package manager hears of it.
+        "oppo" | "realme" | "oneplus" => "-99",
+        "vivo" | "iqoo" => "INSTALL_FAILED_ABORTED: User rejected permissions",
+        // MIUI's "Install via USB", and who has no words of its own.
+        _ => "INSTALL_FAILED_USER_RESTRICTED: Install canceled by user",
     }
 }
 

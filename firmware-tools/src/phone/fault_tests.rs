@@ -35,6 +35,31 @@ async fn a_makers_dialog_waits_for_a_hand() {
 }
 
 #[tokio::test]
+async fn each_makers_refusal_needs_a_hand_and_says_which() {
+    for (brand, refusal, advice) in [
+        ("Xiaomi", "INSTALL_FAILED_USER_RESTRICTED: Install canceled by user", "allow installs over USB"),
+        ("HUAWEI", "INSTALL_CANCELED_BY_USER", "allow installs over USB"),
+        ("OPPO", "-99", "allow installs over USB"),
+        ("vivo", "INSTALL_FAILED_ABORTED: User rejected permissions", "cancelled on the phone"),
+    ] {
+        let phone = VirtualPhone::start(PhoneSpec { brand: brand.to_owned(), ..spec() }).unwrap();
+        phone.set_fault(Fault::AsksBeforeInstall);
+        let mut host = Host::online(&phone).await;
+        let tapping = async {
+            while phone.state().questions == 0 {
+                tokio::task::yield_now().await;
+            }
+            phone.tap(Tap::Deny);
+        };
+        let (answer, ()) = tokio::join!(host.install("agent-1.apk"), tapping);
+        assert_eq!(answer, format!("Failure [{refusal}]\n"), "{brand}");
+        let failure = farmhand::adb::services::install::judge(&answer).unwrap_err();
+        assert_eq!(failure.class, farmhand::phone::InstallFailureClass::NeedsHand, "{brand}");
+        assert!(failure.why.contains(advice), "{brand}: {}", failure.why);
+    }
+}
+
+#[tokio::test]
 async fn an_install_fails_as_it_shall() {
     for reason in ["INSTALL_FAILED_DEXOPT", "INSTALL_FAILED_VERIFICATION_FAILURE: Verifier said no", "null"] {
         let phone = with(&format!("install-fails:{reason}"));
