@@ -57,8 +57,9 @@ fn usb_bench(daemon: &Daemon, adbs: &[(Adb, usize)], words: &[&str]) -> Result<(
     for (adb, number) in adbs {
         stage.extend(["--adb".to_owned(), adb.contender(&phone::serial(*number))]);
     }
-    let bench = Command::new("usb-bench").args(words).args(&stage).env("HOME", "/state/home").output()?;
-    print!("{}", String::from_utf8_lossy(&bench.stdout));
+    // Each figure goes to the console as soon as it is there: what ends the part early does not take it along.
+    let mut bench = Command::new("usb-bench");
+    let bench = bench.args(words).args(&stage).env("HOME", "/state/home").stdout(Stdio::inherit()).output()?;
     if bench.status.success() {
         return Ok(());
     }
