@@ -30,6 +30,10 @@ const ROWS_MIN: usize = 60;
 /// Connections to the phone at once. adbd 34 is asked one by one: when some of its connections end in the middle, others may too.
 const CONNECTIONS: usize = 8;
 
+/// How often adbd is asked again where it answers otherwise than it did: it takes tunnels of an earlier connection down on a thread of its
+/// own, and a list may come before or after that. Our phone must answer right at once.
+const AGAIN_MAX: usize = 3;
+
 /// Who is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
@@ -56,8 +60,17 @@ fn the_virtual_phone_answers_as_googles_adbd_does() {
     };
     // One after the other: both keep tunnels on the same ports.
     let (adbd, phone) = peers::with_both(async |adbd, phone| {
-        let adbd = ask(adbd, 1, |row| &row.adbd, Whose::Googles).await;
-        (adbd, ask(phone, CONNECTIONS, |row| &row.phone, Whose::Ours).await)
+        let mut answers = ask(adbd, 1, |row| &row.adbd, Whose::Googles).await;
+        for (case, answer) in cases.iter().zip(&mut answers).filter(|_| !record) {
+            let expected = recorded.iter().find(|row| row.name == case.name).map(|row| &row.adbd);
+            for _ in 0..AGAIN_MAX {
+                if expected.is_none_or(|expected| expected == answer) {
+                    break;
+                }
+                *answer = host::transcript(adbd, case, patience(case, |row| &row.adbd)).await;
+            }
+        }
+        (answers, ask(phone, CONNECTIONS, |row| &row.phone, Whose::Ours).await)
     });
     let rows: Vec<Row> = cases
         .iter()
