@@ -95,14 +95,14 @@ fn hand_in(mut from: UnixStream, mut to: UnixStream, pending: &Pending) -> io::R
     let mut head = [0; HEAD_BYTES];
     loop {
         from.read_exact(&mut head)?;
-        to.write_all(&head)?;
-        if field(&head, COMMAND) != CMD_SUBMIT {
-            continue;
+        let (submits, direction) = (field(&head, COMMAND) == CMD_SUBMIT, field(&head, DIRECTION));
+        if submits {
+            // Before the device hears of it: its answer may be quicker than this thread.
+            let handed = (direction, field(&head, ENDPOINT));
+            pending.lock().unwrap_or_else(PoisonError::into_inner).insert(field(&head, NUMBER), handed);
         }
-        let direction = field(&head, DIRECTION);
-        let handed = (direction, field(&head, ENDPOINT));
-        pending.lock().unwrap_or_else(PoisonError::into_inner).insert(field(&head, NUMBER), handed);
-        if direction != FROM_DEVICE {
+        to.write_all(&head)?;
+        if submits && direction != FROM_DEVICE {
             io::copy(&mut (&from).take(field(&head, LENGTH).into()), &mut to)?;
         }
     }
