@@ -27,11 +27,12 @@ const STACK_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Calls {
     room: Arc<Semaphore>,
+    thread_name: &'static str,
 }
 
 impl Calls {
     pub(super) fn new() -> Self {
-        Self { room: Arc::new(Semaphore::new(CALLS_MAX)) }
+        Self { room: Arc::new(Semaphore::new(CALLS_MAX)), thread_name: "usb-call" }
     }
 
     /// Runs `call` where it may block, and gives up on it after `deadline`: then it goes on by itself, and what comes of it is dropped,
@@ -62,7 +63,7 @@ impl Calls {
             let _ = done.send(call());
             drop(room);
         };
-        let thread = thread::Builder::new().name("usb-call".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread::Builder::new().name(self.thread_name.to_owned()).stack_size(STACK_BYTES);
         thread.spawn(work).map_err(|error| failed(format!("found no thread: {error}")))?;
         match time::timeout_at(until, ended).await {
             Ok(Ok(result)) => result,
@@ -86,11 +87,11 @@ mod tests {
         "1-2".parse().unwrap()
     }
 
-    /// The threads of this process that carry calls.
-    fn threads() -> usize {
+    /// The threads of this process with that name.
+    fn threads(wanted: &str) -> usize {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-        names.filter(|name| name.trim() == "usb-call").count()
+        names.filter(|name| name.trim() == wanted).count()
     }
 
     #[test]
@@ -99,8 +100,10 @@ mod tests {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
         let (let_go, hung) = (0..CALLS_MAX).map(|_| mpsc::channel::<()>()).unzip::<_, _, Vec<_>, Vec<_>>();
+        // Other tests of this process have calls, too.
+        let name = "usb-call-hung";
         runtime.block_on(async {
-            let calls = Calls::new();
+            let calls = Calls { thread_name: name, ..Calls::new() };
             for hangs in hung {
                 let call = move || {
                     let _ = hangs.recv();
@@ -110,7 +113,7 @@ mod tests {
                 assert_eq!(error.fault, OpenFault::Protocol);
                 assert_eq!(error.why, "opening of the handset at 1-2 has not ended within 0 s");
             }
-            assert_eq!(threads(), CALLS_MAX);
+            assert_eq!(threads(name), CALLS_MAX);
             let read = tokio::task::spawn_blocking(|| std::fs::read("/proc/self/comm")).await.unwrap();
             assert!(!read.unwrap().is_empty());
             let error = calls.run(&path(), "opening", SOON, || Ok(())).await.unwrap_err();
@@ -119,8 +122,8 @@ mod tests {
             assert_eq!(calls.run(&path(), "opening", LONG, || Ok(7)).await, Ok(7), "there is room again");
         });
         let until = Instant::now() + LONG;
-        while threads() > 0 {
-            assert!(Instant::now() < until, "{} threads are left without a call", threads());
+        while threads(name) > 0 {
+            assert!(Instant::now() < until, "{} threads are left without a call", threads(name));
             thread::yield_now();
         }
     }
