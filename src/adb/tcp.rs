@@ -1,6 +1,5 @@
 //! ADB over TCP: phones with `adb tcpip`, emulators, and the virtual rack.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -13,19 +12,13 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use super::transport::{HEADER_LEN, Reader, Transport, Writer};
+use super::transport::{HEADER_LEN, Reader, SPARE_KEPT, SpareBuffers, Transport, Writer};
 
 /// How long a TCP connection may take: phones are at most a network away.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
 /// How much is asked of the kernel at once at least, in bytes: header and payload of small messages come in one read.
 const READ_AHEAD: usize = 16 << 10;
-
-/// How many buffers of large payloads are kept for the next ones: as many as are on their way to a disk at once.
-const SPARE_MAX: usize = 8;
-
-/// How long they are kept while nothing comes: an idle connection costs no buffer.
-const SPARE_KEPT: Duration = Duration::from_secs(1);
 
 /// A TCP connection to a handset's adbd.
 #[derive(Debug)]
@@ -62,7 +55,10 @@ impl Transport for TcpTransport {
 
     fn split(self) -> (TcpReader, TcpWriter) {
         let (read, write) = self.socket.into_split();
-        (TcpReader { socket: read, ahead: BytesMut::new(), spare: VecDeque::new() }, TcpWriter { socket: write })
+        (
+            TcpReader { socket: read, ahead: BytesMut::new(), spare: SpareBuffers::default() },
+            TcpWriter { socket: write },
+        )
     }
 }
 
@@ -71,9 +67,7 @@ impl Transport for TcpTransport {
 pub struct TcpReader {
     socket: OwnedReadHalf,
     ahead: BytesMut,
-    /// The buffers of large payloads, which whoever read them may still hold: memory that is new from the system costs more than what
-    /// is read into it.
-    spare: VecDeque<Bytes>,
+    spare: SpareBuffers,
 }
 
 impl Reader for TcpReader {
@@ -98,7 +92,8 @@ impl TcpReader {
     /// The rest of a large payload straight to its place, so that it is never copied again.
     async fn read_large(&mut self, want: usize) -> io::Result<Bytes> {
         if self.ahead.capacity() < want {
-            let mut place = self.spare_buffer(want);
+            let mut place = self.spare.take(want).unwrap_or_else(|| BytesMut::with_capacity(want));
+            place.clear();
             place.extend_from_slice(&self.ahead);
             self.ahead = place;
         }
@@ -109,28 +104,8 @@ impl TcpReader {
             }
         }
         let payload = std::mem::take(&mut self.ahead).freeze();
-        if self.spare.len() == SPARE_MAX {
-            self.spare.pop_front();
-        }
-        self.spare.push_back(payload.clone());
+        self.spare.lend(&payload);
         Ok(payload)
-    }
-
-    /// The buffer of an earlier payload that nobody holds any more, or a new one.
-    fn spare_buffer(&mut self, want: usize) -> BytesMut {
-        for _ in 0..self.spare.len() {
-            let Some(oldest) = self.spare.pop_front() else { break };
-            match oldest.try_into_mut() {
-                Ok(mut buffer) => {
-                    buffer.clear();
-                    if buffer.capacity() >= want {
-                        return buffer;
-                    }
-                }
-                Err(held) => self.spare.push_back(held),
-            }
-        }
-        BytesMut::with_capacity(want)
     }
 
     /// Waits for something to read, without the spare buffers if that takes long.

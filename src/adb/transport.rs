@@ -6,6 +6,9 @@ use std::io;
 use bytes::Bytes;
 
 pub use super::message::HEADER_LEN;
+pub use spare::{SPARE_KEPT, SpareBuffers};
+
+mod spare;
 
 /// An open way to a handset.
 pub trait Transport: Send + 'static {

@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rusb::constants::{
     LIBUSB_ERROR_NO_DEVICE, LIBUSB_ERROR_NO_MEM, LIBUSB_TRANSFER_ADD_ZERO_PACKET, LIBUSB_TRANSFER_CANCELLED,
     LIBUSB_TRANSFER_COMPLETED, LIBUSB_TRANSFER_ERROR, LIBUSB_TRANSFER_NO_DEVICE, LIBUSB_TRANSFER_OVERFLOW,
@@ -35,7 +35,7 @@ use super::allowance::Permit;
 use super::engine::Claimed;
 
 /// What has become of a transfer: the bytes that were read (none for a write), or why not.
-pub(super) type Completion = Result<Bytes, TransferFault>;
+pub(super) type Completion = Result<BytesMut, TransferFault>;
 
 /// Why a transfer failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,8 +61,8 @@ pub(super) enum TransferFault {
 /// What a transfer carries.
 #[derive(Debug)]
 pub(super) enum Cargo {
-    /// Room for what the handset sends.
-    Read(Vec<u8>),
+    /// Room for what the handset sends, as long as this is.
+    Read(BytesMut),
     /// Bytes for the handset.
     Write(Bytes, WriteEnd),
 }
@@ -152,7 +152,7 @@ pub(super) fn submit(
     let handle = claimed.handle().as_raw();
     let ticket = Box::into_raw(ticket);
     // SAFETY: `raw` is a fresh transfer that nobody else knows. The buffer is heap memory of the cargo, which does not move with
-    // the ticket and lives until the callback; libusb only reads the buffer of an OUT transfer, so `Bytes` is not written to. The
+    // the ticket and lives until the callback, and nobody else has that part of it; libusb only reads the buffer of an OUT transfer, so `Bytes` is not written to. The
     // handle lives as long as the ticket's share of it.
     let code = unsafe {
         let user_data = ticket.cast();
@@ -201,9 +201,9 @@ fn judge(cargo: Cargo, status: c_int, actual: usize) -> Completion {
     match (status, cargo) {
         (LIBUSB_TRANSFER_COMPLETED, Cargo::Read(mut room)) => {
             room.truncate(actual);
-            Ok(room.into())
+            Ok(room)
         }
-        (LIBUSB_TRANSFER_COMPLETED, Cargo::Write(bytes, _)) if bytes.len() == actual => Ok(Bytes::new()),
+        (LIBUSB_TRANSFER_COMPLETED, Cargo::Write(bytes, _)) if bytes.len() == actual => Ok(BytesMut::new()),
         (LIBUSB_TRANSFER_COMPLETED, Cargo::Write(bytes, _)) => {
             Err(TransferFault::Short { taken: actual, sent: bytes.len() })
         }
@@ -262,17 +262,17 @@ mod tests {
 
     #[test]
     fn a_read_gives_what_has_come_and_a_write_must_be_taken_whole() {
-        let room = || Cargo::Read(vec![7; 512]);
+        let room = || Cargo::Read(BytesMut::zeroed(512));
         let bytes = || Cargo::Write(Bytes::from_static(b"abcd"), WriteEnd::Plain);
         assert_eq!(judge(room(), LIBUSB_TRANSFER_COMPLETED, 24).unwrap().len(), 24);
         assert_eq!(judge(room(), LIBUSB_TRANSFER_COMPLETED, 0).unwrap().len(), 0);
-        assert_eq!(judge(bytes(), LIBUSB_TRANSFER_COMPLETED, 4), Ok(Bytes::new()));
+        assert_eq!(judge(bytes(), LIBUSB_TRANSFER_COMPLETED, 4), Ok(BytesMut::new()));
         assert_eq!(judge(bytes(), LIBUSB_TRANSFER_COMPLETED, 3), Err(TransferFault::Short { taken: 3, sent: 4 }));
     }
 
     #[test]
     fn each_status_is_a_fault_of_its_own() {
-        let fault = |status| judge(Cargo::Read(vec![0; 4]), status, 0).unwrap_err();
+        let fault = |status| judge(Cargo::Read(BytesMut::zeroed(4)), status, 0).unwrap_err();
         assert_eq!(fault(LIBUSB_TRANSFER_NO_DEVICE), TransferFault::Gone);
         assert_eq!(fault(LIBUSB_TRANSFER_STALL), TransferFault::Stalled);
         assert_eq!(fault(LIBUSB_TRANSFER_OVERFLOW), TransferFault::Overflow);

@@ -1,7 +1,8 @@
 //! A handset's pair of bulk endpoints as the two halves that ADB drives.
 //!
 //! Both keep several transfers in flight. A read is sized by what the decoder wants, rounded up to whole packets, so that stale
-//! bytes of an earlier connection cannot overflow it; a long payload is spread over several reads at once. A write hands header
+//! bytes of an earlier connection cannot overflow it; a long payload is spread over several reads at once, all of which go to
+//! their places in one buffer, so that it is never copied. A write hands header
 //! and payload to the kernel without waiting for either, so that the next message's header travels behind this one's payload.
 
 use std::collections::VecDeque;
@@ -9,13 +10,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::allowance::{Allowance, LanePass, Permit};
 use super::engine::Claimed;
 use super::enumerate::{AdbInterface, BulkEndpoint};
-use super::transfer::{Cargo, InFlight, TransferFault, WriteEnd, submit};
-use crate::adb::transport::{HEADER_LEN, Reader, Transport, Writer};
+use super::transfer::{Cargo, Completion, InFlight, TransferFault, WriteEnd, submit};
+use crate::adb::transport::{HEADER_LEN, Reader, SPARE_KEPT, SpareBuffers, Transport, Writer};
 
 /// Reads posted at once: as many as fill the bus while the first is being handed on (measured with 256 KiB each), and a packet at
 /// either end.
@@ -44,6 +45,11 @@ pub struct UsbReader {
     lane: LanePass,
     posted: VecDeque<InFlight>,
     last_want: usize,
+    /// Where the rest of the payload goes that is being read.
+    place: BytesMut,
+    /// What has come of it.
+    gathered: BytesMut,
+    spare: SpareBuffers,
     ready: Bytes,
     dead: Option<TransferFault>,
 }
@@ -85,6 +91,9 @@ impl UsbTransport {
                 lane: allowance.open_lane(),
                 posted: VecDeque::new(),
                 last_want: 0,
+                place: BytesMut::new(),
+                gathered: BytesMut::new(),
+                spare: SpareBuffers::default(),
                 ready: Bytes::new(),
                 dead: None,
             },
@@ -129,12 +138,36 @@ impl Reader for UsbReader {
 }
 
 impl UsbReader {
+    /// What one more transfer brings; nothing as long as a payload is not whole.
     async fn next(&mut self, want: usize) -> Result<Bytes, TransferFault> {
         self.post(want).await?;
-        let Some(first) = self.posted.front_mut() else { return Ok(Bytes::new()) };
-        let completion = first.await;
+        let Some(asked) = self.posted.front().map(InFlight::len) else { return Ok(Bytes::new()) };
+        let completion = self.first(want).await;
         self.posted.pop_front();
-        completion
+        let came = completion?;
+        let is_short = came.len() < asked;
+        // Transfers into one buffer are one again.
+        self.gathered.unsplit(came);
+        if !is_short && self.gathered.len() < want {
+            return Ok(Bytes::new());
+        }
+        let bytes = std::mem::take(&mut self.gathered).freeze();
+        if bytes.len() > self.endpoint.max_packet {
+            self.spare.lend(&bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// Waits for the first read, without the spare buffers if a header takes long to come.
+    async fn first(&mut self, want: usize) -> Completion {
+        let Some(first) = self.posted.front_mut() else { return Err(TransferFault::Cancelled) };
+        if want <= self.endpoint.max_packet && !self.spare.is_empty() {
+            if let Ok(completion) = tokio::time::timeout(SPARE_KEPT, &mut *first).await {
+                return completion;
+            }
+            self.spare.clear();
+        }
+        first.await
     }
 
     /// Sees to it that reads for `want` bytes are posted, and for what comes behind them: one in any case, more where the budget has
@@ -142,6 +175,7 @@ impl UsbReader {
     async fn post(&mut self, want: usize) -> Result<(), TransferFault> {
         let packet = self.endpoint.max_packet;
         let beyond = packets_beyond(want, std::mem::replace(&mut self.last_want, want), packet) * packet;
+        let want = want.saturating_sub(self.gathered.len());
         let mut posted: usize = self.posted.iter().map(InFlight::len).sum();
         while posted < want + beyond && self.posted.len() < READS_MAX {
             let missing = want.saturating_sub(posted).max(packet);
@@ -152,7 +186,8 @@ impl UsbReader {
                 let Some(permit) = self.lane.permit_now(len) else { return Ok(()) };
                 permit
             };
-            match submit(&self.claimed, self.endpoint.address, Cargo::Read(vec![0; len]), permit) {
+            let room = self.room(len, missing);
+            match submit(&self.claimed, self.endpoint.address, Cargo::Read(room), permit) {
                 Ok(read) => self.posted.push_back(read),
                 Err(TransferFault::NoMemory) if !self.posted.is_empty() => return Ok(()),
                 Err(TransferFault::NoMemory) => {
@@ -166,11 +201,25 @@ impl UsbReader {
         Ok(())
     }
 
+    /// Where the next `len` bytes go, of `missing` that are still wanted.
+    fn room(&mut self, len: usize, missing: usize) -> BytesMut {
+        let packet = self.endpoint.max_packet;
+        if len <= packet {
+            return if self.place.len() == len { std::mem::take(&mut self.place) } else { BytesMut::zeroed(len) };
+        }
+        if self.place.len() < len {
+            let whole = missing.div_ceil(packet).saturating_mul(packet);
+            self.place = self.spare.take(whole).unwrap_or_else(|| BytesMut::zeroed(whole));
+            self.place.resize(whole, 0);
+        }
+        self.place.split_to(len)
+    }
+
     async fn post_when_the_kernel_has_memory(&mut self, len: usize) -> Result<InFlight, TransferFault> {
         for _ in 0..NO_MEMORY_RETRIES {
             tokio::time::sleep(NO_MEMORY_PAUSE).await;
             let permit = self.lane.permit(len).await;
-            match submit(&self.claimed, self.endpoint.address, Cargo::Read(vec![0; len]), permit) {
+            match submit(&self.claimed, self.endpoint.address, Cargo::Read(BytesMut::zeroed(len)), permit) {
                 Err(TransferFault::NoMemory) => {}
                 outcome => return outcome,
             }
