@@ -9,7 +9,7 @@ use bytes::Bytes;
 use farmhand::adb::services::Source;
 use farmhand::adb::services::reverse::pump;
 use farmhand::adb::services::shell::{ShellEvent, ShellMode, ShellReader, WindowSize};
-use farmhand::adb::services::sync::{Compression, PullOptions, PushOptions, RemoteFile, SmallFile, SyncError};
+use farmhand::adb::services::sync::{Compression, Fate, PullOptions, PushOptions, RemoteFile, SmallFile, SyncError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -36,7 +36,7 @@ fn a_file_goes_and_comes_back_byte_for_byte_compressed_or_not() {
             for compression in [Compression::Auto, Compression::Lz4, Compression::None] {
                 let to = remote(&dir.path().join(format!("there-{n}-{compression:?}")));
                 let (progress, seen) = watch::channel(0);
-                let options = PushOptions { compression, progress: Some(progress) };
+                let options = PushOptions { compression, progress: Some(progress), ..PushOptions::default() };
                 let len = adb.push(File::open(&here).unwrap(), &to, &options).await.unwrap();
                 assert_eq!((len, *seen.borrow()), (content.len() as u64, len));
                 assert!(fs::read(&to.path).unwrap() == content, "pushed with {compression:?}, the bytes differ");
@@ -53,6 +53,23 @@ fn a_file_goes_and_comes_back_byte_for_byte_compressed_or_not() {
         }
         let missing = adb.pull("/nothing/here", Arc::new(tempfile::tempfile().unwrap()), &PullOptions::default()).await;
         assert!(matches!(&missing, Err(SyncError::Failed(why)) if why.contains("No such file")), "{missing:?}");
+    });
+}
+
+#[test]
+fn a_dry_run_takes_the_bytes_and_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    with_adbd(async move |adbd| {
+        let adb = adbd.connect().await;
+        let here = dir.path().join("here");
+        fs::write(&here, text((3 << 20) + 17)).unwrap();
+        for compression in [Compression::Lz4, Compression::None] {
+            let to = remote(&dir.path().join("there"));
+            let options = PushOptions { compression, fate: Fate::Discarded, progress: None };
+            let len = adb.push(File::open(&here).unwrap(), &to, &options).await.unwrap();
+            assert_eq!(len, (3 << 20) + 17);
+            assert!(!Path::new(&to.path).exists(), "{compression:?}");
+        }
     });
 }
 

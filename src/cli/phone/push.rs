@@ -30,6 +30,9 @@ pub(super) struct Push {
     /// Whether files are compressed on their way; `auto` looks at each
     #[arg(short = 'z', long, value_enum, default_value_t = Way::Auto)]
     compression: Way,
+    /// Only send: the phone throws all of it away, and what is told is how fast the way to it is
+    #[arg(short = 'n', long)]
+    dry_run: bool,
     /// Files and folders of this host; `-` is standard input
     #[arg(required = true, value_name = "FROM")]
     from: Vec<PathBuf>,
@@ -79,18 +82,23 @@ impl Push {
             let to = if into_folder { join(&self.to, &name_of(from)?) } else { self.to.clone() };
             plan.add(from, to, 0)?;
         }
+        if self.dry_run {
+            // The queue for small files knows no dry run.
+            plan.large.append(&mut plan.small);
+        }
         let what = self.from.first().map(|path| path.display().to_string()).unwrap_or_default();
         let progress = Progress::of(plan.bytes, &what);
         let mut sent = push_small(link, &plan.small, &progress)?;
         for (from, to, metadata) in &plan.large {
             let file = File::open(from).map_err(|error| failed(from, &error))?;
-            let work = Work::Push { to: remote(to, metadata), compression: self.compression.into() };
+            let work =
+                Work::Push { to: remote(to, metadata), compression: self.compression.into(), dry_run: self.dry_run };
             link.ask(work, &[file.as_fd()])?;
             link.answer(|bytes| progress.at(sent + bytes))?;
             sent += metadata.len();
         }
         drop(progress);
-        Ok(Ending::Text(plan.tell("pushed", begun)))
+        Ok(Ending::Text(plan.tell(if self.dry_run { "sent, and kept nothing of," } else { "pushed" }, begun)))
     }
 
     fn push_input(self, link: &mut Link, into_folder: bool) -> Result<Ending, Failure> {
@@ -99,7 +107,7 @@ impl Push {
             return Err(Failure::Usage { what, help: "give the name of the file on the phone" });
         }
         let to = RemotePath { path: self.to, mode: 0o644, mtime_s: now_s() };
-        link.ask(Work::Push { to, compression: Compression::None }, &[])?;
+        link.ask(Work::Push { to, compression: Compression::None, dry_run: self.dry_run }, &[])?;
         let progress = Progress::endless("standard input");
         let (mut chunk, mut sent) = (vec![0; INPUT_LEN], 0);
         loop {
@@ -163,7 +171,10 @@ fn push_small(link: &mut Link, files: &[(PathBuf, String, Metadata)], progress: 
     if let [(from, to, metadata)] = files {
         // One alone needs no queue, and may be handed over open.
         let file = File::open(from).map_err(|error| failed(from, &error))?;
-        link.ask(Work::Push { to: remote(to, metadata), compression: Compression::None }, &[file.as_fd()])?;
+        link.ask(
+            Work::Push { to: remote(to, metadata), compression: Compression::None, dry_run: false },
+            &[file.as_fd()],
+        )?;
         link.answer(|_| {})?;
         return Ok(metadata.len());
     }

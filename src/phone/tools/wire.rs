@@ -64,6 +64,8 @@ pub enum Work {
         to: RemotePath,
         /// Whether it is compressed on its way.
         compression: Compression,
+        /// Whether the phone only takes it and throws it away.
+        dry_run: bool,
     },
     /// Write the small files that follow.
     PushMany,

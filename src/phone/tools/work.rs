@@ -20,7 +20,7 @@ use crate::adb::driver::Adb;
 use crate::adb::services::Source;
 use crate::adb::services::install::{Apk, InstallFlag, InstallOptions};
 use crate::adb::services::shell::{ServiceError, ShellEvent, ShellMode};
-use crate::adb::services::sync::{Compression, PullOptions, PushOptions, RemoteFile, SmallFile, SyncError};
+use crate::adb::services::sync::{Compression, Fate, PullOptions, PushOptions, RemoteFile, SmallFile, SyncError};
 use crate::phone::{InstallFailure, InstallFailureClass};
 use crate::rack::request::Refusal;
 
@@ -46,7 +46,10 @@ pub(super) async fn carry_out(
 ) -> Result<Ended, LineError> {
     match work {
         Work::Shell { command, mode } => shell(adb, &command, &mode, reader, writer).await,
-        Work::Push { to, compression } => push(adb, to, compression, files, reader, writer).await,
+        Work::Push { to, compression, dry_run } => {
+            let fate = if dry_run { Fate::Discarded } else { Fate::Kept };
+            push(adb, to, PushOptions { compression, fate, progress: None }, files, reader, writer).await
+        }
         Work::PushMany => push_many(adb, reader, writer).await,
         Work::Pull { path, compression } => pull(adb, &path, compression, files, reader, writer).await,
         Work::Install { names, flags, user } => {
@@ -180,13 +183,13 @@ async fn shell(
 async fn push(
     adb: &Adb,
     to: RemotePath,
-    compression: Compression,
+    mut options: PushOptions,
     mut files: VecDeque<OwnedFd>,
     reader: &mut FrameReader,
     writer: &mut FrameWriter,
 ) -> Result<Ended, LineError> {
     let (progress, seen) = watch::channel(0);
-    let options = PushOptions { compression, progress: Some(progress) };
+    options.progress = Some(progress);
     let to = remote(to);
     let pushed = match files.pop_front().map(regular) {
         Some(Ok(file)) => with_progress(adb.push(file, &to, &options), seen, reader, writer).await?,

@@ -42,6 +42,9 @@ pub enum SyncError {
     /// It could not do it.
     #[error("the handset could not do it: {0}")]
     Failed(String),
+    /// It knows no dry run.
+    #[error("the handset keeps whatever it is sent: it offers no sendrecv_v2_dry_run_send, as Android 11 and later do")]
+    NoDryRun,
     /// What is at the path can't be told.
     #[error("the handset can't tell what is at the path: error {errno} of Linux")]
     Stat {

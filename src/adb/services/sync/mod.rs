@@ -51,6 +51,8 @@ pub enum Request {
         mode: u32,
         /// How its DATA are compressed.
         compression: WireCompression,
+        /// What the handset does with it.
+        fate: Fate,
     },
     /// Read a file.
     Receive {
@@ -96,10 +98,10 @@ impl Request {
     pub fn emit(&self) -> Bytes {
         match self {
             Self::Send { path, mode } => with_text(*b"SEND", &format!("{path},{mode}")),
-            Self::SendV2 { path, mode, compression } => {
+            Self::SendV2 { path, mode, compression, fate } => {
                 let mut bytes = BytesMut::from(with_text(*b"SND2", path));
                 bytes.put_slice(&head(*b"SND2", *mode));
-                bytes.put_u32_le(compression.flags());
+                bytes.put_u32_le(compression.flags() | fate.flags());
                 bytes.freeze()
             }
             Self::Receive { path } => with_text(*b"RECV", path),
@@ -132,6 +134,25 @@ impl WireCompression {
         match self {
             Self::None => 0,
             Self::Lz4 => 2,
+        }
+    }
+}
+
+/// What becomes of a file that is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// It is written.
+    #[default]
+    Kept,
+    /// It is thrown away, where `sendrecv_v2_dry_run_send` is offered: what remains is the time that its way takes.
+    Discarded,
+}
+
+impl Fate {
+    fn flags(self) -> u32 {
+        match self {
+            Self::Kept => 0,
+            Self::Discarded => 1 << 31,
         }
     }
 }

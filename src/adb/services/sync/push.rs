@@ -6,7 +6,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::dialogue::{Dialogue, SyncError, check_path, next_reply};
-use super::{DATA_MAX, Reply, ReplyDecoder, Request, WireCompression, head};
+use super::{DATA_MAX, Fate, Reply, ReplyDecoder, Request, WireCompression, head};
 use crate::adb::driver::{Adb, Stream};
 use crate::adb::services::batches::{Batches, Layout, Source, is_compressible};
 
@@ -52,6 +52,8 @@ pub enum Compression {
 pub struct PushOptions {
     /// Whether files are compressed.
     pub compression: Compression,
+    /// Whether the handset keeps what it gets.
+    pub fate: Fate,
     /// Told the bytes of the source that were given for sending.
     pub progress: Option<watch::Sender<u64>>,
 }
@@ -69,14 +71,20 @@ impl Adb {
         options: &PushOptions,
     ) -> Result<u64, SyncError> {
         check_path(&to.path)?;
+        if options.fate == Fate::Discarded && !self.banner().offers("sendrecv_v2_dry_run_send") {
+            return Err(SyncError::NoDryRun);
+        }
         let source = source.into();
         let compression = self.compression_for(&source, options.compression);
         let mut dialogue = Dialogue::open(self).await?;
-        let (request, layout) = match compression {
-            WireCompression::None => (Request::Send { path: to.path.clone(), mode: file_mode(to) }, Layout::Data),
-            WireCompression::Lz4 => {
-                (Request::SendV2 { path: to.path.clone(), mode: file_mode(to), compression }, Layout::Lz4)
-            }
+        let (path, mode, fate) = (to.path.clone(), file_mode(to), options.fate);
+        let request = match (compression, fate) {
+            (WireCompression::None, Fate::Kept) => Request::Send { path, mode },
+            _ => Request::SendV2 { path, mode, compression, fate },
+        };
+        let layout = match compression {
+            WireCompression::None => Layout::Data,
+            WireCompression::Lz4 => Layout::Lz4,
         };
         let batches = Batches::new(source, layout, self.payload_max(), request.emit());
         let len = match send_file(&mut dialogue, batches, to.mtime_s, options.progress.as_ref()).await {

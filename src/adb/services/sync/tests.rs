@@ -21,8 +21,11 @@ fn the_bytes_of_requests_are_frozen() {
     assert_eq!(Request::StatV1 { path: "/a".to_owned() }.emit(), &b"STAT\x02\x00\x00\x00/a"[..]);
     assert_eq!(Request::StatV2 { path: "/a".to_owned() }.emit(), &b"STA2\x02\x00\x00\x00/a"[..]);
     assert_eq!(Request::Done { mtime_s: 0x0102_0304 }.emit(), &b"DONE\x04\x03\x02\x01"[..]);
-    let send = Request::SendV2 { path: "/a".to_owned(), mode: 0o100_644, compression: WireCompression::Lz4 };
-    assert_eq!(send.emit(), &b"SND2\x02\x00\x00\x00/aSND2\xa4\x81\x00\x00\x02\x00\x00\x00"[..]);
+    let send = |compression, fate| Request::SendV2 { path: "/a".to_owned(), mode: 0o100_644, compression, fate }.emit();
+    let kept = send(WireCompression::Lz4, Fate::Kept);
+    assert_eq!(kept, &b"SND2\x02\x00\x00\x00/aSND2\xa4\x81\x00\x00\x02\x00\x00\x00"[..]);
+    let discarded = send(WireCompression::None, Fate::Discarded);
+    assert_eq!(discarded, &b"SND2\x02\x00\x00\x00/aSND2\xa4\x81\x00\x00\x00\x00\x00\x80"[..]);
     let receive = Request::ReceiveV2 { path: "/a".to_owned(), compression: WireCompression::None };
     assert_eq!(receive.emit(), &b"RCV2\x02\x00\x00\x00/aRCV2\x00\x00\x00\x00"[..]);
     assert_eq!(Request::Receive { path: "/a".to_owned() }.emit(), &b"RECV\x02\x00\x00\x00/a"[..]);
