@@ -1,5 +1,6 @@
 //! farmhand's engine and ADB on our own phone behind FunctionFS, beside a function whose endpoints only take and give bytes, in the same
-//! transfers: what ADB costs on either side.
+//! transfers: what ADB costs on either side. As the bare function keeps and makes nothing, the phone is asked for a dry run, and what it
+//! sends goes to /dev/null; beside it is told what it is with files at both ends.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use farmhand::adb::auth::KeyRing;
 use farmhand::adb::driver::{Adb, ConnectOptions, connect};
-use farmhand::adb::services::sync::{PullOptions, PushOptions, RemoteFile};
+use farmhand::adb::services::sync::{Fate, PullOptions, PushOptions, RemoteFile};
 use farmhand::usb::{Bus, BusEvent};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ const ROUNDS_AT_ONCE: usize = 3;
 const FILE_AT_ONCE_LEN: usize = 8 << 20;
 /// Where phones keep what is pushed.
 const TARGET: &str = "/data/local/tmp/bench";
+/// Where a pull goes that nobody needs.
+const NOWHERE: &str = "/dev/null";
 /// From the start of the bus until all are there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -38,24 +41,23 @@ pub(crate) fn measure(own: &str, bare: &str, dir: &Path) -> io::Result<()> {
     let mut line = Line::open(bare)?;
     let phone = runtime()?;
     let adb = phone.block_on(phones(&[own]))?.remove(0);
-    let [mut push, mut pull, mut bare_push, mut bare_pull] = [const { Vec::new() }; 4];
+    let [mut push, mut pull, mut bare_push, mut bare_pull, mut kept_push, mut kept_pull] = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
-        bare_push.push(timed(|| line.push(FILE_LEN))?);
-        push.push(timed(|| phone.block_on(push_file(&adb, &file)))?);
-        bare_pull.push(timed(|| line.pull(FILE_LEN))?);
-        pull.push(timed(|| phone.block_on(pull_file(&adb, &pulled)))?);
+        kept_push.push(timed(|| phone.block_on(push_file(&adb, &file, Fate::Kept)))?);
+        kept_pull.push(timed(|| phone.block_on(pull_file(&adb, &pulled)))?);
         same(&sum, &pulled, "the pull")?;
         fs::remove_file(&pulled)?;
+        bare_push.push(timed(|| line.push(FILE_LEN))?);
+        push.push(timed(|| phone.block_on(push_file(&adb, &file, Fate::Discarded)))?);
+        bare_pull.push(timed(|| line.pull(FILE_LEN))?);
+        pull.push(timed(|| phone.block_on(pull_file(&adb, Path::new(NOWHERE))))?);
     }
-    let [push, pull, bare_push, bare_pull] = [push, pull, bare_push, bare_pull].map(median);
-    let mb_s = |seconds: f64| FILE_LEN as f64 / 1e6 / seconds;
-    tell(&format!(
-        "push {:.1} MB/s, bare {:.1} MB/s; pull {:.1} MB/s, bare {:.1} MB/s",
-        mb_s(push),
-        mb_s(bare_push),
-        mb_s(pull),
-        mb_s(bare_pull)
-    ));
+    let all = [push, pull, bare_push, bare_pull, kept_push, kept_pull].map(median);
+    let [push, pull, bare_push, bare_pull, ..] = all;
+    let [mb_s_push, mb_s_pull, mb_s_bare_push, mb_s_bare_pull, mb_s_kept_push, mb_s_kept_pull] =
+        all.map(|seconds| FILE_LEN as f64 / 1e6 / seconds);
+    tell(&format!("push {mb_s_push:.1} MB/s, bare {mb_s_bare_push:.1} MB/s, into a file {mb_s_kept_push:.1} MB/s"));
+    tell(&format!("pull {mb_s_pull:.1} MB/s, bare {mb_s_bare_pull:.1} MB/s, into a file {mb_s_kept_pull:.1} MB/s"));
     report("usb.push_vs_bare_async", bare_push / push, "ratio", Goal::AtLeast(0.9))?;
     report("usb.pull_vs_bare_async", bare_pull / pull, "ratio", Goal::AtLeast(0.9))
 }
@@ -73,8 +75,10 @@ fn own_at_once(dir: &Path, serials: &[&str]) -> io::Result<Vec<f64>> {
     fs::write(&file, &content)?;
     let runtime = runtime()?;
     let phones = runtime.block_on(phones(serials))?;
-    let round = || runtime.block_on(push_to_all(&phones, &file));
+    let round = || runtime.block_on(push_to_all(&phones, &file, Fate::Discarded));
     let times = (0..ROUNDS_AT_ONCE).map(|_| timed(round)).collect::<io::Result<Vec<_>>>()?;
+    let kept = timed(|| runtime.block_on(push_to_all(&phones, &file, Fate::Kept)))?;
+    tell(&format!("into {} files: {:.1} MB/s", phones.len(), (FILE_AT_ONCE_LEN * phones.len()) as f64 / 1e6 / kept));
     let (sum, pulled) = (sha256_of(&content), dir.join("pulled"));
     for adb in &phones {
         runtime.block_on(pull_file(adb, &pulled))?;
@@ -83,11 +87,11 @@ fn own_at_once(dir: &Path, serials: &[&str]) -> io::Result<Vec<f64>> {
     Ok(times)
 }
 
-async fn push_to_all(phones: &[Adb], file: &Path) -> io::Result<()> {
+async fn push_to_all(phones: &[Adb], file: &Path, fate: Fate) -> io::Result<()> {
     let mut pushes = JoinSet::new();
     for adb in phones {
         let (adb, file) = (adb.clone(), file.to_owned());
-        pushes.spawn(async move { push_file(&adb, &file).await });
+        pushes.spawn(async move { push_file(&adb, &file, fate).await });
     }
     while let Some(push) = pushes.join_next().await {
         push.map_err(io::Error::other)??;
@@ -133,9 +137,10 @@ async fn phones(serials: &[&str]) -> io::Result<Vec<Adb>> {
     Ok(phones)
 }
 
-async fn push_file(adb: &Adb, file: &Path) -> io::Result<u64> {
+async fn push_file(adb: &Adb, file: &Path, fate: Fate) -> io::Result<u64> {
     let to = RemoteFile { path: TARGET.to_owned(), mode: 0o644, mtime_s: 0 };
-    adb.push(File::open(file)?, &to, &PushOptions::default()).await.map_err(io::Error::other)
+    let options = PushOptions { fate, ..PushOptions::default() };
+    adb.push(File::open(file)?, &to, &options).await.map_err(io::Error::other)
 }
 
 async fn pull_file(adb: &Adb, to: &Path) -> io::Result<()> {

@@ -25,6 +25,7 @@
 
 pub mod auth;
 mod banner;
+mod buffers;
 mod console;
 mod device;
 pub mod exercise;

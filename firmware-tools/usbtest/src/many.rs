@@ -1,6 +1,6 @@
 //! The part with 32 adbd, to all of which a file goes at once: by farmhand, by Google's adb, and with next to no memory for transfers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +18,10 @@ const FILE_LEN: u64 = 8 << 20;
 const TARGET: &str = "/tmp/pushed";
 /// How often to all.
 const ROUNDS: usize = 3;
+/// As the kernel counts for programs.
+const TICKS_PER_S: f64 = 100.0;
+/// Who used less than this is not worth a word, in seconds.
+const PROCESSOR_TOLD_MIN: f64 = 0.3;
 /// From the plug of 32 phones to the last one ready, and from the start of a daemon.
 const ALL_READY_MAX: Duration = Duration::from_secs(120);
 /// Until a server has found all of them.
@@ -72,7 +76,7 @@ fn wait_for_all(daemon: &Daemon) -> Result<(), Failure> {
 
 fn by_farmhand(daemon: &Daemon) -> Result<f64, Failure> {
     wait_for_all(daemon)?;
-    rounds_to_all(|serial| daemon.command(&["phone", serial, "push", FILE, TARGET]))
+    rounds_to_all("farmhand", |serial| daemon.command(&["phone", serial, "push", FILE, TARGET]))
 }
 
 fn by_adb(name: &'static str) -> Result<f64, Failure> {
@@ -84,12 +88,13 @@ fn by_adb(name: &'static str) -> Result<f64, Failure> {
             if state.stdout.starts_with(b"device") { Ok(()) } else { Err("it has not".into()) }
         })?;
     }
-    rounds_to_all(|serial| adb.command(serial, &["push", FILE, TARGET]))
+    rounds_to_all(name, |serial| adb.command(serial, &["push", FILE, TARGET]))
 }
 
 /// MB a second to all together, in the median of the rounds.
-fn rounds_to_all(push: impl Fn(&str) -> Command) -> Result<f64, Failure> {
+fn rounds_to_all(who: &str, push: impl Fn(&str) -> Command) -> Result<f64, Failure> {
     let mut seconds = Vec::new();
+    let before = processor()?;
     for _ in 0..ROUNDS {
         let (arrived, took) = push_to_all(&push)?;
         if arrived != PHONES {
@@ -97,7 +102,39 @@ fn rounds_to_all(push: impl Fn(&str) -> Command) -> Result<f64, Failure> {
         }
         seconds.push(took.as_secs_f64());
     }
+    let used: Vec<String> = processor()?
+        .into_iter()
+        .map(|(name, after)| (after - before.get(&name).copied().unwrap_or_default(), name))
+        .filter(|(seconds, _)| *seconds >= PROCESSOR_TOLD_MIN)
+        .map(|(seconds, name)| format!("{name} {seconds:.1} s"))
+        .collect();
+    println!("# 32 at once: {who}: the processors of {ROUNDS} rounds: {}", used.join(", "));
     Ok((FILE_LEN * PHONES as u64) as f64 / 1e6 / median(seconds))
+}
+
+/// What the processors did so far, in seconds by the names of programs; children that have ended are their parent's, and the processors
+/// themselves are idle.
+fn processor() -> Result<BTreeMap<String, f64>, Failure> {
+    let mut used: BTreeMap<String, f64> = BTreeMap::new();
+    let ticks = |words: &[&str]| words.iter().filter_map(|word| word.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_S;
+    for entry in fs::read_dir("/proc")? {
+        // One that ends meanwhile is its parent's.
+        let Ok(stat) = fs::read_to_string(entry?.path().join("stat")) else { continue };
+        let Some((name, rest)) = stat.rsplit_once(") ") else { continue };
+        let Some((pid, name)) = name.split_once(" (") else { continue };
+        if pid.parse::<u32>().is_err() {
+            continue;
+        }
+        // From the third field on: utime, stime and the same of children are the 14th to the 17th.
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        *used.entry(name.to_owned()).or_default() += ticks(words.get(11..13).unwrap_or_default());
+        *used.entry(format!("children of {name}")).or_default() += ticks(words.get(13..15).unwrap_or_default());
+    }
+    let all = fs::read_to_string("/proc/stat")?;
+    let words: Vec<&str> = all.lines().next().unwrap_or_default().split_whitespace().collect();
+    used.insert("idle".to_owned(), ticks(words.get(4..6).unwrap_or_default()));
+    used.insert("interrupts".to_owned(), ticks(words.get(6..8).unwrap_or_default()));
+    Ok(used)
 }
 
 /// Sends the file to all at once; gives on how many it has arrived whole, and how long all took.

@@ -7,6 +7,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::buffers::Buffers;
 use crate::wire::{HEADER_BYTES, Header, Message, Terms, WireError};
 
 /// A read asks for whole packets of any speed: SuperSpeed's are the largest.
@@ -17,6 +18,7 @@ const PACKET_BYTES_MAX: usize = 1024;
 pub(super) struct Framer {
     expected: Expected,
     buffer: BytesMut,
+    buffers: Buffers,
     /// Bytes of the buffer that came.
     filled: usize,
     /// Bytes that the last read had room for.
@@ -44,6 +46,9 @@ impl Framer {
             Expected::Header => PACKET_BYTES_MAX,
             Expected::Payload(header) => header.payload_bytes().next_multiple_of(PACKET_BYTES_MAX),
         };
+        if self.buffer.is_empty() && whole > PACKET_BYTES_MAX {
+            self.buffer = self.buffers.take(whole);
+        }
         self.buffer.resize(whole.max(self.filled), 0);
         self.asked = (whole - self.filled.min(whole)).min(bytes_max);
         self.buffer.get_mut(self.filled..self.filled + self.asked).unwrap_or_default()
@@ -99,7 +104,11 @@ impl Framer {
         let mut taken = std::mem::take(&mut self.buffer);
         self.filled = 0;
         taken.truncate(bytes);
-        taken.freeze()
+        let taken = taken.freeze();
+        if bytes > PACKET_BYTES_MAX {
+            self.buffers.lend(&taken);
+        }
+        taken
     }
 }
 

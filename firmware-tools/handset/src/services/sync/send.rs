@@ -1,8 +1,9 @@
 //! A file to the host: RECV and RCV2.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use super::{Closed, End, Packing, fail, lz4, numbers};
+use crate::buffers::Buffers;
 use crate::device::{Errno, FileSystem};
 use crate::limits;
 use crate::stream::Stream;
@@ -37,11 +38,12 @@ pub(super) async fn file<F: FileSystem>(files: &F, stream: &Stream, path: &str, 
 struct Batch<'a> {
     stream: &'a Stream,
     bytes: BytesMut,
+    buffers: Buffers,
 }
 
 impl<'a> Batch<'a> {
     fn new(stream: &'a Stream) -> Self {
-        Self { stream, bytes: BytesMut::new() }
+        Self { stream, bytes: BytesMut::new(), buffers: Buffers::default() }
     }
 
     async fn put(&mut self, mut more: &[u8]) -> Result<(), Closed> {
@@ -53,13 +55,15 @@ impl<'a> Batch<'a> {
                 return Ok(());
             }
             self.flush().await?;
-            self.bytes.reserve(full);
+            self.bytes = self.buffers.take(full);
+            self.bytes.clear();
             more = rest;
         }
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {
-        let message: Bytes = self.bytes.split().freeze();
+        let message = std::mem::take(&mut self.bytes).freeze();
+        self.buffers.lend(&message);
         self.stream.write(message).await
     }
 }
