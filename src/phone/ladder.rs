@@ -16,6 +16,10 @@ const BACKOFF: Duration = Duration::from_secs(1);
 /// A phone that failed no more often than this ago is still climbing.
 const FORGIVE_AFTER: Duration = Duration::from_secs(10 * 60);
 
+/// A phone that leaves the bus no longer than this after a rung that shakes it, and comes back as soon, leaves by that rung: some
+/// enumerate twice after a reset.
+const SHAKEN_FOR: Duration = Duration::from_secs(30);
+
 /// One step of recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -108,18 +112,38 @@ pub struct Ladder {
     refused: BTreeMap<Rung, String>,
     last_failure: Option<Moment>,
     stood_since_failure: bool,
+    /// When a rung was taken last that may make the phone leave the bus.
+    shaken: Option<Moment>,
 }
 
 impl Ladder {
     /// A ladder up to `max_rung`, nothing spent.
     #[must_use]
     pub fn new(max_rung: Rung) -> Self {
-        Self { max_rung, tries: 0, refused: BTreeMap::new(), last_failure: None, stood_since_failure: false }
+        Self {
+            max_rung,
+            tries: 0,
+            refused: BTreeMap::new(),
+            last_failure: None,
+            stood_since_failure: false,
+            shaken: None,
+        }
     }
 
     /// The phone was ready again: forgiven once it has stood for a while.
     pub fn succeeded(&mut self) {
         self.stood_since_failure = true;
+    }
+
+    /// A rung is taken that may make the phone leave the bus.
+    pub fn shakes(&mut self, now: Moment) {
+        self.shaken = Some(now);
+    }
+
+    /// Whether a phone that comes at `now` may still do so by a rung of ours: then it goes on where it was.
+    #[must_use]
+    pub fn is_shaken(&self, now: Moment) -> bool {
+        self.shaken.is_some_and(|at| now.since(at) < SHAKEN_FOR)
     }
 
     /// The last failure was not the phone's own: its try is given back.

@@ -53,7 +53,9 @@ impl Life {
         let returns = self.bus == Bus::Away;
         match self.state {
             State::Absent | State::NotEnumerated | State::OtherMode => {
-                self.ladder = Ladder::new(self.policy.max_rung);
+                if !self.ladder.is_shaken(now) {
+                    self.ladder = Ladder::new(self.policy.max_rung);
+                }
                 self.enter(now, State::Detected, "seen; its interface is opened next");
             }
             // It could not be opened before, and now it can.
@@ -306,6 +308,7 @@ impl Life {
             Step::ResetUsb | Step::Reboot | Step::CyclePower => {
                 let settle = Step::Settle { after: step.rung() };
                 self.turn = None;
+                self.ladder.shakes(now);
                 self.enter(now, State::Recovering { next: settle, at: now + step.patience() }, &why);
                 match step {
                     Step::ResetUsb => vec![Wish::Actor(Command::ResetUsb)],

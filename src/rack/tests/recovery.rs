@@ -103,6 +103,24 @@ fn a_phone_that_comes_back_from_a_reset_is_opened_at_once_and_keeps_its_rung() {
 }
 
 #[test]
+fn a_phone_that_enumerates_twice_after_a_reset_keeps_its_rung_and_one_that_is_plugged_in_anew_does_not() {
+    let twice = |pause| {
+        let mut bench = Bench::new(Rung::Reboot);
+        bench.plugged(USB, "P1");
+        until_ordered(&mut bench, &phone::Command::ResetUsb);
+        bench.unplugged(USB);
+        bench.plugged(USB, "P1");
+        bench.unplugged(USB);
+        assert_eq!(why(&bench), "absent: unplugged");
+        bench.wait(pause);
+        bench.plugged(USB, "P1");
+        says_to_phone(&bench.wait(17), &phone::Command::ResetUsb)
+    };
+    assert!(twice(1), "no new beginning");
+    assert!(!twice(40), "somebody has plugged it in");
+}
+
+#[test]
 fn a_phone_that_is_unplugged_on_its_own_account_is_absent_at_once() {
     let mut bench = Bench::new(Rung::Reboot);
     bench.plugged(USB, "P1");
