@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "what a test needs and does not find ends it")]
 
 mod adbd;
+mod desk;
+mod faults;
 mod files;
 mod google;
 mod phone;

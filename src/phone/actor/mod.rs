@@ -219,7 +219,11 @@ impl Actor {
     fn finish(&mut self, outcome: Outcome) -> Option<Event> {
         match outcome {
             Outcome::Report(event) => Some(event),
-            Outcome::Restarted(result) => Some(Event::Acted { result }),
+            Outcome::Restarted(result) => {
+                // Nobody is to begin anything over the connection that ends by it.
+                self.seat = None;
+                Some(Event::Acted { result })
+            }
             Outcome::Opened(Ok(adb)) => {
                 let banner = adb.banner();
                 if let Some(why) = other_mode(&banner.kind) {
