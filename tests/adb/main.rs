@@ -7,6 +7,7 @@ mod desk;
 mod faults;
 mod files;
 mod google;
+mod installs;
 mod phone;
 mod server;
 mod sessions;

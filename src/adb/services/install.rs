@@ -133,6 +133,11 @@ const COMPLAINTS: &[(&str, InstallFailureClass, &str)] = &[
     ("SecurityException", NeedsHand, "the phone does not let its shell install: look at its developer options"),
 ];
 
+/// Each reason for a failed install that has a class of its own, with its class and its sentence for a person.
+pub fn known_reasons() -> impl Iterator<Item = (&'static str, InstallFailureClass, &'static str)> {
+    REASONS.iter().copied()
+}
+
 /// How much of an answer that nobody understands is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 300;
 
