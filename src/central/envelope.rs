@@ -1,8 +1,8 @@
 //! The envelope, `TransportMessage`: seen without a decode, written exactly, and re-addressed without a change to what is in it.
 //!
 //! [`View`] reads any bytes: unknown fields are skipped, an unknown MsgType is a number, any prefix of the type URL is taken.
-//! [`Envelope`] holds only what makes sense and writes what the protocol document says. [`splice`] gives an envelope another Id and
-//! AccessToken; a decode and an encode would lose the fields that we do not know.
+//! [`Envelope`] holds only what makes sense and writes what the protocol document says. [`splice`] gives an envelope another
+//! [`Address`]; a decode and an encode would lose the fields that we do not know.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -235,20 +235,94 @@ pub struct Unsendable {
     pub length: usize,
 }
 
-/// Writes a serialised envelope with another Id and AccessToken; every other byte stays, known or not.
+/// What of an envelope belongs to the connection that it goes by, and not to the message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Address<'a> {
+    /// One more than the last one's.
+    pub id: i64,
+    /// The token of that connection.
+    pub access_token: &'a str,
+    /// The Id, on that connection, of the message that this one answers; 0 if none.
+    pub ref_message_id: i64,
+}
+
+/// Why an envelope cannot be sent under another address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpliceError {
+    /// It is none.
+    #[error("not protobuf: {0}")]
+    Wire(#[from] WireError),
+    /// Nothing, or too much, would be left.
+    #[error(transparent)]
+    Unsendable(#[from] Unsendable),
+}
+
+/// Appends a serialised envelope to `out` under another address. Each field of the address is written where it stood first, or at the end
+/// if it did not; every other byte stays as it was, known or not, in its order and with numbers as long as they were.
 ///
 /// # Errors
-/// The bytes are not protobuf.
-pub fn splice(bytes: &[u8], id: i64, access_token: &str, out: &mut BytesMut) -> Result<(), WireError> {
-    put_int(out, ID, id);
-    put_bytes(out, ACCESS_TOKEN, access_token.as_bytes());
+/// The bytes are not protobuf; `out` is as it was.
+pub fn splice(bytes: &[u8], address: &Address<'_>, out: &mut BytesMut) -> Result<(), WireError> {
+    let begin = out.len();
+    let mut missing = [Some(ID), Some(ACCESS_TOKEN), Some(REF_MESSAGE_ID)];
     let mut reader = Reader::new(bytes);
-    while let Some(field) = reader.field()? {
-        if field.number != ID && field.number != ACCESS_TOKEN {
-            out.put_slice(field.raw);
+    loop {
+        match reader.field() {
+            Ok(Some(field)) if is_of_address(field.number) => {
+                if let Some(first) = missing.iter_mut().find(|missing| **missing == Some(field.number)) {
+                    *first = None;
+                    put_address(out, field.number, address);
+                }
+            }
+            Ok(Some(field)) => out.put_slice(field.raw),
+            Ok(None) => break,
+            Err(why) => {
+                out.truncate(begin);
+                return Err(why);
+            }
         }
     }
+    missing.into_iter().flatten().for_each(|number| put_address(out, number, address));
     Ok(())
+}
+
+/// As [`splice`], with the frame's length before it.
+///
+/// # Errors
+/// The bytes are not protobuf, or what they become fits no frame; `out` is as it was.
+pub fn splice_frame(bytes: &[u8], address: &Address<'_>, out: &mut BytesMut) -> Result<(), SpliceError> {
+    let begin = out.len();
+    out.reserve(frame::HEADER + bytes.len() + ADDRESS_LEN_MAX + address.access_token.len());
+    out.put_bytes(0, frame::HEADER);
+    let spliced = splice(bytes, address, out).map_err(SpliceError::Wire).and_then(|()| {
+        let length = out.len() - begin - frame::HEADER;
+        frame::header(length).ok_or(SpliceError::Unsendable(Unsendable { length }))
+    });
+    match (spliced, out.get_mut(begin..begin + frame::HEADER)) {
+        (Ok(header), Some(place)) => {
+            place.copy_from_slice(&header);
+            Ok(())
+        }
+        (spliced, _) => {
+            out.truncate(begin);
+            spliced.map(drop)
+        }
+    }
+}
+
+/// The most that an address takes, its token aside: two numbers of ten bytes, a length of five, three keys.
+const ADDRESS_LEN_MAX: usize = 28;
+
+const fn is_of_address(number: u32) -> bool {
+    matches!(number, ID | ACCESS_TOKEN | REF_MESSAGE_ID)
+}
+
+fn put_address(out: &mut BytesMut, number: u32, address: &Address<'_>) {
+    match number {
+        ID => put_int(out, ID, address.id),
+        ACCESS_TOKEN => put_bytes(out, ACCESS_TOKEN, address.access_token.as_bytes()),
+        _ => put_int(out, REF_MESSAGE_ID, address.ref_message_id),
+    }
 }
 
 const VARINT: u32 = 0;

@@ -60,17 +60,58 @@ fn an_empty_envelope_fits_no_frame() {
     assert_eq!(Envelope::default().frame(), Err(Unsendable { length: 0 }));
 }
 
-#[test]
-fn a_field_that_nobody_knows_survives_a_new_token() {
-    let unknown = b"\x9a\x06\x05hello"; // field 99, bytes
-    let (before, after) = GOLDEN.split_at(6); // Id and AccessToken; all the rest
-    let bytes = [before, &unknown[..], after, &unknown[..]].concat();
-    let mut out = BytesMut::new();
-    splice(&bytes, 77, "another", &mut out).unwrap();
-
-    let expected = [b"\x08\x4d\x12\x07another".as_slice(), &unknown[..], after, &unknown[..]].concat();
-    assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+fn spliced(bytes: &[u8], address: Address<'_>) -> Vec<u8> {
+    let mut out = BytesMut::from(&b"before"[..]);
+    splice(bytes, &address, &mut out).unwrap();
+    out.strip_prefix(b"before").expect("what stood there stays").to_vec()
 }
+
+const ELSEWHERE: Address<'_> = Address { id: 77, access_token: "another", ref_message_id: 300 };
+
+#[test]
+fn another_address_stands_where_the_old_one_stood() {
+    let unknown = b"\x9a\x06\x05hello"; // field 99, bytes
+    let (before, rest) = GOLDEN.split_at(6); // Id and AccessToken
+    let (content, reference) = rest.split_at(rest.len() - 2); // MsgType and Content; RefMessageId
+    let bytes = [before, &unknown[..], content, reference, &unknown[..]].concat();
+    let expected =
+        [b"\x08\x4d\x12\x07another".as_slice(), &unknown[..], content, b"\x28\xac\x02", &unknown[..]].concat();
+    assert_eq!(spliced(&bytes, ELSEWHERE).escape_ascii().to_string(), expected.escape_ascii().to_string());
+}
+
+#[test]
+fn what_an_envelope_lacks_of_its_address_comes_last_and_a_zero_is_left_out() {
+    let bare = b"\x18\xeb\x07";
+    assert_eq!(spliced(bare, ELSEWHERE), b"\x18\xeb\x07\x08\x4d\x12\x07another\x28\xac\x02");
+    assert_eq!(spliced(GOLDEN, Address::default()), GOLDEN[6..GOLDEN.len() - 2]);
+}
+
+#[test]
+fn odd_numbers_odd_orders_and_fields_that_come_twice_stay_but_for_the_address() {
+    // RefMessageId, MsgType in five bytes, Id in three, a fixed32, MsgType again, Id again, an empty Content, a group.
+    let odd = b"\x28\x05\x18\xeb\x87\x80\x80\x00\x08\x83\x80\x00\x3d\x01\x02\x03\x04\x18\xeb\x07\x08\x04\x22\x00\x33\x08\x01\x34";
+    let expected = b"\x28\xac\x02\x18\xeb\x87\x80\x80\x00\x08\x4d\x3d\x01\x02\x03\x04\x18\xeb\x07\x22\x00\x33\x08\x01\x34\x12\x07another";
+    let after = spliced(odd, ELSEWHERE);
+    assert_eq!(after.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    assert_eq!(View::parse(&after).unwrap().id, 77);
+}
+
+#[test]
+fn a_spliced_frame_has_its_own_length() {
+    let mut out = BytesMut::new();
+    splice_frame(GOLDEN, &ELSEWHERE, &mut out).unwrap();
+    let payload = spliced(GOLDEN, ELSEWHERE);
+    assert_eq!(out[..HEADER_LEN], (payload.len() as u32).to_be_bytes());
+    assert_eq!(out[HEADER_LEN..], payload);
+
+    let whole = out.clone();
+    assert!(matches!(splice_frame(b"\x08", &ELSEWHERE, &mut out), Err(SpliceError::Wire(_))));
+    let nothing = splice_frame(b"\x08\x01", &Address::default(), &mut out);
+    assert_eq!(nothing, Err(SpliceError::Unsendable(Unsendable { length: 0 })));
+    assert_eq!(out, whole, "what cannot be spliced leaves nothing behind");
+}
+
+const HEADER_LEN: usize = frame::HEADER;
 
 #[test]
 fn bytes_that_are_no_envelope_say_where_and_why() {
@@ -171,11 +212,36 @@ proptest! {
     }
 
     #[test]
-    fn a_spliced_envelope_differs_in_id_and_token_only(bytes in nearly_envelopes(), id in any::<i64>()) {
+    fn a_spliced_envelope_is_another_in_its_address_only(bytes in nearly_envelopes(), id in any::<i64>(), reference in any::<i64>()) {
+        let address = Address { id, access_token: "t", ref_message_id: reference };
         let mut out = BytesMut::new();
-        if splice(&bytes, id, "t", &mut out).is_ok() && let Ok(before) = TransportMessage::decode(&bytes[..]) {
+        let done = splice(&bytes, &address, &mut out);
+        prop_assert!(done.is_ok() || out.is_empty());
+        if done.is_ok() && let Ok(before) = TransportMessage::decode(&bytes[..]) {
             let after = TransportMessage::decode(&out[..]).unwrap();
-            prop_assert_eq!(after, TransportMessage { id, access_token: "t".to_owned(), ..before });
+            prop_assert_eq!(&after, &TransportMessage { id, access_token: "t".to_owned(), ref_message_id: reference, ..before });
+            prop_assert_eq!(rest_of(&out), rest_of(&bytes), "every other byte, in its order");
         }
     }
+
+    #[test]
+    fn an_envelope_comes_back_as_it_was_from_another_address(
+        id in 1..i64::MAX, token in "[a-z]{1,9}", reference in 1..i64::MAX, msg_type in any::<i32>(),
+        value in prop::collection::vec(any::<u8>(), 0..300), other in nearly_envelopes(),
+    ) {
+        let content = Some(prost_types::Any { type_url: "x/a.B".to_owned(), value });
+        let message =
+            TransportMessage { id, access_token: token.clone(), msg_type, content, ref_message_id: reference };
+        let unknown = rest_of(&other).concat();
+        let bytes = if View::parse(&unknown).is_ok() { [message.encode_to_vec(), unknown].concat() } else { message.encode_to_vec() };
+        let home = Address { id, access_token: &token, ref_message_id: reference };
+        prop_assert_eq!(spliced(&spliced(&bytes, ELSEWHERE), home), bytes);
+    }
+}
+
+/// The fields that are no address, as they lie in the bytes; those before the first that is none.
+fn rest_of(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut reader = Reader::new(bytes);
+    let fields = std::iter::from_fn(|| reader.field().ok().flatten());
+    fields.filter(|field| !is_of_address(field.number)).map(|field| field.raw.to_vec()).collect()
 }

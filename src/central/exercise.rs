@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::envelope::{Envelope, View, splice};
+use super::envelope::{Address, Envelope, View, splice, splice_frame};
 use super::frame::{self, HEADER, Split};
 use super::session::{Output, Session, Settings};
 use crate::clock::Moment;
@@ -38,13 +38,37 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as an envelope: a new Id and token change nothing else.
+/// Any bytes as an envelope: another address changes nothing else.
 pub fn envelope(bytes: &[u8]) {
-    let Ok(before) = View::parse(bytes) else { return };
+    readdress(bytes, &Address { id: 7, access_token: "token", ref_message_id: 9 });
+}
+
+/// Any bytes as an address and an envelope that is given it: one byte each for Id, RefMessageId and the length of the AccessToken, of
+/// which `0xff` and what follows is the largest there is.
+pub fn splicing(bytes: &[u8]) {
+    let mut script = Script(bytes);
+    let number = |byte: Option<u8>| byte.map_or(0, |byte| if byte == 0xff { i64::MIN } else { i64::from(byte) });
+    let (id, ref_message_id) = (number(script.byte()), number(script.byte()));
+    let access_token = "t".repeat(usize::from(script.byte().unwrap_or_default()));
+    readdress(script.0, &Address { id, access_token: &access_token, ref_message_id });
+}
+
+fn readdress(bytes: &[u8], address: &Address<'_>) {
     let mut out = BytesMut::new();
-    let spliced = splice(bytes, 7, "token", &mut out);
+    let spliced = splice(bytes, address, &mut out);
+    let Ok(before) = View::parse(bytes) else {
+        assert!(spliced.is_ok() || out.is_empty(), "what is none leaves nothing behind");
+        return;
+    };
     assert!(spliced.is_ok(), "what can be viewed can be spliced");
-    assert_eq!(View::parse(&out), Ok(View { id: 7, access_token: "token", ..before }));
+    let Address { id, access_token, ref_message_id } = *address;
+    assert_eq!(View::parse(&out), Ok(View { id, access_token, ref_message_id, ..before }));
+    let again = out.split().freeze();
+    assert_eq!(splice(&again, address, &mut out), Ok(()));
+    assert_eq!(out, again, "the same address again changes no byte");
+
+    let framed = splice_frame(bytes, address, &mut BytesMut::new());
+    assert_eq!(framed.is_ok(), !again.is_empty());
 }
 
 /// Any bytes as a list of things that happen to a line: every rule of [`super::session`] holds after each.

@@ -30,6 +30,7 @@ const TARGETS: &[(&str, Entry)] = &[
     ("central_envelope", exercise::envelope),
     ("central_frame", exercise::frames),
     ("central_session", exercise::session),
+    ("central_splice", exercise::splicing),
     ("hub_lines", power::cambrionix::fuzz_hub_lines),
     ("hub_reply", power::dialogue::fuzz_hub_reply),
     ("phone_profile", phone::profile::fuzz_profile),
@@ -99,6 +100,11 @@ proptest! {
     #[test]
     fn changed_envelopes_break_nothing(input in crossed("central_envelope")) {
         exercise::envelope(&input);
+    }
+
+    #[test]
+    fn changed_splices_break_nothing(input in crossed("central_splice")) {
+        exercise::splicing(&input);
     }
 
     #[test]
