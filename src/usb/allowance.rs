@@ -22,10 +22,11 @@ impl Allowance {
         Self(Arc::new(Mutex::new(Counter { budget, waiting: BTreeMap::new() })))
     }
 
-    /// Opens one direction of a handset; it is closed when the pass is dropped.
-    pub(super) fn open_lane(&self) -> LanePass {
-        let lane = self.lock().budget.open_lane();
-        LanePass { allowance: self.clone(), lane }
+    /// Opens both directions of a handset, from it and to it; each is closed when its pass is dropped.
+    pub(super) fn open_lanes(&self) -> (LanePass, LanePass) {
+        let (from, to) = self.lock().budget.open_lanes();
+        let pass = |lane| LanePass { allowance: self.clone(), lane };
+        (pass(from), pass(to))
     }
 
     fn lock(&self) -> MutexGuard<'_, Counter> {
@@ -175,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn a_permit_is_waited_for_until_another_is_dropped() {
         let allowance = small();
-        let (mut a, mut b) = (allowance.open_lane(), allowance.open_lane());
+        let ((_, mut a), (_, mut b)) = (allowance.open_lanes(), allowance.open_lanes());
         let first = a.permit(HALF).await;
         let _other = b.permit(HALF).await;
         let mut second = Box::pin(a.permit(1));
@@ -187,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn a_wish_that_is_dropped_leaves_nothing_behind_granted_or_not() {
         let allowance = small();
-        let mut a = allowance.open_lane();
+        let (_, mut a) = allowance.open_lanes();
         let all = 768 * 1024 - TRANSFER_OVERHEAD;
         let first = a.permit(all).await;
         {
@@ -204,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_want_to_wait_is_told_no() {
         let allowance = small();
-        let (mut a, mut b) = (allowance.open_lane(), allowance.open_lane());
+        let ((_, mut a), (_, mut b)) = (allowance.open_lanes(), allowance.open_lanes());
         let held = a.permit(HALF).await;
         assert!(a.permit_now(1).is_none());
         assert!(b.permit_now(1).is_some());

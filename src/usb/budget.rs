@@ -2,7 +2,8 @@
 //!
 //! Linux bounds the memory of all USB transfers of all programs together (`usbfs_memory_mb`, 16 MiB by default); a transfer over
 //! it fails. So every transfer asks here first, and who gets nothing waits. Each direction of each handset is a [`Lane`]; while
-//! many lanes are open each may hold an equal share only, so that a handset that stalls keeps nobody else waiting for long.
+//! many handsets are open each may hold an equal share only, so that one that stalls keeps nobody else waiting for long. Its two
+//! directions share it, since hardly ever are both in use.
 //!
 //! Invariant: what is granted and not given back never passes the total.
 //! Invariant: a lane that holds nothing is granted its next transfer as soon as the total allows it.
@@ -26,7 +27,16 @@ const TOTAL_UNBOUNDED: usize = 256 * 1024 * 1024;
 
 /// One direction of one open handset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lane(u64);
+pub struct Lane {
+    handset: u64,
+    direction: Direction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Direction {
+    FromHandset,
+    ToHandset,
+}
 
 /// A wish that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +64,8 @@ pub struct Budget {
     total: usize,
     used: usize,
     lanes: BTreeMap<Lane, usize>,
+    /// Whose lanes these are.
+    handsets: usize,
     waiting: VecDeque<Wish>,
     next: u64,
 }
@@ -66,7 +78,7 @@ impl Budget {
             0 => TOTAL_UNBOUNDED,
             some => some.saturating_mul(1024 * 1024) / 4 * 3,
         };
-        Self { total, used: 0, lanes: BTreeMap::new(), waiting: VecDeque::new(), next: 0 }
+        Self { total, used: 0, lanes: BTreeMap::new(), handsets: 0, waiting: VecDeque::new(), next: 0 }
     }
 
     /// The whole budget in bytes.
@@ -75,21 +87,30 @@ impl Budget {
         self.total
     }
 
-    /// Opens a lane.
-    pub fn open_lane(&mut self) -> Lane {
-        let lane = Lane(self.number());
-        self.lanes.insert(lane, 0);
-        lane
+    /// Opens the lanes of a handset: from it, and to it.
+    pub fn open_lanes(&mut self) -> (Lane, Lane) {
+        let handset = self.number();
+        let open = |direction| Lane { handset, direction };
+        let lanes = (open(Direction::FromHandset), open(Direction::ToHandset));
+        self.lanes.extend([(lanes.0, 0), (lanes.1, 0)]);
+        self.handsets += 1;
+        lanes
     }
 
     /// Closes a lane. Its wishes are dropped; what it still holds is given back later, as its transfers end.
     pub fn close_lane(&mut self, lane: Lane) -> Vec<Ticket> {
         self.waiting.retain(|wish| wish.lane != lane);
-        self.lanes.remove(&lane);
+        let was_open = self.lanes.remove(&lane).is_some();
+        let is_last = [Direction::FromHandset, Direction::ToHandset]
+            .iter()
+            .all(|direction| !self.lanes.contains_key(&Lane { direction: *direction, ..lane }));
+        if was_open && is_last {
+            self.handsets -= 1;
+        }
         self.serve()
     }
 
-    /// What the next transfer of any lane should carry at most, in bytes: half a lane's share, as a power of two, so that two
+    /// What the next transfer of any lane should carry at most, in bytes: half a handset's share, as a power of two, so that two
     /// are in flight even when memory is short.
     #[must_use]
     pub fn transfer_len(&self) -> usize {
@@ -126,9 +147,9 @@ impl Budget {
         self.serve()
     }
 
-    /// What one lane may hold.
+    /// What the lanes of one handset may hold together.
     fn share(&self) -> usize {
-        self.total / self.lanes.len().max(1)
+        self.total / self.handsets.max(1)
     }
 
     fn serve(&mut self) -> Vec<Ticket> {
@@ -158,8 +179,9 @@ impl Budget {
     }
 
     fn fits_lane(&self, wish: &Wish) -> bool {
-        let held = self.lanes.get(&wish.lane).copied().unwrap_or(0);
-        held == 0 || held.saturating_add(wish.bytes) <= self.share()
+        let held = |direction| self.lanes.get(&Lane { direction, ..wish.lane }).copied().unwrap_or(0);
+        let both = held(Direction::FromHandset) + held(Direction::ToHandset);
+        held(wish.lane.direction) == 0 || both.saturating_add(wish.bytes) <= self.share()
     }
 
     fn grant(&mut self, wish: &Wish) {

@@ -6,6 +6,11 @@ use super::*;
 
 const KIB: usize = 1024;
 
+/// The way to a handset of its own.
+fn open(budget: &mut Budget) -> Lane {
+    budget.open_lanes().1
+}
+
 fn ticket(answer: Answer) -> Ticket {
     match answer {
         Answer::Waits(ticket) => ticket,
@@ -24,15 +29,19 @@ fn the_budget_is_three_quarters_of_what_the_kernel_allows() {
 #[test]
 fn one_handset_uses_large_transfers_and_a_full_rack_smaller_ones() {
     let mut budget = Budget::of_usbfs_memory(Some(16));
-    let _lanes = [budget.open_lane(), budget.open_lane()];
+    budget.open_lanes();
     assert_eq!(budget.transfer_len(), TRANSFER_MAX);
-    for _ in 2..64 {
-        budget.open_lane();
+    for _ in 1..32 {
+        budget.open_lanes();
     }
-    assert_eq!(budget.transfer_len(), 64 * KIB);
+    assert_eq!(budget.transfer_len(), 128 * KIB);
     let mut small = Budget::of_usbfs_memory(Some(1));
-    for _ in 0..64 {
-        small.open_lane();
+    for _ in 0..32 {
+        small.open_lanes();
+    }
+    assert_eq!(small.transfer_len(), 8 * KIB);
+    for _ in 32..200 {
+        small.open_lanes();
     }
     assert_eq!(small.transfer_len(), TRANSFER_MIN);
 }
@@ -40,7 +49,7 @@ fn one_handset_uses_large_transfers_and_a_full_rack_smaller_ones() {
 #[test]
 fn who_gets_nothing_waits_until_something_is_given_back() {
     let mut budget = Budget::of_usbfs_memory(Some(1));
-    let (a, b) = (budget.open_lane(), budget.open_lane());
+    let (a, b) = (open(&mut budget), open(&mut budget));
     assert_eq!(budget.ask(a, 384 * KIB), Answer::Granted);
     let more = ticket(budget.ask(a, 8 * KIB));
     assert_eq!(budget.ask(b, 384 * KIB), Answer::Granted, "the other lane has its own share");
@@ -51,7 +60,7 @@ fn who_gets_nothing_waits_until_something_is_given_back() {
 #[test]
 fn a_big_wish_is_not_starved_by_small_ones_that_come_later() {
     let mut budget = Budget::of_usbfs_memory(Some(1));
-    let (a, b, c) = (budget.open_lane(), budget.open_lane(), budget.open_lane());
+    let (a, b, c) = (open(&mut budget), open(&mut budget), open(&mut budget));
     assert_eq!(budget.ask(a, 700 * KIB), Answer::Granted);
     let big = ticket(budget.ask(b, 200 * KIB));
     let small = ticket(budget.ask(c, 8 * KIB));
@@ -61,8 +70,8 @@ fn a_big_wish_is_not_starved_by_small_ones_that_come_later() {
 #[test]
 fn a_handset_that_stalls_leaves_the_others_their_share() {
     let mut budget = Budget::of_usbfs_memory(Some(1));
-    let stalled = budget.open_lane();
-    let others: Vec<Lane> = (0..7).map(|_| budget.open_lane()).collect();
+    let stalled = open(&mut budget);
+    let others: Vec<Lane> = (0..7).map(|_| open(&mut budget)).collect();
     while budget.ask(stalled, 16 * KIB) == Answer::Granted {}
     for lane in others {
         for _ in 0..6 {
@@ -72,9 +81,19 @@ fn a_handset_that_stalls_leaves_the_others_their_share() {
 }
 
 #[test]
+fn the_directions_of_a_handset_share_and_neither_keeps_the_other_from_its_first_transfer() {
+    let mut budget = Budget::of_usbfs_memory(Some(1));
+    let (from, to) = budget.open_lanes();
+    budget.open_lanes();
+    while budget.ask(to, 16 * KIB) == Answer::Granted {}
+    assert_eq!(budget.ask(from, 16 * KIB), Answer::Granted, "its first");
+    ticket(budget.ask(from, 16 * KIB));
+}
+
+#[test]
 fn a_lane_that_was_closed_gives_back_what_its_transfers_held() {
     let mut budget = Budget::of_usbfs_memory(Some(1));
-    let (a, b) = (budget.open_lane(), budget.open_lane());
+    let (a, b) = (open(&mut budget), open(&mut budget));
     assert_eq!(budget.ask(a, 700 * KIB), Answer::Granted);
     let waits = ticket(budget.ask(b, 200 * KIB));
     assert!(budget.close_lane(a).is_empty(), "its transfer is still in the kernel");
@@ -84,7 +103,7 @@ fn a_lane_that_was_closed_gives_back_what_its_transfers_held() {
 #[test]
 fn a_wish_that_was_withdrawn_lets_the_next_one_through() {
     let mut budget = Budget::of_usbfs_memory(Some(1));
-    let (a, b, c) = (budget.open_lane(), budget.open_lane(), budget.open_lane());
+    let (a, b, c) = (open(&mut budget), open(&mut budget), open(&mut budget));
     assert_eq!(budget.ask(a, 700 * KIB), Answer::Granted);
     let big = ticket(budget.ask(b, 200 * KIB));
     let small = ticket(budget.ask(c, 8 * KIB));
@@ -110,7 +129,7 @@ proptest! {
     #[test]
     fn the_total_is_kept_and_everyone_is_served_in_the_end(steps in prop::collection::vec(step(), 1..200)) {
         let mut budget = Budget::of_usbfs_memory(Some(1));
-        let lanes: Vec<Lane> = (0..6).map(|_| budget.open_lane()).collect();
+        let lanes: Vec<Lane> = (0..6).map(|_| open(&mut budget)).collect();
         let mut held: Vec<(Lane, usize)> = Vec::new();
         let mut waiting: BTreeMap<Ticket, (Lane, usize)> = BTreeMap::new();
         for step in steps {

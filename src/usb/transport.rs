@@ -84,11 +84,12 @@ enum Place {
 impl UsbTransport {
     pub(super) fn new(claimed: Claimed, interface: AdbInterface, allowance: &Allowance) -> Self {
         let claimed = Arc::new(claimed);
+        let (from, to) = allowance.open_lanes();
         Self {
             reader: UsbReader {
                 endpoint: interface.input,
                 claimed: Arc::clone(&claimed),
-                lane: allowance.open_lane(),
+                lane: from,
                 posted: VecDeque::new(),
                 last_want: 0,
                 place: BytesMut::new(),
@@ -100,7 +101,7 @@ impl UsbTransport {
             writer: UsbWriter {
                 endpoint: interface.output,
                 claimed,
-                lane: allowance.open_lane(),
+                lane: to,
                 queued: VecDeque::new(),
                 in_flight: VecDeque::new(),
                 dead: None,
