@@ -1,13 +1,14 @@
 //! What everyone else holds of a connection and of a stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::inbox::{Inbox, Mail};
-use super::{Command, Greeted};
+use super::{Command, Greeted, Heard};
 use crate::adb::banner::Banner;
 use crate::adb::connection::{EndReason, Fault, OpenRefused, StreamId};
 
@@ -26,6 +27,7 @@ struct Shared {
     commands: mpsc::Sender<Command>,
     end: watch::Receiver<Option<Fault>>,
     cancel: CancellationToken,
+    heard: Arc<Heard>,
 }
 
 /// Why a stream was not opened.
@@ -55,8 +57,9 @@ impl Adb {
         commands: mpsc::Sender<Command>,
         end: watch::Receiver<Option<Fault>>,
         cancel: CancellationToken,
+        heard: Arc<Heard>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { greeted, commands, end, cancel }) }
+        Self { shared: Arc::new(Shared { greeted, commands, end, cancel, heard }) }
     }
 
     /// What the handset said of itself.
@@ -75,6 +78,12 @@ impl Adb {
     #[must_use]
     pub fn payload_max(&self) -> usize {
         self.shared.greeted.payload_max
+    }
+
+    /// For how long the handset has said nothing, on any stream: while much is on the way to it, an answer comes behind that.
+    #[must_use]
+    pub fn silent_for(&self) -> Duration {
+        self.shared.heard.ago()
     }
 
     /// Opens a stream to a service such as `shell:ls`. The handset's answer has a deadline.

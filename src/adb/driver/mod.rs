@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::{pending, poll_fn};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -99,7 +100,9 @@ pub async fn connect<T: Transport>(
     let cancel = CancellationToken::new();
     let (reader, writer) = transport.split();
     let started = Instant::now();
+    let heard = Arc::new(Heard { started, last_ms: AtomicU64::new(0) });
     let task = Task {
+        heard: Arc::clone(&heard),
         core: Connection::new(options.waits, Moment::START),
         decoder: Decoder::default(),
         outgoing: Outgoing::new(writer),
@@ -115,7 +118,7 @@ pub async fn connect<T: Transport>(
     let queues = Queues { commands: command_queue, dropped: dropped_queue, cancel: cancel.clone() };
     tokio::spawn(task.run(reader, queues).in_current_span());
     match online.await {
-        Ok(greeted) => Ok(Adb::new(greeted, commands, end, cancel)),
+        Ok(greeted) => Ok(Adb::new(greeted, commands, end, cancel, heard)),
         Err(_) => Err(ConnectError { fault: end.borrow().clone().unwrap_or(Fault::Ended) }),
     }
 }
@@ -125,6 +128,28 @@ pub async fn connect<T: Transport>(
 struct Greeted {
     banner: Arc<Banner>,
     payload_max: usize,
+}
+
+/// When the handset said something last, of whatever stream.
+#[derive(Debug)]
+struct Heard {
+    started: Instant,
+    /// Since `started`.
+    last_ms: AtomicU64,
+}
+
+impl Heard {
+    fn note(&self) {
+        self.last_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn ago(&self) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed)))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// What the handles ask of the task.
@@ -182,6 +207,7 @@ struct Task<W> {
     decoder: Decoder,
     outgoing: Outgoing<W>,
     started: Instant,
+    heard: Arc<Heard>,
     keys: Arc<KeyRing>,
     entries: BTreeMap<StreamId, Entry>,
     /// Who takes the streams that the handset opens, by service.
@@ -245,6 +271,7 @@ impl<W: Writer> Task<W> {
         };
         match message {
             Ok(Some(message)) => {
+                self.heard.note();
                 self.core.receive(message, self.now());
                 self.decoder.agree(self.core.framing());
             }

@@ -24,6 +24,9 @@ use crate::rack::snapshot::InstalledAgent;
 const TCP_CONNECT_MAX: Duration = Duration::from_secs(2);
 /// The protocol's rule: a phone that does not answer a new stream within this is not there.
 const PROBE_MAX: Duration = Duration::from_secs(5);
+/// As long as a phone acknowledges what is on its way to it, the answer to a new stream comes behind that: 4 MiB at the 300 kB/s that a
+/// phone has where many share a slow bus.
+const PROBE_BUSY_MAX: Duration = Duration::from_secs(15);
 /// A reset re-enumerates the device.
 const RESET_MAX: Duration = Duration::from_secs(10);
 /// An install that ends because the phone was unplugged may be told before the unplug itself.
@@ -111,12 +114,29 @@ pub(super) async fn reboot(context: &ActorContext, endpoint: &Endpoint, adb: Opt
 /// host: no protocol around the shell, and its end is not waited for.
 pub(super) async fn probe(adb: Adb) -> Event {
     let nonce = format!("farmhand-{:08x}", rand::random::<u32>());
-    match adb.exec_head(&format!("echo {nonce}"), nonce.len(), PROBE_MAX).await {
+    let command = format!("echo {nonce}");
+    let answer = tokio::select! {
+        answer = adb.exec_head(&command, nonce.len(), PROBE_BUSY_MAX) => answer.map_err(|error| error.to_string()),
+        after = silence(&adb, PROBE_MAX) => Err(format!("it was silent for {} s", after.as_secs())),
+    };
+    match answer {
         Ok(head) if head == nonce.as_bytes() => Event::ProbeAnswered,
         Ok(head) => {
             Event::ProbeFailed { why: format!("the probe was answered with `{}`", String::from_utf8_lossy(&head)) }
         }
-        Err(error) => Event::ProbeFailed { why: format!("the probe was not answered: {error}") },
+        Err(why) => Event::ProbeFailed { why: format!("the probe was not answered: {why}") },
+    }
+}
+
+/// Ends when the handset has said nothing for `most`, counted from now on at the earliest.
+async fn silence(adb: &Adb, most: Duration) -> Duration {
+    let mut left = most;
+    loop {
+        tokio::time::sleep(left).await;
+        left = most.saturating_sub(adb.silent_for());
+        if left.is_zero() {
+            return most;
+        }
     }
 }
 
@@ -266,3 +286,7 @@ async fn ask_package(adb: &Adb, package: Option<&PackageName>) -> Result<Option<
 async fn ask(adb: &Adb, question: &str) -> Result<String, String> {
     adb.shell(question).await.map(|output| output.text()).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+#[path = "work_tests.rs"]
+mod tests;

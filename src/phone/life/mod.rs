@@ -51,8 +51,8 @@ const PROVISION_RETRY: Duration = Duration::from_secs(60);
 const PROVISION_TRIES_MAX: u32 = 3;
 /// Between two probes of a phone that is ready, before jitter.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-/// The actor's own deadline for a probe is 5 s; past this the actor itself is stuck.
-const PROBE_MAX: Duration = Duration::from_secs(8);
+/// The actor's own deadline for a probe is 5 s, and 15 s while the phone is busy; past this the actor itself is stuck.
+const PROBE_MAX: Duration = Duration::from_secs(18);
 /// Between two readings of battery and versions of a phone that is ready.
 const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// Between two tries at a phone that the ladder gave up.
