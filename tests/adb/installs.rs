@@ -1,4 +1,4 @@
-//! Each way in which an install can fail, as the command line tells it.
+//! Installs by the command line: each way in which they can fail, for whom they are, and what they grant.
 
 use std::time::Duration;
 
@@ -93,6 +93,61 @@ async fn each_failure_of_an_install_is_told_with_its_class_its_sentence_and_what
     });
     let wrong = wrong.await;
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// By each way in which an app can come: `abb_exec`, `exec:cmd`, or a file and `pm`.
+const WAYS: [(&str, &str); 3] = [("A0", ""), ("A1", "adb = 'middle'"), ("A2", "adb = 'old'")];
+
+#[tokio::test]
+async fn an_app_is_for_one_user_with_all_that_it_asks_for_where_that_is_wanted() {
+    let rack: String = WAYS.iter().map(|(name, adb)| format!("[[phone]]\nname = '{name}'\n{adb}\n")).collect();
+    let desk = Desk::start(&rack, "").await;
+    desk.look(async {
+        for (phone, _) in WAYS {
+            desk.ready(phone).await.unwrap();
+            for_one_user(&desk, phone).await.unwrap_or_else(|why| panic!("{phone}: {why}"));
+        }
+    })
+    .await;
+}
+
+async fn for_one_user(desk: &Desk, phone: &str) -> Result<(), String> {
+    let shell = async |line: &str| -> Result<String, String> {
+        let said = desk.done(phone, &["shell", line], SOON).await?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    };
+    let apks = firmware_tools::rack::test_apks();
+    let install = async |options: &[&str], names: &[&str]| -> Result<(), String> {
+        let paths: Vec<String> = names.iter().map(|name| apks.join(name).display().to_string()).collect();
+        let paths = paths.iter().map(String::as_str);
+        let words: Vec<&str> = ["install"].into_iter().chain(options.iter().copied()).chain(paths).collect();
+        desk.done(phone, &words, SOON).await.map(drop)
+    };
+    let is_refused = async |options: &[&str], name: &str, why: &str| match install(options, &[name]).await {
+        Err(said) if said.contains(why) => Ok(()),
+        other => Err(format!("{name} {options:?}: expected {why}, it is {other:?}")),
+    };
+    let granted = async || -> Result<usize, String> {
+        let dump = shell("dumpsys package org.example.trial").await?;
+        Ok(dump.lines().filter(|line| line.contains("granted=true, flags")).count())
+    };
+    assert_eq!(shell("pm create-user Guest").await?, "Success: created user id 10\n");
+    is_refused(&["--user", "10"], "trial-2.apk", "install.permanent").await?;
+    install(&["--user", "10", "--test-only"], &["trial-2.apk"]).await?;
+    assert_eq!(shell("pm list packages").await?, "", "the owner does not have it");
+    assert_eq!(shell("pm list packages --user 10").await?, "package:org.example.trial\n");
+    assert_eq!(granted().await?, 0);
+    is_refused(&["--user", "10", "--test-only"], "trial-1.apk", "INSTALL_FAILED_VERSION_DOWNGRADE").await?;
+    install(&["--user", "10", "--test-only", "--downgrade", "--grant"], &["trial-1.apk"]).await?;
+    assert_eq!(granted().await?, 2, "camera and microphone, for the guest");
+    is_refused(&["--user", "12"], "agent-1.apk", "install.permanent × the phone has no user of that number").await?;
+    // An app in several APKs comes by a session.
+    install(&["--user", "10"], &["agent-2.apk", "agent-2-split-en.apk"]).await?;
+    assert_eq!(shell("pm list packages agent").await?, "");
+    assert_eq!(shell("pm path --user 10 org.example.agent").await?.lines().count(), 2);
+    install(&[], &["agent-3.apk"]).await?;
+    assert_eq!(shell("pm list packages agent").await?, "package:org.example.agent\n", "for all who are there");
+    Ok(())
 }
 
 async fn fails(desk: &Desk, phone: &str, case: &Case) -> Result<(), String> {

@@ -37,6 +37,11 @@ pub trait Device: Send + Sync + 'static {
         }
     }
 
+    /// Lets the system's folders be written to, and what is said about it. As a phone that was sold to a user.
+    fn remount(&self) -> String {
+        "Not running as root. Try \"adb root\" first.\n".to_owned()
+    }
+
     /// Listens on a TCP port of the phone, for a reverse tunnel; with port 0 on any.
     fn listen(&self, port: u16) -> impl Future<Output = io::Result<TcpListener>> + Send {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port))

@@ -21,7 +21,7 @@ const PERMISSIONS: u32 = 0o777;
 #[derive(Debug)]
 pub struct MemoryFiles {
     capacity_bytes: u64,
-    writable: Vec<String>,
+    writable: Mutex<Vec<String>>,
     nodes: Mutex<Nodes>,
 }
 
@@ -67,7 +67,7 @@ impl MemoryFiles {
     pub fn new(capacity_bytes: u64, writable: &[&str]) -> Self {
         let files = Self {
             capacity_bytes,
-            writable: writable.iter().map(|&folder| folder.to_owned()).collect(),
+            writable: Mutex::new(writable.iter().map(|&folder| folder.to_owned()).collect()),
             nodes: Mutex::default(),
         };
         let mut nodes = files.lock();
@@ -77,6 +77,20 @@ impl MemoryFiles {
         }
         drop(nodes);
         files
+    }
+
+    /// From now on files below `folder` can be written, as after a remount.
+    pub fn allow(&self, folder: &str) {
+        self.lock().make_folders(folder, 0);
+        let mut writable = self.places();
+        if !writable.iter().any(|there| there == folder) {
+            writable.push(folder.to_owned());
+        }
+    }
+
+    /// From now on files below `folder` can't be written, unless it is below one where they can.
+    pub fn forbid(&self, folder: &str) {
+        self.places().retain(|there| there != folder);
     }
 
     /// Removes a file or a link.
@@ -135,7 +149,11 @@ impl MemoryFiles {
 
     fn check_place(&self, path: &str) -> Result<(), Errno> {
         let inside = |folder: &String| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
-        if self.writable.iter().any(inside) { Ok(()) } else { Err(Errno::PermissionDenied) }
+        if self.places().iter().any(inside) { Ok(()) } else { Err(Errno::PermissionDenied) }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Vec<String>> {
+        self.writable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Nodes> {

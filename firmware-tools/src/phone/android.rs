@@ -16,12 +16,16 @@ use super::files::PhoneFiles;
 use super::packages::{InstallOptions, Packages, Place};
 use super::spec::{Network, PhoneSpec};
 use super::tunnels::own_loopback;
+use super::users::Users;
 
 /// Bytes that fit on a virtual phone; held in memory, so far less than a real one has.
 pub(super) const STORAGE_BYTES: u64 = 1 << 30;
 
 /// Folders that a shell user may write to.
 const WRITABLE: [&str; 2] = ["/data/local/tmp", "/sdcard"];
+
+/// The folder that is read-only until a remount.
+const SYSTEM: &str = "/system";
 
 /// A phone's Android.
 pub(super) struct Android {
@@ -30,6 +34,8 @@ pub(super) struct Android {
     pub(super) faults: watch::Sender<Faults>,
     /// Told when somebody asks for a restart.
     pub(super) restart: Notify,
+    /// Told when adbd has ended in order to start again.
+    pub(super) adbd_ended: Notify,
     /// Told when something pulls the cable out.
     pub(super) pulled: Notify,
     /// Where the phone's own TCP ports are.
@@ -53,6 +59,7 @@ pub enum Tap {
 /// What changes.
 pub(super) struct State {
     pub(super) packages: Packages,
+    pub(super) users: Users,
     pub(super) battery: Battery,
     /// Android has started: its services answer.
     pub(super) booted: bool,
@@ -92,6 +99,7 @@ impl Android {
         let now = Instant::now();
         let state = State {
             packages: Packages::default(),
+            users: Users::default(),
             battery: Battery::new(spec.battery_percent, Duration::ZERO),
             booted: true,
             installs: 0,
@@ -113,6 +121,7 @@ impl Android {
             files: PhoneFiles::new(MemoryFiles::new(STORAGE_BYTES, &WRITABLE), faults.subscribe()),
             faults,
             restart: Notify::new(),
+            adbd_ended: Notify::new(),
             pulled: Notify::new(),
             loopback: own_loopback(),
             taps: watch::Sender::new((0, Tap::Allow)),
@@ -139,11 +148,22 @@ impl Android {
     pub(super) fn goes_down(&self) {
         let now = self.now();
         let mut state = self.state();
+        self.files.memory.forbid(SYSTEM);
         state.booted = false;
         state.root = false;
+        state.properties.retain(|name, _| name.starts_with("persist."));
         state.screen_on = None;
         state.reboots += 1;
         state.kernel_started = now;
+    }
+
+    /// Lets the system's folder be written to until the next restart, or says why not, as `remount` does.
+    pub(super) fn remount(&self) -> Result<&'static str, &'static str> {
+        if !self.state().root {
+            return Err("Not running as root. Try \"adb root\" first.\n");
+        }
+        self.files.memory.allow(SYSTEM);
+        Ok("remount succeeded\n")
     }
 
     pub(super) fn set_power(&self, power: Power) {
@@ -153,13 +173,16 @@ impl Android {
 
     /// Installs the APKs of an app, or says why not in Android's words.
     pub(super) async fn install(&self, apks: &[Bytes], options: &InstallOptions) -> Result<(), String> {
-        let place = Place { sdk: self.spec.sdk, free_bytes: self.files.free_bytes() };
+        let free_bytes = self.files.free_bytes();
         let allowed = self.asked_before_install().await;
         let fault = self.faults.borrow().install.clone();
         let mut state = self.state();
         let installed = match (allowed, fault) {
             (Err(reason), _) | (Ok(()), Some(reason)) => Err(reason),
-            (Ok(()), None) => state.packages.install(apks, place, options).map(drop),
+            (Ok(()), None) => {
+                let State { packages, users, .. } = &mut *state;
+                packages.install(apks, Place { sdk: self.spec.sdk, free_bytes, users }, options).map(drop)
+            }
         };
         match &installed {
             Ok(()) => state.installs += 1,

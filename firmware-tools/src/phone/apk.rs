@@ -20,6 +20,8 @@ pub(super) struct Apk {
     pub(super) target_sdk: u32,
     /// SHA-256 of the signing certificates, from the newest signature scheme that is there.
     pub(super) signers: BTreeSet<String>,
+    /// Permissions that it asks for.
+    pub(super) permissions: BTreeSet<String>,
     pub(super) size: u64,
 }
 
@@ -46,6 +48,9 @@ impl Apk {
         if signers.is_empty() {
             return Err(BadApk::NoCertificates);
         }
+        let asked =
+            ["uses-permission", "uses-permission-sdk-23"].map(|tag| manifest.get_all_attribute_values(tag, "name"));
+        let permissions = asked.into_iter().flatten().map(str::to_owned).collect();
         let min_sdk = number("uses-sdk", "minSdkVersion").unwrap_or(1);
         Ok(Self {
             package: attribute("manifest", "package").ok_or(BadApk::BadManifest)?,
@@ -57,6 +62,7 @@ impl Apk {
             min_sdk,
             target_sdk: number("uses-sdk", "targetSdkVersion").unwrap_or(min_sdk),
             signers,
+            permissions,
             size: content.len() as u64,
         })
     }
@@ -102,6 +108,13 @@ mod tests {
         assert_eq!(apk.signers.iter().collect::<Vec<_>>(), [key_a]);
         assert_eq!((apk.split, apk.debuggable, apk.test_only), (None, false, false));
         assert_eq!(read("agent-2-split-en.apk").unwrap().split.as_deref(), Some("config.en"));
+        assert!(apk.permissions.is_empty());
+        let trial = read("trial-1.apk").unwrap();
+        assert_eq!((trial.debuggable, trial.test_only), (true, true));
+        assert_eq!(
+            trial.permissions.iter().collect::<Vec<_>>(),
+            ["android.permission.CAMERA", "android.permission.INTERNET", "android.permission.RECORD_AUDIO"]
+        );
         assert_ne!(read("agent-2-other-key.apk").unwrap().signers, read("agent-2.apk").unwrap().signers);
     }
 

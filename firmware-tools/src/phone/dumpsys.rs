@@ -6,7 +6,9 @@ use super::android::Android;
 use super::battery::Power;
 use super::input;
 use super::packages::Installed;
+use super::permissions::is_from_its_user;
 use super::spec::Network;
+use super::users::{Users, Whose};
 
 /// Android 13 knows docks.
 const SDK_WITH_DOCKS: u32 = 33;
@@ -68,7 +70,7 @@ pub(super) fn power(android: &Android) -> String {
 }
 
 /// `dumpsys package <name>`: the lines that hosts read.
-pub(super) fn package(installed: &Installed, sdk: u32) -> String {
+pub(super) fn package(installed: &Installed, sdk: u32, users: &Users) -> String {
     /// Android 14 tells the app id where it told the user id before.
     const SDK_WITH_APP_ID: u32 = 34;
     let Installed { apk, app_id, number, .. } = installed;
@@ -81,8 +83,7 @@ pub(super) fn package(installed: &Installed, sdk: u32) -> String {
         text,
         "    pkg=Package{{{number:07x} {name}}}\n    codePath={path}\n    resourcePath={path}\n    \
          legacyNativeLibraryDir={path}/lib\n    versionCode={} minSdk={} targetSdk={}\n    versionName={}\n    \
-         signatures=PackageSignatures{{{number:07x} version:3, signatures:[{:.8}], past signatures:[]}}\n    \
-         User 0: installed=true hidden=false suspended=false stopped=true notLaunched=true enabled=0\n",
+         signatures=PackageSignatures{{{number:07x} version:3, signatures:[{:.8}], past signatures:[]}}\n",
         apk.version_code,
         apk.min_sdk,
         apk.target_sdk,
@@ -91,10 +92,29 @@ pub(super) fn package(installed: &Installed, sdk: u32) -> String {
     );
     let splits: String = installed.splits.keys().map(|name| format!(", {name}")).collect();
     let _ = writeln!(text, "    splits=[base{splits}]");
-    if !installed.granted.is_empty() {
-        text.push_str("      runtime permissions:\n");
-        for permission in &installed.granted {
-            let _ = writeln!(text, "        {permission}: granted=true, flags=[ USER_SET ]");
+    let (asked, by_install): (Vec<_>, Vec<_>) = apk.permissions.iter().partition(|name| is_from_its_user(name));
+    if !apk.permissions.is_empty() {
+        let lines = apk.permissions.iter().map(|permission| format!("      {permission}\n"));
+        text.extend(std::iter::once("    requested permissions:\n".to_owned()).chain(lines));
+    }
+    if !by_install.is_empty() {
+        let lines = by_install.iter().map(|permission| format!("      {permission}: granted=true\n"));
+        text.extend(std::iter::once("    install permissions:\n".to_owned()).chain(lines));
+    }
+    for user in users.of(Whose::All) {
+        let granted = installed.users.get(&user);
+        let _ = writeln!(
+            text,
+            "    User {user}: installed={} hidden=false suspended=false stopped=true notLaunched=true enabled=0",
+            granted.is_some()
+        );
+        if !asked.is_empty() {
+            text.push_str("      runtime permissions:\n");
+        }
+        for permission in &asked {
+            let has = granted.is_some_and(|granted| granted.contains(*permission));
+            let flags = if has { " USER_SET " } else { " " };
+            let _ = writeln!(text, "        {permission}: granted={has}, flags=[{flags}]");
         }
     }
     text

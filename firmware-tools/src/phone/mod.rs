@@ -21,7 +21,10 @@ mod input;
 mod line;
 mod logcat;
 mod packages;
+mod permissions;
 mod pm;
+#[cfg(test)]
+mod pm_tests;
 mod port;
 mod screen;
 mod script;
@@ -32,6 +35,7 @@ mod tests;
 mod tools;
 mod tunnels;
 mod usb;
+mod users;
 mod vibrator;
 mod words;
 
@@ -39,6 +43,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,7 +51,7 @@ use handset::{Adbd, AdbdAnswer, Command, Console, Device, FileSystem as _, Outpu
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use android::Android;
+use android::{Android, State};
 use files::PhoneFiles;
 use packages::{InstallOptions, Place};
 use port::Port;
@@ -225,11 +230,13 @@ fn named<T>(what: impl std::fmt::Display, result: io::Result<T>) -> io::Result<T
 /// An Android with the apps of its spec.
 fn installed(spec: PhoneSpec) -> io::Result<Arc<Android>> {
     let android = Arc::new(Android::new(spec));
-    let place = Place { sdk: android.spec.sdk, free_bytes: u64::MAX };
     for path in &android.spec.packages {
         let content = Bytes::from(named(path.display(), std::fs::read(path))?);
         let mut state = android.state();
-        let installed = state.packages.install(&[content], place, &InstallOptions::default());
+        let State { packages, users, .. } = &mut *state;
+        let place = Place { sdk: android.spec.sdk, free_bytes: u64::MAX, users };
+        let options = InstallOptions { test_only: true, ..InstallOptions::default() };
+        let installed = packages.install(&[content], place, &options);
         named(path.display(), installed.map(drop).map_err(io::Error::other))?;
     }
     Ok(android)
@@ -241,6 +248,7 @@ async fn live(android: Arc<Android>, port: Arc<Port>, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = android.restart.notified() => restart(&android, &port).await,
+                () = android.adbd_ended.notified() => restart_adbd(&android, &port).await,
                 // Without cable nothing is bound, so nothing can fail.
                 () = android.pulled.notified() => drop(port.set_cable(false).await),
             }
@@ -267,15 +275,37 @@ async fn restart(android: &Android, port: &Port) {
     android.state().booted = true;
 }
 
+/// adbd alone is away and comes back: Android goes on.
+async fn restart_adbd(android: &Android, port: &Port) {
+    // Nothing is bound while it is away, so nothing can fail.
+    let _ = port.set_up(false).await;
+    tokio::time::sleep(seconds(android.spec.adbd_away_s)).await;
+    if let Err(error) = port.set_up(true).await {
+        tracing::warn!(phone = android.spec.name, %error, "adbd is back, but its port is taken");
+    }
+}
+
 /// Seconds of a spec; nonsense counts as none.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// The phone as its adbd sees it.
+/// The phone as its adbd sees it over one connection.
 struct Behind {
     android: Arc<Android>,
     tunnels: Arc<Tunnels>,
+    /// Something was asked of adbd over this connection for which it starts again, once the answer is out.
+    ends_adbd: AtomicBool,
+}
+
+impl Behind {
+    fn new(android: Arc<Android>, tunnels: Arc<Tunnels>) -> Self {
+        Self { android, tunnels, ends_adbd: AtomicBool::new(false) }
+    }
+
+    fn ends_adbd(&self) -> bool {
+        self.ends_adbd.load(Ordering::Relaxed)
+    }
 }
 
 impl Device for Behind {
@@ -306,23 +336,34 @@ impl Device for Behind {
 
     fn adbd(&self, wanted: Adbd) -> AdbdAnswer {
         let mut state = self.android.state();
-        match (wanted, state.root) {
-            (Adbd::Root, true) => AdbdAnswer::stays("adbd is already running as root\n"),
-            (Adbd::Root, false) if self.android.spec.debuggable => {
-                state.root = true;
-                AdbdAnswer::restarts("restarting adbd as root\n")
+        let (answer, property) = match (wanted, state.root) {
+            (Adbd::Root, true) => return AdbdAnswer::stays("adbd is already running as root\n"),
+            (Adbd::Root, false) if !self.android.spec.debuggable => {
+                return AdbdAnswer::stays("adbd cannot run as root in production builds\n");
             }
-            (Adbd::Root, false) => AdbdAnswer::stays("adbd cannot run as root in production builds\n"),
-            (Adbd::NoRoot, true) => {
-                state.root = false;
-                AdbdAnswer::restarts("restarting adbd as non root\n")
+            (Adbd::NoRoot, false) => return AdbdAnswer::stays("adbd not running as root\n"),
+            (Adbd::Tcp { port: port @ ..=0 }, _) => return AdbdAnswer::stays(format!("invalid port {port}\n")),
+            (Adbd::Root, false) => ("restarting adbd as root\n".to_owned(), ("service.adb.root", 1)),
+            (Adbd::NoRoot, true) => ("restarting adbd as non root\n".to_owned(), ("service.adb.root", 0)),
+            // Its one port serves for USB and for TCP.
+            (Adbd::Tcp { port }, _) => {
+                (format!("restarting in TCP mode port: {port}\n"), ("service.adb.tcp.port", port))
             }
-            (Adbd::NoRoot, false) => AdbdAnswer::stays("adbd not running as root\n"),
-            (Adbd::Tcp { port: port @ ..=0 }, _) => AdbdAnswer::stays(format!("invalid port {port}\n")),
-            // Its one port serves for USB and for TCP: only the connection ends.
-            (Adbd::Tcp { port }, _) => AdbdAnswer::restarts(format!("restarting in TCP mode port: {port}\n")),
-            (Adbd::Usb, _) => AdbdAnswer::restarts("restarting in USB mode\n"),
-        }
+            (Adbd::Usb, _) => ("restarting in USB mode\n".to_owned(), ("service.adb.tcp.port", 0)),
+        };
+        state.root = match wanted {
+            Adbd::Root => true,
+            Adbd::NoRoot => false,
+            Adbd::Tcp { .. } | Adbd::Usb => state.root,
+        };
+        let (name, value) = property;
+        state.properties.insert(name.to_owned(), value.to_string());
+        self.ends_adbd.store(true, Ordering::Relaxed);
+        AdbdAnswer::restarts(answer)
+    }
+
+    fn remount(&self) -> String {
+        self.android.remount().unwrap_or_else(|why| why).to_owned()
     }
 
     async fn listen(&self, port: u16) -> io::Result<TcpListener> {

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::apk::{Apk, BadApk};
+use super::permissions::is_from_its_user;
+use super::users::{Users, Whose};
 
 /// The first user id that apps get, and the uid of an app is its own for ever.
 const FIRST_APP_ID: u32 = 10_100;
@@ -25,10 +27,27 @@ pub(super) struct Installed {
     pub(super) app_id: u32,
     /// Which install of this phone it came by; part of its path.
     pub(super) number: u64,
-    pub(super) granted: BTreeSet<String>,
+    /// For whom it is installed, and which permissions each has granted.
+    pub(super) users: BTreeMap<u32, BTreeSet<String>>,
 }
 
+/// Numbers of apps for each user: the uid of an app is a number of its own within its user's.
+const UIDS_OF_USER: u32 = 100_000;
+
 impl Installed {
+    /// The uid under which it runs for a user.
+    pub(super) fn uid(&self, user: u32) -> u32 {
+        user.saturating_mul(UIDS_OF_USER).saturating_add(self.app_id)
+    }
+
+    /// Whether anyone of those has it.
+    pub(super) fn is_for(&self, whose: Whose) -> bool {
+        match whose {
+            Whose::All => true,
+            Whose::One(user) => self.users.contains_key(&user),
+        }
+    }
+
     /// Where the APK lies, in the form of Android 11 and later.
     pub(super) fn code_path(&self) -> String {
         let Self { apk: Apk { package, .. }, number, .. } = self;
@@ -52,15 +71,20 @@ pub(super) struct InstallOptions {
     pub(super) downgrade: bool,
     /// `-t`: test-only apps may come.
     pub(super) test_only: bool,
+    /// `-g`: it has all that it asks for.
+    pub(super) grant: bool,
+    /// `--user`: who gets it.
+    pub(super) whose: Whose,
     /// `-p`: what is installed stays, and these APKs come to it.
     pub(super) inherit: Option<String>,
 }
 
 /// The phone on which something is installed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Place<'a> {
     pub(super) sdk: u32,
     pub(super) free_bytes: u64,
+    pub(super) users: &'a Users,
 }
 
 /// All apps that were installed, and the sessions that install more.
@@ -99,7 +123,7 @@ impl Packages {
     pub(super) fn install(
         &mut self,
         contents: &[Bytes],
-        place: Place,
+        place: Place<'_>,
         options: &InstallOptions,
     ) -> Result<&Installed, String> {
         self.installs += 1;
@@ -126,9 +150,20 @@ impl Packages {
             check_replacement(installed, &base, place.sdk, options)?;
         }
         let app_id = installed.map_or(FIRST_APP_ID + self.by_name.len() as u32, |installed| installed.app_id);
-        let granted = installed.map(|installed| installed.granted.clone()).unwrap_or_default();
+        let mut users = installed.map(|installed| installed.users.clone()).unwrap_or_default();
+        for user in place.users.of(options.whose) {
+            let granted = users.entry(user).or_default();
+            if options.grant {
+                granted.extend(base.permissions.iter().filter(|permission| is_from_its_user(permission)).cloned());
+            }
+        }
+        if users.is_empty() {
+            return Err("INSTALL_FAILED_INTERNAL_ERROR: its user is gone".to_owned());
+        }
+        // What a new version asks for no more it has no more.
+        users.values_mut().for_each(|granted| granted.retain(|permission| base.permissions.contains(permission)));
         let package = base.package.clone();
-        let installed = Installed { apk: base, splits, app_id, number, granted };
+        let installed = Installed { apk: base, splits, app_id, number, users };
         Ok(self.by_name.entry(package).insert_entry(installed).into_mut())
     }
 
@@ -171,15 +206,31 @@ impl Packages {
         Ok((base, splits))
     }
 
-    /// Removes an app.
+    /// Takes an app from one or all; with its last user it is gone.
     ///
     /// # Errors
     /// What stands between the brackets of Android's `Failure [...]`.
-    pub(super) fn uninstall(&mut self, package: &str) -> Result<(), String> {
-        match self.by_name.remove(package) {
-            Some(_) => Ok(()),
-            None => Err("DELETE_FAILED_INTERNAL_ERROR".to_owned()),
+    pub(super) fn uninstall(&mut self, package: &str, whose: Whose) -> Result<(), String> {
+        let Whose::One(user) = whose else {
+            return match self.by_name.remove(package) {
+                Some(_) => Ok(()),
+                None => Err("DELETE_FAILED_INTERNAL_ERROR".to_owned()),
+            };
+        };
+        let installed = self.by_name.get_mut(package);
+        match installed.and_then(|installed| installed.users.remove(&user)) {
+            Some(_) => {
+                self.by_name.retain(|_, installed| !installed.users.is_empty());
+                Ok(())
+            }
+            None => Err(format!("not installed for {user}")),
         }
+    }
+
+    /// A user is gone, and with it what only it had.
+    pub(super) fn forget_user(&mut self, user: u32) {
+        self.by_name.values_mut().for_each(|installed| drop(installed.users.remove(&user)));
+        self.by_name.retain(|_, installed| !installed.users.is_empty());
     }
 
     /// Opens an install session; `None` if there are too many.

@@ -6,47 +6,96 @@ use handset::{Console, FileSystem as _, Output};
 use super::android::Android;
 use super::dumpsys;
 use super::packages::InstallOptions;
+use super::permissions::is_from_its_user;
+use super::users::{Kind, OWNER, Users, Whose};
 
 /// Exit code of a command that threw an exception.
 const THROWN: u8 = 255;
 
 /// Runs `pm <words>`.
 pub(super) async fn run(android: &Android, words: &[&str], console: &mut Console<'_>) -> Output {
-    match words {
-        ["path", name] => path(android, name),
-        ["list", "packages", rest @ ..] => list_packages(android, rest),
-        ["list", "users"] => Output::success("Users:\n\tUserInfo{0:Owner:c13} running\n"),
-        ["list", "features"] => Output::success("feature:reqGlEsVersion=0x30002\nfeature:android.hardware.wifi\n"),
-        ["install", rest @ ..] => install(android, rest, console).await,
-        ["install-create", rest @ ..] => create(android, rest),
-        ["install-write", rest @ ..] => write(android, rest, console).await,
-        ["install-commit", session, ..] => commit(android, session).await,
-        ["install-abandon" | "install-destroy", session] => abandon(android, session),
-        ["uninstall", rest @ ..] => {
-            let mut rest = rest.iter().filter(|word| !matches!(**word, "-k" | "--user" | "0" | "all" | "current"));
-            answer(android.state().packages.uninstall(rest.next().copied().unwrap_or_default()))
+    let [command, rest @ ..] = words else {
+        return Output::failure(THROWN, "Package manager (package) commands:\n  help\n");
+    };
+    match (*command, rest) {
+        ("list", ["packages", rest @ ..]) => list_packages(android, rest),
+        ("list", ["users"]) => Output::success(android.state().users.list(android.spec.sdk)),
+        ("list", ["features"]) => Output::success("feature:reqGlEsVersion=0x30002\nfeature:android.hardware.wifi\n"),
+        ("get-max-users", []) => Output::success(Users::max()),
+        ("create-user", rest) => create_user(android, rest),
+        ("remove-user", rest) => remove_user(android, rest),
+        ("install", rest) => install(android, rest, console).await,
+        ("install-create", rest) => create(android, rest),
+        ("install-write", rest) => write(android, rest, console).await,
+        ("install-commit", [session, ..]) => commit(android, session).await,
+        ("install-abandon" | "install-destroy", [session]) => abandon(android, session),
+        ("dump", [name]) => dump(android, name),
+        ("path" | "install-existing" | "uninstall" | "grant" | "revoke" | "clear", rest) => {
+            of_user(android, command, rest).unwrap_or_else(|wrong| wrong)
         }
-        ["grant" | "revoke", rest @ ..] => permission(android, words, rest),
-        ["clear", name] => match android.state().packages.get(name) {
-            Some(_) => Output::success("Success\n"),
-            None => Output { code: 1, ..Output::success("Failed\n") },
-        },
-        ["dump", name] => dump(android, name),
-        [other, ..] => Output::failure(THROWN, format!("Unknown command: {other}\n")),
-        [] => Output::failure(THROWN, "Package manager (package) commands:\n  help\n"),
+        (other, _) => Output::failure(THROWN, format!("Unknown command: {other}\n")),
+    }
+}
+
+/// Commands that may name a user.
+fn of_user(android: &Android, command: &str, words: &[&str]) -> Result<Output, Output> {
+    let (whose, rest) = take_user(command, words)?;
+    Ok(match (command, rest.as_slice()) {
+        ("path", [name]) => path(android, name, whose.unwrap_or(Whose::One(OWNER))),
+        ("install-existing", [name]) => install_existing(android, name, one(command, whose)?),
+        ("uninstall", [options @ .., name]) if options.iter().all(|option| *option == "-k") => {
+            answer(android.state().packages.uninstall(name, whose.unwrap_or_default()))
+        }
+        ("grant" | "revoke", [name, permission]) => {
+            change_permission(android, command, name, permission, one(command, whose)?)?
+        }
+        ("grant" | "revoke", [_]) => Output::failure(1, "Error: no permission specified\n"),
+        ("clear", [name]) => clear(android, name, one(command, whose)?),
+        _ => Output::failure(1, "Error: no package specified\n"),
+    })
+}
+
+/// What stands behind `--user`, and the other words.
+fn take_user<'a>(command: &str, words: &[&'a str]) -> Result<(Option<Whose>, Vec<&'a str>), Output> {
+    let (mut whose, mut others) = (None, Vec::new());
+    let mut words = words.iter().copied();
+    while let Some(word) = words.next() {
+        if word == "--user" {
+            whose = Some(user_behind(command, words.next())?);
+        } else {
+            others.push(word);
+        }
+    }
+    Ok((whose, others))
+}
+
+fn user_behind(command: &str, word: Option<&str>) -> Result<Whose, Output> {
+    let illegal = |why: &str| thrown(command, &format!("java.lang.IllegalArgumentException: {why}"));
+    let word = word.ok_or_else(|| illegal("Argument expected after \"--user\""))?;
+    Whose::parse(word).ok_or_else(|| illegal(&format!("Bad user number: {word}")))
+}
+
+/// The one user of a command that is for one only, by default the owner.
+fn one(command: &str, whose: Option<Whose>) -> Result<u32, Output> {
+    match whose.unwrap_or(Whose::One(OWNER)) {
+        Whose::One(user) => Ok(user),
+        Whose::All => {
+            Err(thrown(command, "java.lang.IllegalArgumentException: Call does not support special user #-1"))
+        }
     }
 }
 
 /// `dumpsys package <name>`.
 pub(super) fn dump(android: &Android, name: &str) -> Output {
-    match android.state().packages.get(name) {
-        Some(installed) => Output::success(dumpsys::package(installed, android.spec.sdk)),
+    let state = android.state();
+    match state.packages.get(name) {
+        Some(installed) => Output::success(dumpsys::package(installed, android.spec.sdk, &state.users)),
         None => Output::success(format!("Unable to find package: {name}\n")),
     }
 }
 
-fn path(android: &Android, name: &str) -> Output {
-    match android.state().packages.get(name) {
+fn path(android: &Android, name: &str, whose: Whose) -> Output {
+    match android.state().packages.get(name).filter(|installed| installed.is_for(whose)) {
         Some(installed) => {
             Output::success(installed.apk_paths().map(|path| format!("package:{path}\n")).collect::<String>())
         }
@@ -54,25 +103,111 @@ fn path(android: &Android, name: &str) -> Output {
     }
 }
 
+/// `list packages [options] [--user id] [filter]`: by default those of the owner.
 fn list_packages(android: &Android, words: &[&str]) -> Output {
+    const OPTIONS: [&str; 12] =
+        ["-a", "-d", "-e", "-f", "-i", "-l", "-s", "-U", "-u", "-3", "--show-versioncode", "--apex-only"];
+    // Unlike others it catches what is thrown.
+    let (whose, words) = match take_user("list", words) {
+        Ok((whose, words)) => (whose.unwrap_or(Whose::One(OWNER)), words),
+        Err(thrown) => {
+            let text = String::from_utf8_lossy(&thrown.stderr).into_owned();
+            return Output {
+                code: THROWN,
+                ..Output::success(format!("Error: {}\n", text.lines().last().unwrap_or_default()))
+            };
+        }
+    };
+    if let Some(unknown) = words.iter().find(|word| word.starts_with('-') && !OPTIONS.contains(word)) {
+        return Output { code: THROWN, ..Output::success(format!("Error: Unknown option: {unknown}\n")) };
+    }
     let has = |option| words.contains(&option);
     let filter = words.iter().find(|word| !word.starts_with('-')).copied().unwrap_or_default();
-    // There are no apps of the system on this phone.
-    if has("-s") {
+    // There are no apps of the system on this phone, no modules, and none that is disabled.
+    if has("-s") || has("-d") || has("--apex-only") {
         return Output::default();
     }
+    let uid_of = match whose {
+        Whose::One(user) => user,
+        Whose::All => OWNER,
+    };
     let state = android.state();
-    let listed = state.packages.iter().filter(|installed| installed.apk.package.contains(filter));
-    let lines = listed.map(|installed| {
+    let listed = state.packages.iter().filter(|installed| installed.is_for(whose));
+    let lines = listed.filter(|installed| installed.apk.package.contains(filter)).map(|installed| {
         let file = if has("-f") { format!("{}/base.apk=", installed.code_path()) } else { String::new() };
         let version = match has("--show-versioncode") {
             true => format!(" versionCode:{}", installed.apk.version_code),
             false => String::new(),
         };
-        let uid = if has("-U") { format!(" uid:{}", installed.app_id) } else { String::new() };
-        format!("package:{file}{}{version}{uid}\n", installed.apk.package)
+        let installer = if has("-i") { "  installer=null" } else { "" };
+        let uid = if has("-U") { format!(" uid:{}", installed.uid(uid_of)) } else { String::new() };
+        format!("package:{file}{}{version}{installer}{uid}\n", installed.apk.package)
     });
     Output::success(lines.collect::<String>())
+}
+
+/// `create-user [options] name`
+fn create_user(android: &Android, words: &[&str]) -> Output {
+    let mut kind = Kind::Full;
+    let mut words = words.iter().copied().peekable();
+    while let Some(option) = words.next_if(|word| word.starts_with("--")) {
+        match option {
+            "--managed" => kind = Kind::Profile,
+            "--profileOf" | "--user-type" => drop(words.next()),
+            "--guest" | "--restricted" | "--ephemeral" | "--demo" | "--pre-create-only" | "--for-testing" => {}
+            unknown => return Output::failure(1, format!("Error: unknown option {unknown}\n")),
+        }
+    }
+    let Some(name) = words.next() else { return Output::failure(1, "Error: no user name specified.\n") };
+    match android.state().users.create(name, kind) {
+        Some(user) => Output::success(format!("Success: created user id {user}\n")),
+        None => Output::failure(1, "Error: couldn't create User.\n"),
+    }
+}
+
+/// `remove-user [--set-ephemeral-if-in-use] [--wait] id`
+fn remove_user(android: &Android, words: &[&str]) -> Output {
+    let Some(word) = words.iter().find(|word| !word.starts_with('-')) else {
+        return Output::failure(1, "Error: no user id specified.\n");
+    };
+    let mut state = android.state();
+    match Whose::parse(word) {
+        Some(Whose::One(user)) if state.users.remove(user) => {
+            state.packages.forget_user(user);
+            Output::success("Success: removed user\n")
+        }
+        Some(Whose::One(user)) => Output::failure(1, format!("Error: couldn't remove user id {user}\n")),
+        Some(Whose::All) | None => {
+            thrown("remove-user", &format!("java.lang.IllegalArgumentException: Bad user number: {word}"))
+        }
+    }
+}
+
+/// `install-existing [--user id] package`: what one user has another one gets.
+fn install_existing(android: &Android, name: &str, user: u32) -> Output {
+    let mut state = android.state();
+    if !state.users.has(user) {
+        return no_such_user(user);
+    }
+    let missing = format!("android.content.pm.PackageManager$NameNotFoundException: Package {name} doesn't exist\n");
+    match state.packages.get_mut(name) {
+        Some(installed) => {
+            installed.users.entry(user).or_default();
+            Output::success(format!("Package {name} installed for user: {user}\n"))
+        }
+        None => Output { code: 1, ..Output::success(missing) },
+    }
+}
+
+/// `clear [--user id] package`: with its data go its grants.
+fn clear(android: &Android, name: &str, user: u32) -> Output {
+    match android.state().packages.get_mut(name).and_then(|installed| installed.users.get_mut(&user)) {
+        Some(granted) => {
+            granted.clear();
+            Output::success("Success\n")
+        }
+        None => Output { code: 1, ..Output::success("Failed\n") },
+    }
 }
 
 /// What stands behind `install` or `install-create`.
@@ -84,7 +219,9 @@ struct Asked<'a> {
 }
 
 /// Reads options; a wrong one is answered in Android's words.
-fn options<'a>(words: &[&'a str]) -> Result<Asked<'a>, Output> {
+fn options<'a>(android: &Android, command: &str, words: &[&'a str]) -> Result<Asked<'a>, Output> {
+    /// Android 6 has permissions that an app gets only from its user.
+    const SDK_WITH_GRANT: u32 = 23;
     let mut asked = Asked::default();
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
@@ -96,33 +233,32 @@ fn options<'a>(words: &[&'a str]) -> Result<Asked<'a>, Output> {
                 asked.options.inherit = words.next().map(str::to_owned);
                 asked.options.replace = true;
             }
-            "-g" | "-f" | "-q" | "-R" | "--dont-kill" | "--force-queryable" | "--skip-verification" | "--full" => {}
+            "-g" if android.spec.sdk >= SDK_WITH_GRANT => asked.options.grant = true,
+            "-f" | "-q" | "-R" | "--dont-kill" | "--force-queryable" | "--skip-verification" | "--full" => {}
             "--instant" | "--no-streaming" | "--fastdeploy" | "--bypass-low-target-sdk-block" => {}
-            "--user" => match words.next() {
-                Some("0" | "all" | "current") => {}
-                other => {
-                    let user = other.unwrap_or_default();
-                    return Err(Output::failure(1, format!("Error: user {user} doesn't exist.\n")));
-                }
-            },
+            "--user" => asked.options.whose = user_behind(command, words.next())?,
             "-i" | "--abi" | "--install-reason" | "--pkg" | "--install-location" => drop(words.next()),
             "-S" => match words.next().map(str::parse::<u64>) {
                 Some(Ok(bytes)) => asked.size = Some(bytes),
                 _ => return Err(Output::failure(1, "Error: -S wants the number of bytes\n")),
             },
             option if option.starts_with('-') && option != "-" => {
-                return Err(Output::failure(1, format!("\nError: Unknown option: {option}\n")));
+                let exception = format!("java.lang.IllegalArgumentException: Unknown option {option}");
+                return Err(thrown(command, &exception));
             }
             "-" => {}
             path => asked.file = Some(path),
         }
     }
-    Ok(asked)
+    match asked.options.whose {
+        Whose::One(user) if !android.state().users.has(user) => Err(no_such_user(user)),
+        _ => Ok(asked),
+    }
 }
 
 /// `install [options] [-S size | file]`: with a size the APK comes by standard input.
 async fn install(android: &Android, words: &[&str], console: &mut Console<'_>) -> Output {
-    let asked = match options(words) {
+    let asked = match options(android, "install", words) {
         Ok(asked) => asked,
         Err(wrong) => return wrong,
     };
@@ -155,7 +291,7 @@ async fn streamed(android: &Android, size: u64, console: &mut Console<'_>) -> Re
 }
 
 fn create(android: &Android, words: &[&str]) -> Output {
-    let asked = match options(words) {
+    let asked = match options(android, "install-create", words) {
         Ok(asked) => asked,
         Err(wrong) => return wrong,
     };
@@ -225,20 +361,38 @@ fn known(android: &Android, session: &str, command: &str) -> Result<u64, Output>
 }
 
 /// `grant [--user id] package permission`, and `revoke`.
-fn permission(android: &Android, words: &[&str], rest: &[&str]) -> Output {
-    let command = words.first().copied().unwrap_or_default();
-    let (["--user", _, name, permission] | [name, permission]) = rest else {
-        return Output::failure(1, "Error: no permission specified\n");
-    };
+fn change_permission(
+    android: &Android,
+    command: &str,
+    name: &str,
+    permission: &str,
+    user: u32,
+) -> Result<Output, Output> {
+    let refused = |exception: String| Err(thrown(command, &exception));
     let mut state = android.state();
-    let Some(installed) = state.packages.get_mut(name) else {
-        return thrown(command, &format!("java.lang.IllegalArgumentException: Unknown package: {name}"));
+    let Some(installed) = state.packages.get_mut(name).filter(|installed| installed.is_for(Whose::One(user))) else {
+        return refused(format!("java.lang.IllegalArgumentException: Unknown package: {name}"));
     };
-    match command {
-        "grant" => drop(installed.granted.insert((*permission).to_owned())),
-        _ => drop(installed.granted.remove(*permission)),
+    if !installed.apk.permissions.contains(permission) {
+        return refused(format!(
+            "java.lang.SecurityException: Package {name} has not requested permission {permission}"
+        ));
     }
-    Output::default()
+    if !is_from_its_user(permission) {
+        return refused(format!(
+            "java.lang.SecurityException: Permission {permission} requested by {name} is not a changeable permission type"
+        ));
+    }
+    let granted = installed.users.entry(user).or_default();
+    match command {
+        "grant" => drop(granted.insert(permission.to_owned())),
+        _ => drop(granted.remove(permission)),
+    }
+    Ok(Output::default())
+}
+
+fn no_such_user(user: u32) -> Output {
+    Output::failure(1, format!("Error: user {user} doesn't exist.\n"))
 }
 
 /// A command's end by an exception.

@@ -111,7 +111,7 @@ impl Port {
                 open.stop.cancel();
                 // The task can't panic; and if it did, its sockets would be closed as well.
                 let _ = open.task.await;
-                self.shared.android.set_power(Power::Battery);
+                self.shared.android.set_power(if self.cable() { Power::Usb } else { Power::Battery });
             }
             (_, unchanged) => *listening = unchanged,
         }
@@ -220,7 +220,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let authorisation =
         if refuses { Authorisation::Keys(KeyStore::new([], UnknownKey::Ignore)) } else { shared.authorisation.clone() };
     let (line, handle) = Line::new(stream);
-    let behind = Behind { android: Arc::clone(&shared.android), tunnels: Arc::clone(&shared.tunnels) };
+    let behind = Behind::new(Arc::clone(&shared.android), Arc::clone(&shared.tunnels));
     let handset = Handset::new(Arc::new(behind), shared.profile.clone(), authorisation);
     let mut session = pin!(handset.serve(line));
     loop {
@@ -240,6 +240,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                 }
                 if handle.is_worn_out() {
                     shared.android.pulled.notify_one();
+                }
+                if handset.device().ends_adbd() {
+                    shared.android.adbd_ended.notify_one();
                 }
                 return;
             }

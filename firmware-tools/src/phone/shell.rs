@@ -182,6 +182,10 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
             android.restart.notify_one();
             Output::default()
         }
+        ["remount", ..] => match android.remount() {
+            Ok(sentence) => Output::success(sentence),
+            Err(sentence) => Output::failure(1, sentence),
+        },
         ["logcat", rest @ ..] => logcat::run(android, rest, console).await,
         _ if !android.state().booted && needs_android(words) => no_service(words),
         ["screencap", ..] => match screen::picture(&android.spec.serial, android.now()) {

@@ -85,7 +85,7 @@ pub async fn serve(
         false => port::authorisation(&android.spec.auth)?,
     };
     let profile = port::profile(&android.spec, android.product()).in_mode(mode);
-    let behind = Behind { android: Arc::clone(&android), tunnels };
+    let behind = Behind::new(Arc::clone(&android), tunnels);
     let handset = Handset::new(Arc::new(behind), profile, authorisation);
     let mut function = named(folder.display(), FunctionFs::open(folder, handset.terms(), carrier(&android)))?;
     if let Some(gadget) = &gadget {

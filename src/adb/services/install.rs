@@ -129,6 +129,7 @@ const COMPLAINTS: &[(&str, InstallFailureClass, &str)] = &[
         NeedsHand,
         "this phone's owner or its management forbids installs: lift the restriction for its user",
     ),
+    ("Error: user", Permanent, "the phone has no user of that number: `pm list users` on it tells which there are"),
     ("Unknown option", Permanent, "the phone's package manager is too old for a flag of the install"),
     ("SecurityException", NeedsHand, "the phone does not let its shell install: look at its developer options"),
 ];

@@ -28,8 +28,8 @@ pub(crate) enum Service {
     Reboot { target: String },
     /// `root:`, `unroot:`, `tcpip:`, `usb:`.
     Adbd(Adbd),
-    /// What a phone that was sold to a user answers with a sentence only.
-    Sentence(&'static str),
+    /// `remount:`
+    Remount,
     /// `reverse:`, which answers by OKAY or FAIL.
     Reverse { request: String },
     /// `track-jdwp`, `track-app`: the processes that can be debugged, and their changes. There are none.
@@ -64,7 +64,7 @@ impl Service {
             "unroot" => Some(Self::Adbd(Adbd::NoRoot)),
             "tcpip" => leading_number(argument).map(|port| Self::Adbd(Adbd::Tcp { port })),
             "usb" => Some(Self::Adbd(Adbd::Usb)),
-            "remount" => Some(Self::Sentence("Not running as root. Try \"adb root\" first.\n")),
+            "remount" => Some(Self::Remount),
             "reverse" => Some(Self::Reverse { request: argument.to_owned() }),
             "tcp" => argument.parse().ok().map(|port| Self::Tcp { port }),
             _ => None,
@@ -212,7 +212,7 @@ async fn serve<D: Device>(
                 return Ok(Afterwards::Disconnect);
             }
         }
-        Service::Sentence(sentence) => stream.write(sentence).await?,
+        Service::Remount => stream.write(device.remount()).await?,
         Service::Reverse { request } => stream.write(listeners.obey(&request, device, switchboard).await).await?,
         Service::Track => {
             stream.write(counted("")).await?;
