@@ -18,7 +18,7 @@ sanitizer=none
 # The crate is a workspace of its own: its dependencies are those of the daemon, version by version.
 cp Cargo.lock fuzz/Cargo.lock
 mkdir -p fuzz/target
-cargo fuzz build --sanitizer "$sanitizer" 2>fuzz/target/build.log || { cat fuzz/target/build.log >&2; exit 1; }
+cargo fuzz build --features daemon --sanitizer "$sanitizer" 2>fuzz/target/build.log || { cat fuzz/target/build.log >&2; exit 1; }
 
 rows=$(mktemp -d)
 trap 'rm -rf "$rows"' EXIT
@@ -26,7 +26,7 @@ trap 'rm -rf "$rows"' EXIT
 # One target: its row, and its lines for a person.
 run_one() {
   local target=$1 log=fuzz/target/$1.log result=ok executions input
-  cargo fuzz run --sanitizer "$sanitizer" "$target" -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
+  cargo fuzz run --features daemon --sanitizer "$sanitizer" "$target" -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
     -print_final_stats=1 >"$log" 2>&1 || result=FAIL
   executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)
   printf '%s\t%s\t%s\t%s\n' "$target" "$seconds" "${executions:-0}" "$result" >"$rows/$target"
@@ -34,7 +34,7 @@ run_one() {
   [[ $result == FAIL ]] || return 0
   grep -m1 'panicked at' -A1 "$log" || tail -5 "$log"
   input=$(sed -n 's/^.*Test unit written to //p' "$log" | tail -1)
-  [[ -z $input ]] || echo "  repeat it: RUSTC_BOOTSTRAP=1 PATH=$tools/bin:\$PATH cargo fuzz run --sanitizer $sanitizer $target $input"
+  [[ -z $input ]] || echo "  repeat it: RUSTC_BOOTSTRAP=1 PATH=$tools/bin:\$PATH cargo fuzz run --features daemon --sanitizer $sanitizer $target $input"
   return 1
 }
 export -f run_one

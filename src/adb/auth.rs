@@ -247,9 +247,8 @@ impl Key {
     fn read_with_text(path: &Path) -> Result<(Self, String), KeyError> {
         let pem = fs::read_to_string(path).map_err(at(path))?;
         let private = parse(&pem).map_err(|why| KeyError::NotAKey { path: path.to_owned(), why })?;
-        let bits = private.n().as_ref().bit_width();
-        if bits as usize != KEY_BITS || exponent(&private) != Some(65537) {
-            return Err(KeyError::Size { path: path.to_owned(), bits });
+        if !is_for_handsets(&private) {
+            return Err(KeyError::Size { path: path.to_owned(), bits: private.n().as_ref().bit_width() });
         }
         Ok((Self { private, path: path.to_owned() }, pem))
     }
@@ -311,6 +310,26 @@ fn parse(pem: &str) -> Result<PrivateKey, String> {
         return PrivateKey::from_pkcs1_pem(pem).map_err(|error| error.to_string());
     }
     PrivateKey::from_pkcs8_pem(pem).map_err(|error| error.to_string())
+}
+
+fn is_for_handsets(key: &PrivateKey) -> bool {
+    key.n().as_ref().bit_width() as usize == KEY_BITS && exponent(key) == Some(65537)
+}
+
+/// Reads any text as a file with a private key and as one with public keys; what a fuzzer calls.
+///
+/// # Panics
+/// When the public half of a key that is used is not known again, or a key's owner could disturb a terminal.
+pub fn fuzz_key_files(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(key) = parse(text)
+        && is_for_handsets(&key)
+    {
+        assert!(known::fuzz_public_key(&public_key_text(&key, "me@here")));
+    }
+    for line in text.lines() {
+        known::fuzz_public_key(line);
+    }
 }
 
 fn create(holder: &Holder, path: &Path) -> Result<(), KeyError> {

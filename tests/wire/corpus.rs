@@ -17,6 +17,7 @@ const TARGETS: &[(&str, Entry)] = &[
     ("adb_install_answer", adb::services::install::fuzz_install_answer),
     ("adb_reverse_answer", adb::services::reverse_answer::fuzz_reverse_answer),
     ("adb_connection", adb::connection::operations::replay),
+    ("adb_key_files", adb::auth::fuzz_key_files),
     ("adb_message", adb::message::fuzz_messages),
     ("adb_portal", adb::server::portal::fuzz_portal),
     ("adb_request", adb::server::request::fuzz_request),
@@ -34,6 +35,7 @@ const TARGETS: &[(&str, Entry)] = &[
     ("hub_lines", power::cambrionix::fuzz_hub_lines),
     ("hub_reply", power::dialogue::fuzz_hub_reply),
     ("phone_profile", phone::profile::fuzz_profile),
+    ("tool_frames", phone::tools::wire::fuzz_frames),
     ("usb_kernel_log", usb::kernel_log::fuzz_kernel_log),
 ];
 

@@ -74,6 +74,17 @@ fn parse(line: &str) -> Result<KnownKey, &'static str> {
     Ok(KnownKey { key, owner: owner_in(owner) })
 }
 
+/// Whether a line is a public key. One that is lets nobody in who has signed nothing.
+pub(super) fn fuzz_public_key(line: &str) -> bool {
+    let Ok(known) = parse(line) else { return false };
+    assert!(
+        !known.owner.is_empty() && known.owner.chars().count() <= OWNER_MAX && !known.owner.contains(char::is_control)
+    );
+    let known = KnownKeys(vec![known]);
+    assert_eq!(known.signer(&[7; 20], &[7; MODULUS_LEN]), None);
+    true
+}
+
 /// What is told of a key's owner: as others wrote it, so without what could disturb a terminal.
 pub(crate) fn owner_in(text: &str) -> String {
     let owner: String = text.chars().filter(|c| !c.is_control()).take(OWNER_MAX).collect();

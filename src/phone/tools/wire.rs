@@ -350,6 +350,42 @@ pub fn take_frame<F: Frame>(buffer: &mut BytesMut) -> Result<Option<F>, WireErro
     F::parse(kind, buffer.split_to(len).freeze()).map(Some)
 }
 
+/// Reads any bytes as frames of either direction, in chunks whose size is the first byte; what a fuzzer calls.
+///
+/// # Panics
+/// When what is read depends on where the chunks end, or a frame that was taken is another one once it was sent again.
+pub fn fuzz_frames(bytes: &[u8]) {
+    fuzz_direction::<Up>(bytes);
+    fuzz_direction::<Down>(bytes);
+    if let Ok(entries) = parse_entries(bytes) {
+        assert_eq!(parse_entries(&emit_entries(&entries)).ok(), Some(entries));
+    }
+}
+
+fn fuzz_direction<F: Frame + PartialEq>(bytes: &[u8]) {
+    let Some((chunk, bytes)) = bytes.split_first() else { return };
+    let mut whole = BytesMut::from(bytes);
+    let at_once: Vec<F> = std::iter::from_fn(|| take_frame(&mut whole).ok().flatten()).collect();
+    let mut buffer = BytesMut::new();
+    let mut in_chunks = Vec::new();
+    'chunks: for chunk in bytes.chunks(usize::from(*chunk).max(1)) {
+        buffer.put_slice(chunk);
+        loop {
+            match take_frame::<F>(&mut buffer) {
+                Ok(Some(frame)) => in_chunks.push(frame),
+                Ok(None) => break,
+                Err(_) => break 'chunks,
+            }
+        }
+        assert!(buffer.len() < HEAD_LEN + PAYLOAD_MAX, "a frame is taken as soon as it is there");
+    }
+    assert_eq!(at_once, in_chunks);
+    for frame in at_once {
+        let (kind, payload) = frame.emit();
+        assert_eq!(F::parse(kind, payload).ok(), Some(frame));
+    }
+}
+
 fn json(value: &impl Serialize) -> Bytes {
     // Of these types every value has a JSON form.
     serde_json::to_vec(value).unwrap_or_default().into()
@@ -404,8 +440,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes: Vec<u8>, kind in 0..6_usize) {
-            let mut buffer = BytesMut::from(&bytes[..]);
-            while let Ok(Some(_)) = take_frame::<Up>(&mut buffer) {}
+            fuzz_frames(&bytes);
             let kind = b"AIEWF?"[kind];
             let _ = Up::parse(kind, bytes.clone().into());
             let _ = Down::parse(kind, bytes.into());
