@@ -10,6 +10,7 @@ use std::time::Duration;
 use farmhand::adb::auth::KeyRing;
 use farmhand::adb::driver::{Adb, ConnectOptions, connect};
 use farmhand::adb::tcp::TcpTransport;
+use firmware_tools::ports;
 use nix::sched::{CloneFlags, unshare};
 
 /// Fetched once; prints where it is.
@@ -25,6 +26,9 @@ pub(crate) static KEYS: LazyLock<Arc<KeyRing>> = LazyLock::new(|| {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-tools/handset/tests/keys");
     Arc::new(KeyRing::load_or_create(Path::new(dir)).expect("a key"))
 });
+
+/// From its start until it listens, on a machine that is busy with other tests.
+pub(crate) const LISTENS_WITHIN: Duration = Duration::from_secs(20);
 
 /// An adbd, killed when dropped.
 pub(crate) struct Adbd {
@@ -42,27 +46,26 @@ impl Drop for Adbd {
 impl Adbd {
     fn start() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5555));
-        let child = Command::new(START_ADBD.as_path())
+        // It ends with this thread, however that ends.
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(START_ADBD.as_path())
             .env("ADBD_PORT", address.port().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("adbd starts");
-        Self { child, address }
+        let stderr = child.stderr.take().expect("its errors are read");
+        let adbd = Self { child, address };
+        ports::said(stderr, "adbd listening on tcp", LISTENS_WITHIN).expect("adbd says where it listens");
+        adbd
     }
 
     /// Connects, as soon as it listens.
     pub(crate) async fn connect(&self) -> Adb {
-        let listening = async {
-            loop {
-                match TcpTransport::connect(self.address).await {
-                    Ok(transport) => return transport,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-                }
-            }
-        };
-        let transport = tokio::time::timeout(Duration::from_secs(20), listening).await.expect("adbd listens");
+        ports::listener(self.address.port(), LISTENS_WITHIN).await.expect("adbd listens");
+        let transport = TcpTransport::connect(self.address).await.expect("adbd listens");
         connect(transport, KEYS.clone(), ConnectOptions::default()).await.expect("adbd lets us in")
     }
 

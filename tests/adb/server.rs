@@ -14,6 +14,7 @@ use farmhand::rack::ids::{Endpoint, PhoneId, SlotName};
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use farmhand::rack::snapshot::{PhoneState, PhoneView};
 use farmhand::rack::{Event, Rack, Snapshot};
+use firmware_tools::ports;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -21,7 +22,7 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::adbd::{Adbd, START_ADBD, with_adbd};
+use crate::adbd::{Adbd, LISTENS_WITHIN, START_ADBD, with_adbd};
 use crate::google::noise;
 use crate::phone::{Phone, modern, online};
 
@@ -474,9 +475,7 @@ fn the_doctor_finds_googles_server_on_its_port_and_says_what_ends_it() {
         };
         assert_eq!(doctor().await.0, None);
         let mut server = desk.command(&clients()[0], &["-P", "5037", "server", "nodaemon"]).spawn().unwrap();
-        while TcpStream::connect(("127.0.0.1", 5037)).await.is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        ports::listener(5037, LISTENS_WITHIN).await.unwrap();
         let (finding, code) = doctor().await;
         let finding = finding.unwrap();
         assert_eq!((finding["severity"].as_str(), code), (Some("error"), 1), "{finding}");

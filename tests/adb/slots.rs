@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use farmhand::adb::auth::KnownKeys;
 use farmhand::clock::UnixMillis;
 use farmhand::rack::Event;
 use farmhand::rack::ids::SlotName;
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
+use firmware_tools::ports;
 use tokio::process::{Child, Command};
 
-use crate::adbd::with_adbd;
+use crate::adbd::{LISTENS_WITHIN, with_adbd};
 use crate::google::noise;
 use crate::server::{Desk, clients, echo, echoes, endpoint, ok, said};
 
@@ -42,9 +42,7 @@ impl<'a> Google<'a> {
         let server = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let serial = format!("127.0.0.1:{slot_port}");
         let google = Self { adb, port: port.to_string(), home, serial, _server: server };
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        ports::listener(port, LISTENS_WITHIN).await.unwrap();
         google
     }
 

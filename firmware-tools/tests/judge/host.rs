@@ -26,8 +26,8 @@ const MOMENT: Duration = Duration::from_millis(30);
 /// What should come comes within this, however busy the machine is.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// adbd 34 may end a connection that begins while the end of another is still being worked off.
-const CONNECTS_MAX: usize = 5;
+/// adbd 34 may end a connection that begins while the end of another is still being worked off, and several in a row on a busy machine.
+const CONNECTS_MAX: usize = 25;
 
 /// Our id of the first stream; each later one has the next.
 const FIRST_ID: u32 = 5;

@@ -6,9 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use firmware_tools::phone::{AdbGeneration, PhoneSpec, VirtualPhone};
+use firmware_tools::ports;
 use nix::sched::{CloneFlags, unshare};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+
+/// From its start until it listens, on a machine that is busy with other tests.
+const LISTENS_WITHIN: Duration = Duration::from_secs(20);
 
 /// An adbd, killed when dropped, with all that it started.
 struct Adbd(Child);
@@ -33,9 +37,10 @@ pub(crate) fn with_both<T: Send>(judge: impl AsyncFnOnce(SocketAddr, SocketAddr)
             runtime.block_on(async {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5555));
                 let _adbd = start(&adbd, address);
+                // Without a connection: adbd 34 may end one that begins while the end of another is still being worked off.
+                ports::listener(address.port(), LISTENS_WITHIN).await.expect("adbd listens");
                 let phone = phone();
                 let _port = tokio::spawn(echo(TcpListener::bind((Ipv4Addr::UNSPECIFIED, ECHO_PORT)).await.unwrap()));
-                tokio::time::timeout(Duration::from_secs(20), listening(address)).await.expect("adbd listens");
                 judge(address, phone.address()).await
             })
         });
@@ -74,15 +79,16 @@ fn fetched() -> PathBuf {
 
 fn start(adbd: &Path, address: SocketAddr) -> Adbd {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge/adbd.sh");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--pid", "--fork", "--kill-child"]).arg(script).arg(adbd);
+    // It ends with this thread, however that ends, and all that it started with it.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"])
+        .arg(script)
+        .arg(adbd);
     command.env("ADBD_PORT", address.port().to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Adbd(command.spawn().expect("unshare is installed"))
-}
-
-async fn listening(address: SocketAddr) {
-    while tokio::net::TcpStream::connect(address).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut adbd = Adbd(command.spawn().expect("setpriv and unshare are installed"));
+    let stderr = adbd.0.stderr.take().expect("its errors are read");
+    ports::said(stderr, "adbd listening on tcp", LISTENS_WITHIN).expect("adbd says where it listens");
+    adbd
 }
