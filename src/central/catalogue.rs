@@ -88,7 +88,7 @@ pub enum Path {
     CarriedUp,
     /// From the centre to the phone, if the policy allows it.
     CarriedDown,
-    /// The rack answers it, with or without an agent.
+    /// The rack can answer it with no agent; some of it is an agent's while one is there.
     Rack,
     /// Never on a phone's line.
     Refused,

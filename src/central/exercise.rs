@@ -1,5 +1,7 @@
 //! What the fuzz targets call and the tests replay: any bytes, through each parser and the core, against their invariants.
 
+mod relay;
+
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,6 +12,8 @@ use super::session::{Output, Session, Settings};
 use crate::clock::Moment;
 use crate::rack::event::{BatteryCondition, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName};
 use crate::rack::snapshot::LineState;
+
+pub use self::relay::relay;
 
 /// The bound that the exercises set on frames.
 const MAX: usize = 4096;
@@ -118,7 +122,9 @@ impl Exercise {
                 self.session.command(LineCommand::TaskEnded { task, result }, now);
             }
             10 | 11 => self.wait(script),
-            12 => self.session.receive(script.bytes(), now),
+            12 => {
+                self.session.receive(script.bytes(), now);
+            }
             13 => {
                 let level_percent = script.byte().unwrap_or(0) % 101;
                 let battery = BatteryCondition { level_percent, charging: false, temperature_celsius: None };
@@ -160,6 +166,7 @@ impl Exercise {
                 Output::Disconnect => assert!(std::mem::take(&mut self.linked), "there was something to end"),
                 Output::Event(LineEvent::State { state, .. }) => self.state = state,
                 Output::Event(_) | Output::Judged(_) => {}
+                Output::TellAgent { .. } | Output::EndAgent { .. } => unreachable!("a session has no agent"),
                 Output::Transmit(frame) => {
                     assert!(self.linked, "nothing is sent into the void");
                     self.check(&frame, answered);

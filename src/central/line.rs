@@ -1,6 +1,9 @@
-//! The shell of one line: a TCP connection and a timer around [`Session`].
+//! The shell of one line: a TCP connection, the agent's way to it through the cable, and a timer around [`Relay`].
 //!
 //! It decides nothing. A registered line that has nothing to read holds no buffer: there may be thousands of them.
+
+mod agent;
+mod tunnel;
 
 use std::future::pending;
 use std::io;
@@ -17,17 +20,23 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use self::agent::{AgentLink, Buffered, Turn, Wants};
+use self::tunnel::Tunnel;
 use super::catalogue;
 use super::frame::{self, Split};
+use super::relay::Relay;
 use super::resolver::Resolver;
-use super::session::{Judged, Output, Session, Settings};
+use super::session::{Judged, Output, Session, Settings, Who};
+use crate::adb::driver::Stream;
+use crate::adb::online::OnlinePhones;
 use crate::clock::{Deadline, Moment, UnixMillis};
-use crate::config::{self, MinuteOfDay};
+use crate::config::{self, Ack, MinuteOfDay};
 use crate::rack::event::{LineCommand, LineEvent, LineWait};
 use crate::rack::ids::PhoneId;
 use crate::reason;
 use crate::store::Store;
 use crate::store::promise::{AuditRecord, Promise};
+pub use tunnel::Agents;
 
 /// What is read at once; most frames are shorter than a tenth of it.
 const READ_CHUNK: usize = 4096;
@@ -36,14 +45,14 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// The last words (an Error, an acknowledgement) and the end of the stream get this long to leave.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Who is said in the audit to have asked for something.
-const CENTRE: &str = "central server";
+/// Connections from one phone: the agent's, one that may take its place, and one for a moment, until another has made room.
+const AGENT_LINKS: usize = 3;
 
 /// What all lines share: what the owner set, and where they write down what the centre asked for.
 #[derive(Clone, Debug)]
 pub struct LineSettings {
-    /// The central server, looked up once for all lines.
-    pub server: Resolver,
+    /// The central servers, in the order in which they are tried, each looked up once for all lines.
+    pub servers: Vec<Resolver>,
     /// The longest frame that is taken, in bytes.
     pub max_frame: usize,
     /// Intervals and deadlines; the policy is the next field's.
@@ -52,18 +61,30 @@ pub struct LineSettings {
     pub policy: watch::Receiver<Arc<config::Policy>>,
     /// Where the audit is.
     pub store: Store,
+    /// How the central server shows that it has taken a notice.
+    pub ack: Ack,
+    /// How agents on phones find their lines.
+    pub agents: Agents,
 }
 
 impl LineSettings {
     /// As the owner configured it.
     #[must_use]
-    pub fn new(central: &config::Central, policy: watch::Receiver<Arc<config::Policy>>, store: Store) -> Self {
+    pub fn new(
+        central: &config::Central,
+        policy: watch::Receiver<Arc<config::Policy>>,
+        store: Store,
+        online: OnlinePhones,
+    ) -> Self {
+        let servers: Vec<String> = std::iter::once(&central.server).chain(&central.fallbacks).cloned().collect();
         Self {
-            server: Resolver::new(central.server.clone()),
+            servers: servers.iter().cloned().map(Resolver::new).collect(),
             max_frame: central.max_frame,
-            session: Settings { warn: central.warn, ..Settings::new(central.heartbeat) },
+            session: Settings { warn: central.warn, servers, ..Settings::new(central.heartbeat) },
             policy,
             store,
+            ack: central.ack,
+            agents: Agents { online, port: central.relay.agent_port },
         }
     }
 }
@@ -79,12 +100,19 @@ pub fn spawn(
     let span = tracing::info_span!("line", %phone);
     let mut policy = settings.policy;
     let session = Settings { policy: policy.borrow_and_update().as_ref().clone(), ..settings.session };
+    let session = Session::new(session, rand::random());
+    // Beyond all Ids of a daemon that ran before: no line carries a million messages a second.
+    let first_id = UnixMillis::from(SystemTime::now()).0.saturating_mul(1000);
     let line = Line {
         phone,
         policy,
         store: settings.store,
-        session: Session::new(session, rand::random()),
-        server: settings.server,
+        relay: Relay::new(session, settings.ack, first_id),
+        agents: settings.agents,
+        tunnel: None,
+        links: [None, None, None],
+        connections: 0,
+        servers: settings.servers,
         max_frame: settings.max_frame,
         started: Instant::now(),
         link: Link::Down,
@@ -98,8 +126,13 @@ struct Line {
     phone: PhoneId,
     policy: watch::Receiver<Arc<config::Policy>>,
     store: Store,
-    session: Session,
-    server: Resolver,
+    relay: Relay,
+    agents: Agents,
+    tunnel: Option<Tunnel>,
+    links: [Option<AgentLink>; AGENT_LINKS],
+    /// From the phone, so far.
+    connections: u64,
+    servers: Vec<Resolver>,
     max_frame: usize,
     started: Instant,
     link: Link,
@@ -137,22 +170,44 @@ impl Line {
     }
 
     async fn serve(&mut self, commands: &mut mpsc::Receiver<LineCommand>) {
-        while self.drain().await == Audience::There {
-            let deadline = self.session.deadline().map(|deadline| self.started + deadline.at.since_start());
+        while self.drain().await == Audience::There && self.hear_agents().await == Audience::There {
+            let deadline = self.relay.deadline().map(|deadline| self.started + deadline.at.since_start());
+            let wants = [0, 1, 2].map(|at| self.wants(at));
+            let [first, second, third] = &self.links;
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.session.command(command, self.now()),
+                    Some(command) => self.obey(command),
                     None => return,
                 },
                 arrival = self.link.arrival() => self.arrived(arrival).await,
+                turn = turn_of(first.as_ref(), wants[0]) => self.take_turn(0, turn),
+                turn = turn_of(second.as_ref(), wants[1]) => self.take_turn(1, turn),
+                turn = turn_of(third.as_ref(), wants[2]) => self.take_turn(2, turn),
+                stream = connection(&mut self.tunnel) => self.agent_connects(stream),
                 // Without an owner who could change it, it stays as it is.
                 Ok(()) = self.policy.changed() => {
                     let policy = self.policy.borrow_and_update().as_ref().clone();
-                    self.session.change_policy(policy);
+                    self.relay.change_policy(policy);
                 }
-                () = at(deadline) => self.session.advance(self.now()),
+                () = at(deadline) => self.relay.advance(self.now()),
             }
         }
+    }
+
+    fn obey(&mut self, command: LineCommand) {
+        match &command {
+            LineCommand::Tunnel(None) | LineCommand::Close { .. } => self.tunnel = None,
+            LineCommand::Tunnel(Some(endpoint)) => {
+                self.tunnel = Some(Tunnel::keep(self.agents.clone(), endpoint.clone()));
+            }
+            _ => {}
+        }
+        self.relay.command(command, self.now());
+    }
+
+    /// The one that the session wants, or has tried last.
+    fn server(&self) -> Option<&Resolver> {
+        self.servers.get(self.relay.session().server())
     }
 
     fn now(&self) -> Moment {
@@ -161,12 +216,17 @@ impl Line {
 
     /// Does what the session wants.
     async fn drain(&mut self) -> Audience {
-        while let Some(output) = self.session.poll() {
+        while let Some(output) = self.relay.poll() {
             match output {
-                Output::Connect => self.link = Link::Connecting(Box::pin(connect(self.server.clone()))),
+                Output::Connect => self.link = Link::Connecting(Box::pin(connect(self.server().cloned()))),
                 Output::Transmit(frame) => self.transmit(frame).await,
                 Output::Disconnect => self.disconnect().await,
                 Output::Judged(judged) => self.record(judged).await,
+                Output::TellAgent { connection, frame } => {
+                    let mut links = self.links.iter().flatten();
+                    links.find(|link| link.number == connection).into_iter().for_each(|link| link.send(frame.clone()));
+                }
+                Output::EndAgent { connection } => self.end_agent(connection),
                 Output::Event(event) => {
                     if self.events.send(event).await.is_err() {
                         return Audience::Gone;
@@ -183,15 +243,19 @@ impl Line {
             None => format!("{} passed", catalogue::describe(judged.msg_type)),
             Some(why) => format!("{} was refused: {why}", catalogue::describe(judged.msg_type)),
         };
+        let who = match judged.who {
+            Who::Centre => "central server",
+            Who::Agent => "agent",
+        };
         let at = UnixMillis::from(SystemTime::now());
-        let record = AuditRecord { at, who: CENTRE.to_owned(), what, target: self.phone.to_string() };
+        let record = AuditRecord { at, who: who.to_owned(), what, target: self.phone.to_string() };
         if let Err(why) = self.store.commit(vec![Promise::Audit(record)]).await {
-            self.session.unrecorded(why, self.now());
+            self.relay.unrecorded(why, self.now());
         }
     }
 
     async fn tell_wait(&mut self) -> Audience {
-        let deadline = self.session.deadline();
+        let deadline = self.relay.deadline();
         if deadline == self.told {
             return Audience::There;
         }
@@ -212,7 +276,7 @@ impl Line {
             Err(_) => format!("it took no bytes for {} s", WRITE_DEADLINE.as_secs()),
         };
         self.link = Link::Down;
-        self.session.closed(failure, self.now());
+        self.relay.closed(failure, self.now());
     }
 
     async fn disconnect(&mut self) {
@@ -226,11 +290,13 @@ impl Line {
         match arrival {
             Arrival::Connected(Ok(stream)) => {
                 self.link = Link::Up(stream, BytesMut::new());
-                self.session.connected(self.now());
+                self.relay.connected(self.now());
             }
             Arrival::Connected(Err(why)) => {
                 self.link = Link::Down;
-                self.session.connect_failed(reason::connecting(self.server.server(), &why), self.now());
+                let server = self.server().map(Resolver::server).unwrap_or_default();
+                let why = reason::connecting(server, &why);
+                self.relay.connect_failed(why, self.now());
             }
             Arrival::Readable(Ok(())) => self.read().await,
             Arrival::Readable(Err(why)) => self.lost(reason::of(&why)),
@@ -256,14 +322,14 @@ impl Line {
     async fn take_frames(&mut self) {
         while let Link::Up(_, buffer) = &mut self.link {
             let now = Moment::from_start(self.started.elapsed());
-            self.session.clock_shows(minute_of_day());
+            self.relay.clock_shows(minute_of_day());
             match frame::split(buffer, self.max_frame) {
                 Ok(Split::Frame { payload, consumed }) => {
-                    self.session.receive(payload, now);
+                    self.relay.receive(payload, now);
                     buffer.advance(consumed);
                 }
                 Ok(Split::Partial { .. }) => return release(buffer),
-                Err(why) => self.session.corrupt(why, now),
+                Err(why) => self.relay.corrupt(why, now),
             }
             if self.drain().await == Audience::Gone {
                 return;
@@ -271,9 +337,92 @@ impl Line {
         }
     }
 
+    /// Takes what was read from connections of the phone, as far as the line wants it; each frame's consequences come before the next.
+    async fn hear_agents(&mut self) -> Audience {
+        for at in 0..AGENT_LINKS {
+            while let Some(link) =
+                self.links.get_mut(at).and_then(Option::as_mut).filter(|l| self.relay.wants_agent(l.number))
+            {
+                let (number, now) = (link.number, Moment::from_start(self.started.elapsed()));
+                match link.take_frame(self.max_frame) {
+                    Buffered::Frame(frame) => self.relay.agent_says(number, &frame, now),
+                    Buffered::Partial => break,
+                    Buffered::Corrupt(why) => self.relay.agent_corrupt(number, &why.to_string(), now),
+                }
+                if self.drain().await == Audience::Gone {
+                    return Audience::Gone;
+                }
+            }
+        }
+        Audience::There
+    }
+
+    fn wants(&self, at: usize) -> Wants {
+        let number = self.links.get(at).and_then(Option::as_ref).map(|link| link.number);
+        Wants {
+            to_read: number.is_some_and(|number| self.relay.wants_agent(number)),
+            to_write: number.is_some_and(|number| self.relay.has_for_agent(number)),
+        }
+    }
+
+    fn take_turn(&mut self, at: usize, turn: Turn) {
+        let now = self.now();
+        let Some(link) = self.links.get_mut(at).and_then(Option::as_mut) else { return };
+        let why = match turn {
+            Turn::Writable => {
+                if let Some(frame) = self.relay.next_for_agent(link.number, now) {
+                    link.send(frame);
+                }
+                return;
+            }
+            Turn::Read(Ok(Some(chunk))) => return link.push(&chunk),
+            Turn::Read(Ok(None)) => "it closed its connection".to_owned(),
+            Turn::Read(Err(why)) => why.to_string(),
+        };
+        let number = link.number;
+        self.end_agent(number);
+        self.relay.agent_closed(number, &why, now);
+    }
+
+    fn agent_connects(&mut self, stream: Stream) {
+        self.connections += 1;
+        let number = self.connections;
+        let token = format!("{:032x}", rand::random::<u128>());
+        self.relay.agent_connected(number, token, self.now());
+        // One is always free: the relay keeps two, and has those that it let go ended before the next one comes.
+        match self.links.iter_mut().find(|link| link.is_none()) {
+            Some(free) => *free = Some(AgentLink::new(number, stream)),
+            None => self.relay.agent_closed(number, "there is no room for it", self.now()),
+        }
+    }
+
+    fn end_agent(&mut self, connection: u64) {
+        for link in &mut self.links {
+            link.take_if(|link| link.number == connection);
+        }
+    }
+
     fn lost(&mut self, why: impl std::fmt::Display) {
         self.link = Link::Down;
-        self.session.closed(why, self.now());
+        self.relay.closed(why, self.now());
+    }
+}
+
+async fn turn_of(link: Option<&AgentLink>, wants: Wants) -> Turn {
+    match link {
+        Some(link) => link.turn(wants).await,
+        None => pending().await,
+    }
+}
+
+/// The next connection from the phone; for ever while there is no way for one.
+async fn connection(tunnel: &mut Option<Tunnel>) -> Stream {
+    match tunnel {
+        Some(tunnel) => match tunnel.next().await {
+            Some(stream) => stream,
+            None => pending().await,
+        },
+        None => pending().await,
     }
 }
 
@@ -296,8 +445,8 @@ fn minute_of_day() -> MinuteOfDay {
 }
 
 /// The session's deadline bounds this.
-async fn connect(server: Resolver) -> io::Result<TcpStream> {
-    let addresses = server.addresses().await?;
+async fn connect(server: Option<Resolver>) -> io::Result<TcpStream> {
+    let addresses = server.ok_or(io::ErrorKind::NotFound)?.addresses().await?;
     let stream = TcpStream::connect(&*addresses).await?;
     stream.set_nodelay(true)?;
     Ok(stream)

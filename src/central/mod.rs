@@ -4,9 +4,9 @@
 //!     line (one task a phone: TCP, timers)
 //!        │ bytes            ▲ Connect, Transmit, Disconnect, events for the model
 //!        ▼                  │
-//!     frame ──▶ envelope ──▶ session (core: states, heartbeat, answers) ──▶ policy ──▶ catalogue
-//!     length    view without       │
-//!     prefix    a decode           └── decodes only the bodies that the rack answers, by proto
+//!     frame ──▶ envelope ──▶ relay (core: the agent's side) ──▶ session (core: states, heartbeat, answers) ──▶ policy ──▶ catalogue
+//!     length    view without                                      │
+//!     prefix    a decode                                          └── decodes only the bodies that the rack answers, by proto
 //! ```
 //!
 //! All lines share one `resolver`. Everything but these two is pure: no socket, no clock, no random source.
@@ -20,6 +20,7 @@ pub mod envelope;
 pub mod exercise;
 pub mod frame;
 pub mod policy;
+pub mod relay;
 pub mod session;
 mod wire;
 

@@ -127,6 +127,9 @@ pub struct Agent {
 pub struct Central {
     /// `host:port`.
     pub server: String,
+    /// Further servers, in the order in which they are tried where the one before cannot be had; the centre may move phones among all of
+    /// them, and to no other.
+    pub fallbacks: Vec<String>,
     /// Between heartbeats; 60 s by default.
     pub heartbeat: Duration,
     /// The longest frame that is taken, in bytes; 16 MiB by default.
@@ -137,6 +140,90 @@ pub struct Central {
     pub identity: Identity,
     /// Which readings of a phone the central server is warned of.
     pub warn: Warn,
+    /// How the central server shows that it has taken a notice; `auto` by default.
+    pub ack: Ack,
+    /// Whether agents on phones speak through the cable.
+    pub relay: Relay,
+}
+
+/// How the central server shows that it has taken a notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// As `Barrier`, until it acknowledges one; then as `Each`.
+    #[default]
+    Auto,
+    /// It acknowledges each.
+    Each,
+    /// By the acknowledgement of a heartbeat that followed.
+    Barrier,
+}
+
+impl Ack {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Each, Self::Barrier];
+
+    /// The word for it in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Each => "each",
+            Self::Barrier => "barrier",
+        }
+    }
+}
+
+/// What becomes of agents that connect from phones: `mode`, `agent_port` and `[central.modes]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relay {
+    /// Of phones that are not named.
+    pub mode: LineMode,
+    /// Of phones by id, serial or slot.
+    pub modes: std::collections::BTreeMap<String, LineMode>,
+    /// Where each agent finds its line, on its phone's own loopback; 9200 by default.
+    pub agent_port: AgentPort,
+}
+
+impl Relay {
+    /// What holds for a phone that has these names.
+    #[must_use]
+    pub fn mode_of<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> LineMode {
+        names.find_map(|name| self.modes.get(name).copied()).unwrap_or(self.mode)
+    }
+}
+
+/// Where agents find their line: a TCP port on the phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentPort(pub u16);
+
+impl Default for AgentPort {
+    fn default() -> Self {
+        Self(9200)
+    }
+}
+
+/// Who speaks for a phone on its line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LineMode {
+    /// The rack alone.
+    #[default]
+    Hold,
+    /// The agent on the phone while it is connected through the cable, else the rack.
+    Relay,
+}
+
+impl LineMode {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Hold, Self::Relay];
+
+    /// The word for it in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Relay => "relay",
+        }
+    }
 }
 
 /// Which readings of a phone the central server is warned of: `[central.warn]`. `None` is off.

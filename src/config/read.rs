@@ -18,7 +18,8 @@ use super::value::{
     whole_or_off, word,
 };
 use super::{
-    AdbServer, Agent, Announce, Central, Config, Loaded, Mqtt, Policy, Recovery, Rollout, Rung, Usb, Warn, Web,
+    Ack, AdbServer, Agent, AgentPort, Announce, Central, Config, LineMode, Loaded, Mqtt, Policy, Recovery, Relay,
+    Rollout, Rung, Usb, Warn, Web,
 };
 use crate::rack::ids::PackageName;
 use crate::rack::strategy::{Approve, Join, Strategy};
@@ -155,20 +156,37 @@ fn package_name(text: &str) -> Option<PackageName> {
 
 fn central(mut table: Section<'_, '_>, base: &Path) -> Option<Central> {
     let server = table.required("server", "\"centre.example:9200\"", host_and_port);
+    let fallbacks = table.optional("fallbacks", list(host_and_port));
     let heartbeat = table.optional("heartbeat_s", seconds(1..=DAY_S));
     let max_frame = table.optional("max_frame", whole_as::<usize>(FRAME_BYTES));
     let grace = table.optional("grace_s", seconds(1..=HOUR_S));
     let identity = identity(table.child("identity"), base);
     let warn = table.child("warn").map_or_else(Warn::default, warn);
+    let ack = table.optional("ack", word(&Ack::ALL.map(|ack| (ack.as_str(), ack))));
+    let relay = relay(&mut table);
     table.finish();
     Some(Central {
         server: value(server)?,
+        fallbacks: values(fallbacks).unwrap_or_default(),
         heartbeat: value(heartbeat).unwrap_or(Duration::from_secs(60)),
         max_frame: value(max_frame).unwrap_or(16 << 20),
         grace: value(grace).unwrap_or(Duration::from_secs(90)),
         identity: identity?,
         warn,
+        ack: value(ack).unwrap_or_default(),
+        relay,
     })
+}
+
+fn relay(table: &mut Section<'_, '_>) -> Relay {
+    let modes = LineMode::ALL.map(|mode| (mode.as_str(), mode));
+    let mode = table.optional("mode", word(&modes));
+    let agent_port = table.optional("agent_port", whole_as::<u16>(1..=i64::from(u16::MAX)));
+    Relay {
+        mode: value(mode).unwrap_or_default(),
+        modes: table.child("modes").map(|table| table.owners(word(&modes))).unwrap_or_default(),
+        agent_port: value(agent_port).map(AgentPort).unwrap_or_default(),
+    }
 }
 
 fn warn(mut table: Section<'_, '_>) -> Warn {

@@ -204,6 +204,22 @@ impl<'d, 'n> Section<'d, 'n> {
         texts
     }
 
+    /// Every key of a table whose keys are the owner's, with what `read` makes of its value.
+    pub(super) fn owners<T>(self, read: impl Fn(&Value<'d>) -> Result<T, Unfit>) -> BTreeMap<String, T> {
+        let mut owners = BTreeMap::new();
+        for (key, (_, value)) in &self.values {
+            match read(value) {
+                Ok(read) => drop(owners.insert((*key).to_owned(), read)),
+                Err(unfit) => {
+                    let what = format!("`{key}` in {} must be {}", self.header, unfit.expected);
+                    let help = format!("write {}", unfit.expected);
+                    self.complain(Problem::new("config.bad_value", unfit.at, what, help));
+                }
+            }
+        }
+        owners
+    }
+
     /// Notes each key that was typed and is not known.
     pub(super) fn finish(self) {
         for (key, (at, value)) in &self.values {

@@ -87,9 +87,19 @@ impl Page<'_> {
         let Some(central) = &config.central else { return self.off("central", "server = \"centre.example:9200\"") };
         self.section("central");
         self.key("server", &quoted(&central.server));
+        self.key("fallbacks", &list(central.fallbacks.iter().map(|server| quoted(server))));
         self.key("heartbeat_s", &central.heartbeat.as_secs().to_string());
         self.key("max_frame", &central.max_frame.to_string());
         self.key("grace_s", &central.grace.as_secs().to_string());
+        self.key("mode", &quoted(central.relay.mode.as_str()));
+        self.key("agent_port", &central.relay.agent_port.0.to_string());
+        self.key("ack", &quoted(central.ack.as_str()));
+        if !central.relay.modes.is_empty() {
+            self.line("\n[central.modes]");
+            for (phone, mode) in &central.relay.modes {
+                self.line(&format!("{} = {}", quoted(phone), quoted(mode.as_str())));
+            }
+        }
         self.central_warn(&central.warn);
         self.section("central.identity");
         let word = match &central.identity.credential {

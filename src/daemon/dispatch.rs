@@ -152,8 +152,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::adb::online::OnlinePhones;
+    use crate::central::line::Agents;
     use crate::central::resolver::Resolver;
     use crate::central::session::Settings;
+    use crate::config::{Ack, AgentPort};
     use crate::rack::event::Presence;
     use crate::store::{StateDir, Store};
 
@@ -163,8 +166,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&StateDir::lock(dir.path()).unwrap()).unwrap();
         let (_owner, policy) = watch::channel(Arc::default());
-        let server = Resolver::new("127.0.0.1:9");
-        let settings = LineSettings { server, max_frame: 1 << 20, session, policy, store };
+        let servers = vec![Resolver::new("127.0.0.1:9")];
+        let agents = Agents { online: OnlinePhones::default(), port: AgentPort::default() };
+        let ack = Ack::default();
+        let settings = LineSettings { servers, max_frame: 1 << 20, session, policy, store, ack, agents };
         let (events, _inbox) = mpsc::channel(8);
         let mut lines = Lines::new(settings, events, CancellationToken::new());
         let (phone, order) = (PhoneId::new("P1"), LineCommand::Presence(Presence::Answered));

@@ -192,8 +192,9 @@ pub async fn run(
     let tools = ToolServer { snapshots: snapshot.clone(), online: context.online.clone(), events: events.clone() };
     let (online, records) = (context.online.clone(), uses::keep(store.clone(), &tasks));
     let adb_server = AdbServer::start(snapshot.clone(), online, events.clone(), records, &cancel);
+    let lines = start_lines(&config, policy, &store, &context, &sources);
     let phones = start_phones(&config, &rack, context, &cancel);
-    let (dispatch, asked) = start_actors(&config, &state, store, policy, phones, &sources).await?;
+    let (dispatch, asked) = start_actors(&config, &state, store, lines, phones, &sources).await?;
     if let Err(why) = host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone()) {
         warn!("the host's health is not read: {why}");
     }
@@ -277,21 +278,29 @@ fn start_phones(config: &Config, rack: &Rack, context: ActorContext, cancel: &Ca
     phones
 }
 
+/// The lines to the central server; none without one.
+fn start_lines(
+    config: &Config,
+    policy: watch::Receiver<Arc<Policy>>,
+    store: &Store,
+    context: &ActorContext,
+    sources: &Sources,
+) -> Option<Lines> {
+    let central = config.central.as_ref()?;
+    let settings = LineSettings::new(central, policy, store.clone(), context.online.clone());
+    Some(Lines::new(settings, sources.events.clone(), sources.cancel.clone()))
+}
+
 /// The actors that take the model's commands.
 async fn start_actors(
     config: &Config,
     state: &StateDir,
     store: Store,
-    policy: watch::Receiver<Arc<Policy>>,
+    lines: Option<Lines>,
     phones: Phones,
     sources: &Sources,
 ) -> Result<(Dispatch, Asked), DaemonError> {
     let cancel = &sources.cancel;
-    let lines = config.central.as_ref().map(|central| {
-        let settings = LineSettings::new(central, policy, store.clone());
-        Lines::new(settings, sources.events.clone(), cancel.clone())
-    });
-
     let mut hubs = BTreeMap::new();
     for hub in &config.hubs {
         let (orders, inbox) = mpsc::channel(16);

@@ -170,6 +170,13 @@ pub enum LineEvent {
     },
     /// The server asks for something to be done with this phone, and was told that it arrived.
     Asked(Asked),
+    /// The agent on the phone speaks by this line.
+    AgentThere,
+    /// It no longer does.
+    AgentLeft {
+        /// Why, as a sentence.
+        why: String,
+    },
     /// The server has safely taken the report that was ordered with [`LineCommand::TaskEnded`].
     EndTold {
         /// The `Id` of the server's message.
@@ -224,6 +231,8 @@ pub enum LineCommand {
     Presence(Presence),
     /// How the phone fares, as last read.
     Condition(Condition),
+    /// The agent on the phone at this endpoint shall find its line there, or no longer; it does not where the line is closed.
+    Tunnel(Option<Endpoint>),
     /// A task or notice of the server has ended. Answered with [`LineEvent::EndTold`] once the server has taken the report; what is
     /// not answered is lost with the registration, and must be told to the next one.
     TaskEnded {

@@ -105,7 +105,7 @@ impl Rack {
 }
 
 /// What a phone may be called in a table: its id, its serial where no other phone has it, its slot.
-fn names<'p>(id: &'p PhoneId, profile: &'p Profile, slot: Option<&'p SlotName>) -> Vec<&'p str> {
+pub(super) fn names<'p>(id: &'p PhoneId, profile: &'p Profile, slot: Option<&'p SlotName>) -> Vec<&'p str> {
     let serial = profile.serial.as_ref().map(|serial| serial.as_str()).filter(|serial| *serial == id.as_str());
     [Some(id.as_str()), serial, slot.map(SlotName::as_str)].into_iter().flatten().collect()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::event::{
     AppVersion, Asked, BatteryCondition, Command, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName,
 };
-use super::ids::PhoneId;
+use super::ids::{Endpoint, PhoneId};
 use super::snapshot::LineState;
 use crate::clock::{Deadline, Moment};
 use crate::phone::Profile;
@@ -65,6 +65,7 @@ pub(super) struct Line {
     /// What its actor waits for.
     pub(super) waits: Option<Deadline>,
     pub(super) alert: Option<Alert>,
+    agent: AgentOnLine,
     heartbeat: Heartbeat,
     /// Orders to report the end of a task, by the `Id` of the server's message, that are not known to be taken.
     untold: BTreeMap<i64, LineCommand>,
@@ -90,11 +91,44 @@ pub(super) struct Alert {
     pub(super) why: String,
 }
 
+/// Whether an agent on the phone speaks by the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum AgentOnLine {
+    /// None ever has.
+    Never,
+    There {
+        since: Moment,
+    },
+    Away {
+        why: String,
+    },
+}
+
 #[derive(Clone, Debug, PartialEq)]
 struct Open {
     credential: String,
     device: DeviceInfo,
     condition: Condition,
+    tunnel: Option<Endpoint>,
+}
+
+/// What a line shall be.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// What the phone registers as.
+    pub(super) credential: String,
+    pub(super) tunnel: Tunnel,
+}
+
+/// Whether an agent on the phone shall find its line there.
+#[derive(Debug)]
+pub(super) enum Tunnel {
+    /// It shall not.
+    None,
+    /// It shall once the phone at this endpoint is ready; if it was before, it still does.
+    OnceReady(Endpoint),
+    /// It shall, at this endpoint.
+    At(Endpoint),
 }
 
 /// Whether the line waits for a probe before it sends a heartbeat.
@@ -127,6 +161,7 @@ impl Line {
             last_heartbeat: None,
             waits: None,
             alert: None,
+            agent: AgentOnLine::Never,
             heartbeat: Heartbeat::Quiet,
             untold: BTreeMap::new(),
             stuck: Stuck::default(),
@@ -141,6 +176,23 @@ impl Line {
     /// Whether it is open with this credential.
     pub(super) fn registers_as(&self, credential: &str) -> bool {
         self.open.as_ref().is_some_and(|open| open.credential == credential)
+    }
+
+    /// Why it is as it is, and what became of the agent on the phone.
+    pub(super) fn sentence(&self) -> String {
+        match &self.agent {
+            AgentOnLine::Never => self.why.clone(),
+            AgentOnLine::There { .. } => format!("{}; the agent on the phone speaks by it", self.why),
+            AgentOnLine::Away { why } => format!("{}; the agent on the phone has left: {why}", self.why),
+        }
+    }
+
+    /// Since when the agent on the phone speaks by it.
+    pub(super) fn agent_since(&self) -> Option<Moment> {
+        match self.agent {
+            AgentOnLine::There { since } => Some(since),
+            AgentOnLine::Never | AgentOnLine::Away { .. } => None,
+        }
     }
 
     /// How often its actor was stuck.
@@ -169,6 +221,7 @@ impl Line {
         stuck.reopen_at = Some(now + pause);
         let times = stuck.times;
         self.open = None;
+        self.agent = AgentOnLine::Never;
         self.heartbeat = Heartbeat::Quiet;
         self.enter(now, LineState::Waiting, &format!("its actor was stuck ({why}), {times} times so far"));
         self.waits = Some(Deadline { at: now + pause, why: NEW_ACTOR });
@@ -179,11 +232,12 @@ impl Line {
         &mut self,
         now: Moment,
         phone: &PhoneId,
-        credential: String,
+        wanted: Wanted,
         profile: &Profile,
         turns: &mut Turns,
         out: &mut Vec<Command>,
     ) {
+        let credential = wanted.credential;
         if self.stuck.reopen_at.is_some_and(|at| at > now) {
             return;
         }
@@ -205,8 +259,16 @@ impl Line {
         };
         let fares = same.map_or_else(Condition::default, |open| open.condition.clone()) != condition;
         let fares = fares.then(|| LineCommand::Condition(condition.clone()));
-        out.extend(told.into_iter().chain(fares).map(|command| Command::Line { phone: phone.clone(), command }));
-        self.open = Some(Open { credential, device, condition });
+        let dug = same.and_then(|open| open.tunnel.clone());
+        let tunnel = match wanted.tunnel {
+            Tunnel::None => None,
+            Tunnel::OnceReady(endpoint) => dug.clone().filter(|dug| *dug == endpoint),
+            Tunnel::At(endpoint) => Some(endpoint),
+        };
+        let digs = (dug != tunnel).then(|| LineCommand::Tunnel(tunnel.clone()));
+        let commands = told.into_iter().chain(fares).chain(digs);
+        out.extend(commands.map(|command| Command::Line { phone: phone.clone(), command }));
+        self.open = Some(Open { credential, device, condition, tunnel });
     }
 
     /// Closes the line, if it is open.
@@ -221,6 +283,7 @@ impl Line {
         let was_open = self.open.take().is_some();
         if was_open {
             self.heartbeat = Heartbeat::Quiet;
+            self.agent = AgentOnLine::Never;
             out.push(Command::Line { phone: phone.clone(), command: LineCommand::Close { why: why.to_owned() } });
         }
         let changed = self.state != state;
@@ -280,6 +343,14 @@ impl Line {
             LineEvent::Waits(wait) => {
                 self.waits = wait.map(|wait| Deadline { at: now + wait.within, why: wait.why });
                 Reaction::Nothing
+            }
+            LineEvent::AgentThere => {
+                self.agent = AgentOnLine::There { since: now };
+                Reaction::Changed
+            }
+            LineEvent::AgentLeft { why } => {
+                self.agent = AgentOnLine::Away { why };
+                Reaction::Changed
             }
             LineEvent::UpgradeNotice(_)
             | LineEvent::Asked(_)

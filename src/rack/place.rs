@@ -6,10 +6,11 @@ use super::acts::PendingActs;
 use super::candidate::Candidate;
 use super::event::{Command, RolloutCommand};
 use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
-use super::line::{Line, NEW_ACTOR};
+use super::line::{self, Line, NEW_ACTOR};
 use super::snapshot::{Answers, LineState, PhoneState, UsbView};
-use super::{Change, Outcome, Rack, Settings};
+use super::{Change, Outcome, Rack, Settings, identities};
 use crate::clock::{Deadline, Moment, UnixMillis};
+use crate::config::LineMode;
 use crate::phone::Profile;
 use crate::phone::life::Life;
 use crate::phone::trace::Trace;
@@ -243,6 +244,7 @@ impl Rack {
         let (true, Some(profile)) = (place.life.is_connected(), place.life.profile()) else { return };
         let Some(phone) = self.phones.get(id) else { return };
         let credential = self.credential_of(kind, phone, profile, place.slot.as_ref());
+        let tunnel = self.tunnel_for(phone, profile, place, endpoint);
         let Some(phone) = self.phones.get_mut(id) else { return };
         // A line that was closed over silence opens again by a new answer, not by the one from before.
         let closed_since = if phone.line.state == LineState::Closed { phone.line.since } else { Moment::START };
@@ -250,7 +252,8 @@ impl Rack {
         let fresh = place.life.last_alive().is_some_and(fresh);
         match credential {
             Ok(credential) if fresh && profile.booted => {
-                phone.line.keep_open(now, id, credential, profile, &mut self.turns, &mut out.commands);
+                let wanted = line::Wanted { credential, tunnel };
+                phone.line.keep_open(now, id, wanted, profile, &mut self.turns, &mut out.commands);
             }
             Ok(_) => {}
             // While Android starts, the service that knows the IMEI does not answer yet.
@@ -260,6 +263,16 @@ impl Rack {
                     out.changes.push(phone.line_change());
                 }
             }
+        }
+    }
+
+    /// Whether the agent on the phone shall find its line there: in relay, and once the phone is ready.
+    fn tunnel_for(&self, phone: &Phone, profile: &Profile, place: &Place, endpoint: &Endpoint) -> line::Tunnel {
+        let names = identities::names(&phone.id, profile, place.slot.as_ref());
+        match self.settings.relay.mode_of(names.into_iter()) {
+            LineMode::Hold => line::Tunnel::None,
+            LineMode::Relay if place.life.state() == PhoneState::Ready => line::Tunnel::At(endpoint.clone()),
+            LineMode::Relay => line::Tunnel::OnceReady(endpoint.clone()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ids::{Endpoint, HubName, HubPort, Label, SlotName};
 use super::snapshot::{PowerPort, SwitchedOff};
-use crate::config::{Config, Credential, Rung};
+use crate::config::{Config, Credential, Relay, Rung};
 use crate::phone::life::AgentPolicy;
 
 /// What the model needs to know of the configuration.
@@ -25,6 +25,8 @@ pub struct Settings {
     pub hubs: Vec<(HubName, String)>,
     /// What a phone registers as; `None` without a central server.
     pub credential: Option<Credential>,
+    /// Which phones' agents speak through the cable.
+    pub relay: Relay,
     /// How old the last answered probe of an open line may be.
     pub grace: Duration,
     /// Whether the agent is installed where it is missing.
@@ -64,6 +66,7 @@ impl From<&Config> for Settings {
             power,
             hubs: config.hubs.iter().map(|hub| (hub.name.clone(), hub.device.display().to_string())).collect(),
             credential: config.central.as_ref().map(|central| central.identity.credential.clone()),
+            relay: config.central.as_ref().map(|central| central.relay.clone()).unwrap_or_default(),
             grace: config.central.as_ref().map_or(Duration::from_secs(90), |central| central.grace),
             agent: if installs { AgentPolicy::InstallWhereMissing } else { AgentPolicy::Observe },
             install_timeout: config.rollout.install_timeout,

@@ -18,7 +18,7 @@ use super::event::{
 use super::ids::{HubName, HubPort, PackageName, RolloutId, SlotName, VersionCode};
 use super::snapshot::{InstalledAgent, PortMode, PowerPort};
 use super::*;
-use crate::config::{Credential, Rung};
+use crate::config::{Credential, Relay, Rung};
 use crate::phone::life::AgentPolicy;
 use crate::phone::{InstallFailureClass, OpenFault, Profile};
 use crate::rack::snapshot::{LineState, PhoneState};
@@ -44,6 +44,7 @@ impl Bench {
             power: [(slot, power)].into(),
             hubs: vec![(HubName::new("H1"), "/dev/ttyUSB0".to_owned())],
             credential: Some(Credential::Imei),
+            relay: Relay::default(),
             grace: Duration::from_secs(90),
             agent: AgentPolicy::InstallWhereMissing,
             max_rung,

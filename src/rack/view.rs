@@ -165,11 +165,12 @@ impl Rack {
     fn line_view(&self, phone: &Phone) -> LineView {
         LineView {
             state: phone.line.state,
-            why: phone.line.why.clone(),
+            why: phone.line.sentence(),
             since: self.wall(phone.line.since),
             last_heartbeat: phone.line.last_heartbeat.map(|at| self.wall(at)),
             deadline: phone.line.waits.map(|deadline| self.deadline_view(deadline)),
             restarts: phone.line.restarts(),
+            agent_since: phone.line.agent_since().map(|since| self.wall(since)),
         }
     }
 

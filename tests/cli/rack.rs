@@ -149,6 +149,7 @@ fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMi
             last_heartbeat: Some(ago(150)),
             deadline: None,
             restarts: 0,
+            agent_since: None,
         },
         last_alive: Some(ago(130)),
         answers: Answers {

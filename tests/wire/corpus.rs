@@ -30,6 +30,7 @@ const TARGETS: &[(&str, Entry)] = &[
     ("apk_zip", agent::zip::fuzz_apk_zip),
     ("central_envelope", exercise::envelope),
     ("central_frame", exercise::frames),
+    ("central_relay", exercise::relay),
     ("central_session", exercise::session),
     ("central_splice", exercise::splicing),
     ("hub_lines", power::cambrionix::fuzz_hub_lines),
@@ -107,6 +108,11 @@ proptest! {
     #[test]
     fn changed_splices_break_nothing(input in crossed("central_splice")) {
         exercise::splicing(&input);
+    }
+
+    #[test]
+    fn changed_relays_break_nothing(input in crossed("central_relay")) {
+        exercise::relay(&input);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farmhand::central::line::{LineSettings, spawn};
+use farmhand::adb::online::OnlinePhones;
+use farmhand::central::line::{Agents, LineSettings, spawn};
 use farmhand::central::proto::{
     DeviceAppUpgradeMessage, EnumErrorCode, EnumMsgType, EnumPhoneAction, ErrorMessage, PhoneActionTaskMessage,
     PhoneStateTaskResultNoticeMessage, PhoneStateWarningNoticeMessage, TaskResultNoticeMessage,
@@ -11,7 +12,7 @@ use farmhand::central::proto::{
 };
 use farmhand::central::resolver::Resolver;
 use farmhand::central::session::Settings;
-use farmhand::config::{Allowance, Policy, PolicyGroup};
+use farmhand::config::{Ack, AgentPort, Allowance, Policy, PolicyGroup};
 use farmhand::rack::event::{
     Act, Asked, BatteryCondition, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName,
 };
@@ -39,26 +40,28 @@ struct Line {
 }
 
 /// What a line has of the daemon: the owner's policy, and the store.
-struct Office {
-    owner: watch::Sender<Arc<Policy>>,
+pub(crate) struct Office {
+    pub(crate) owner: watch::Sender<Arc<Policy>>,
     store: Store,
     _state: StateDir,
     _dir: tempfile::TempDir,
 }
 
 impl Office {
-    fn open(server: String, session: Settings) -> (LineSettings, Self) {
+    pub(crate) fn open(server: String, session: Settings) -> (LineSettings, Self) {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::lock(dir.path()).unwrap();
         let store = Store::open(&state).unwrap();
         let (owner, policy) = watch::channel(Arc::default());
-        let server = Resolver::new(server);
-        let settings = LineSettings { server, max_frame: 1 << 20, session, policy, store: store.clone() };
+        let servers = vec![Resolver::new(server)];
+        let agents = Agents { online: OnlinePhones::default(), port: AgentPort::default() };
+        let ack = Ack::default();
+        let settings = LineSettings { servers, max_frame: 1 << 20, session, policy, store: store.clone(), ack, agents };
         (settings, Self { owner, store, _state: state, _dir: dir })
     }
 
     /// The audit, the oldest first.
-    async fn audit(&self) -> Vec<String> {
+    pub(crate) async fn audit(&self) -> Vec<String> {
         let rows = self.store.audit(100).await.unwrap();
         rows.into_iter().rev().map(|row| format!("{}: {} ({})", row.who, row.what, row.target)).collect()
     }

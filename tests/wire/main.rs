@@ -6,3 +6,4 @@ mod codes;
 mod corpus;
 mod line;
 mod server;
+mod table;

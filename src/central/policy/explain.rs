@@ -60,6 +60,9 @@ impl Policy {
     fn known(&self, entry: &Entry, group: Group, act: Option<&'static str>) -> Explanation {
         let passes = match entry.path {
             Path::Made => "it ends at farmhand, which makes its own towards the agent",
+            Path::Rack if an_agent_answers(entry.code) => {
+                "taken in by the rack itself, or carried to the phone's agent while one is connected"
+            }
             Path::Rack => "taken in by the rack itself",
             Path::CarriedDown | Path::CarriedUp | Path::Refused => "carried to the phone's agent",
         };
@@ -92,6 +95,14 @@ impl Policy {
             },
         }
     }
+}
+
+/// Of what the rack can answer, what is left to an agent that is connected.
+fn an_agent_answers(code: i32) -> bool {
+    matches!(
+        EnumMsgType::try_from(code),
+        Ok(EnumMsgType::TriggerDeviceInfo | EnumMsgType::PhoneStateTask | EnumMsgType::ScreenShotTask)
+    )
 }
 
 impl Refusal {

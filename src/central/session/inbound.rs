@@ -2,13 +2,16 @@
 
 use prost::Message;
 
-use super::{Acknowledged, FOR_THE_OTHER_HOLDER, Judged, Output, Session, State, UNKNOWN_CODES_MAX, name_of};
+use super::{
+    Acknowledged, Agent, FOR_THE_OTHER_HOLDER, Heard, Judged, Output, Session, State, UNKNOWN_CODES_MAX, Who, name_of,
+};
 use crate::central::catalogue::{self, Group};
 use crate::central::envelope::View;
 use crate::central::policy::{Now, Refusal, Verdict};
 use crate::central::proto::{
     AccountForceOfflineNoticeMessage, DeviceAppUpgradeMessage, DeviceAuthRspMessage, EnumErrorCode,
-    EnumForceOfflineReason, EnumMsgType, ErrorMessage, PostDeleteDeviceNoticeMessage, UpgradeDeviceAppNoticeMessage,
+    EnumForceOfflineReason, EnumMsgType, ErrorMessage, PostDeleteDeviceNoticeMessage, RedirectNoticeMessage,
+    UpgradeDeviceAppNoticeMessage,
 };
 use crate::clock::Moment;
 use crate::rack::event::{LineEvent, UpgradeNotice};
@@ -18,17 +21,21 @@ use crate::rack::ids::{PackageName, VersionCode};
 const APPS_MAX: usize = 64;
 
 impl Session {
-    /// A frame came; `payload` is what it holds.
-    pub fn receive(&mut self, payload: &[u8], now: Moment) {
+    /// A frame came; `payload` is what it holds. Says what it is to an agent on the phone.
+    pub fn receive(&mut self, payload: &[u8], now: Moment) -> Heard {
         let view = match View::parse(payload) {
             Ok(view) => view,
-            Err(why) => return self.corrupt(format_args!("a frame that is no TransportMessage: {why}"), now),
+            Err(why) => {
+                self.corrupt(format_args!("a frame that is no TransportMessage: {why}"), now);
+                return Heard::Nothing;
+            }
         };
         match self.state {
             State::Authenticating { request, .. } => self.receive_authenticating(&view, request, now),
-            State::Registered(_) => self.receive_registered(&view, now),
+            State::Registered(_) => return self.receive_registered(&view, now),
             State::Idle | State::Connecting { .. } | State::Waiting { .. } => {}
         }
+        Heard::Nothing
     }
 
     fn receive_authenticating(&mut self, view: &View<'_>, request: i64, now: Moment) {
@@ -41,30 +48,33 @@ impl Session {
         }
     }
 
-    fn receive_registered(&mut self, view: &View<'_>, now: Moment) {
+    fn receive_registered(&mut self, view: &View<'_>, now: Moment) -> Heard {
         let verdict = self.gate.judge(view.msg_type, view.body(), Now { moment: now, minute: self.minute });
         if let Verdict::Refuse(refusal) = verdict {
             let why = self.sentence(view.msg_type, refusal);
             self.judged(view.msg_type, Some(why.clone()));
-            return self.refuse(view, EnumErrorCode::NoRight, &why);
+            self.refuse(view, EnumErrorCode::NoRight, &why);
+            return Heard::Nothing;
         }
         if catalogue::lookup(view.msg_type).is_none_or(|entry| entry.group != Group::Session) {
             self.judged(view.msg_type, None);
         }
         match EnumMsgType::try_from(view.msg_type) {
-            Ok(EnumMsgType::MsgReceivedAck) => self.on_acknowledgement(view.ref_message_id),
-            Ok(EnumMsgType::Error) => self.on_error(view, now),
+            Ok(EnumMsgType::MsgReceivedAck) => return self.on_acknowledgement(view.ref_message_id),
+            Ok(EnumMsgType::Error) => return self.on_error(view, now),
             Ok(EnumMsgType::DeviceAuthRsp) => tracing::warn!("a second DeviceAuthRsp is left aside"),
             Ok(EnumMsgType::AccountForceOfflineNotice) => self.on_forced_offline(view, now),
-            Ok(EnumMsgType::RedirectNotice) => self.on_redirect(view),
-            Ok(EnumMsgType::TriggerDeviceInfo) => self.on_trigger_device_info(view),
+            Ok(EnumMsgType::RedirectNotice) => self.on_redirect(view, now),
             Ok(EnumMsgType::UpgradeDeviceAppNotice) => self.on_upgrade(view),
             Ok(EnumMsgType::PostDeleteDeviceNotice) => self.on_delete(view),
+            Ok(EnumMsgType::PhoneActionTask) => return self.on_phone_action(view),
+            _ if self.agent != Agent::Away => return Heard::ForAgent,
+            Ok(EnumMsgType::TriggerDeviceInfo) => self.on_trigger_device_info(view),
             Ok(EnumMsgType::PhoneStateTask) => self.on_phone_state(view),
-            Ok(EnumMsgType::PhoneActionTask) => self.on_phone_action(view),
             Ok(EnumMsgType::ScreenShotTask) => self.on_screenshot(view),
-            _ => self.on_task_for_an_agent(view),
+            _ => return self.on_task_for_an_agent(view),
         }
+        Heard::Nothing
     }
 
     fn on_auth_response(&mut self, view: &View<'_>, now: Moment) {
@@ -72,7 +82,10 @@ impl Session {
             Ok(response) if response.access_token.is_empty() => {
                 self.retry(now, "the central server's DeviceAuthRsp has no AccessToken".to_owned());
             }
-            Ok(response) => self.registered(response.access_token, now),
+            Ok(response) => {
+                self.extra = response.extra;
+                self.registered(response.access_token, now);
+            }
             Err(why) => self.retry(now, format!("the central server's DeviceAuthRsp cannot be read: {why}")),
         }
     }
@@ -89,8 +102,8 @@ impl Session {
         self.pause(now, pause, "the central server to know this phone", &why);
     }
 
-    fn on_acknowledgement(&mut self, of: i64) {
-        let State::Registered(registered) = &mut self.state else { return };
+    fn on_acknowledgement(&mut self, of: i64) -> Heard {
+        let State::Registered(registered) = &mut self.state else { return Heard::Nothing };
         let acknowledged = registered.acknowledge(of);
         let taken = registered.taken(of, acknowledged);
         self.warnings.taken(|id| acknowledged.shows_taken(of, id));
@@ -98,6 +111,10 @@ impl Session {
             self.outputs.push_back(Output::Event(LineEvent::HeartbeatAcknowledged));
         }
         self.told(taken);
+        match acknowledged {
+            Acknowledged::Heartbeat => Heard::Barrier { of },
+            Acknowledged::Other => Heard::Acknowledged { of },
+        }
     }
 
     fn told(&mut self, taken: Vec<i64>) {
@@ -106,12 +123,13 @@ impl Session {
     }
 
     /// NoRight to a heartbeat means that the token is no longer good; any other error names one message that failed.
-    fn on_error(&mut self, view: &View<'_>, now: Moment) {
+    fn on_error(&mut self, view: &View<'_>, now: Moment) -> Heard {
         let (code, message) = error_of(view);
-        let State::Registered(registered) = &mut self.state else { return };
+        let State::Registered(registered) = &mut self.state else { return Heard::Nothing };
         let about_the_session = view.ref_message_id == 0 || registered.unanswered.contains(&view.ref_message_id);
         if code == Ok(EnumErrorCode::NoRight) && about_the_session {
-            return self.registration_lost(now, &format!("the central server answers NoRight: {message}"));
+            self.registration_lost(now, &format!("the central server answers NoRight: {message}"));
+            return Heard::Nothing;
         }
         tracing::warn!(message_id = view.ref_message_id, "the central server refuses a message of ours: {message}");
         if code != Ok(EnumErrorCode::NoRight) {
@@ -120,6 +138,7 @@ impl Session {
             self.warnings.taken(|id| id == view.ref_message_id);
             self.told(taken);
         }
+        if about_the_session { Heard::Nothing } else { Heard::Refused { of: view.ref_message_id } }
     }
 
     fn on_forced_offline(&mut self, view: &View<'_>, now: Moment) {
@@ -160,8 +179,27 @@ impl Session {
         }
     }
 
-    fn on_redirect(&mut self, view: &View<'_>) {
-        self.refuse(view, EnumErrorCode::NoRight, "this rack's owner has listed no other central server to move to");
+    /// A phone moves among the servers that the owner has listed. It takes its time as after a failure, so that servers which send it to
+    /// each other are no hot loop.
+    fn on_redirect(&mut self, view: &View<'_>, now: Moment) {
+        let notice = match body::<RedirectNoticeMessage>(view) {
+            Ok(notice) => notice,
+            Err(why) => return self.refuse(view, EnumErrorCode::InvalidParam, &format!("RedirectNotice: {why}")),
+        };
+        let host = notice.server_url.rsplit("://").next().unwrap_or_default().trim_end_matches('/');
+        let wanted = format!("{host}:{}", notice.server_port);
+        match self.settings.servers.iter().position(|server| *server == wanted) {
+            None => {
+                let why = "this rack's owner has listed no such central server to move to";
+                self.refuse(view, EnumErrorCode::NoRight, why);
+            }
+            Some(server) if server == self.server => self.send_acknowledgement(view.id),
+            Some(server) => {
+                self.send_acknowledgement(view.id);
+                self.retry(now, format!("the central server has moved this phone to {wanted}"));
+                self.server = server;
+            }
+        }
     }
 
     fn on_trigger_device_info(&mut self, view: &View<'_>) {
@@ -199,9 +237,13 @@ impl Session {
         }
     }
 
-    pub(super) fn on_task_for_an_agent(&mut self, view: &View<'_>) {
+    pub(super) fn on_task_for_an_agent(&mut self, view: &View<'_>) -> Heard {
+        if self.agent != Agent::Away {
+            return Heard::ForAgent;
+        }
         let why = format!("{}: no agent is connected on this phone", name_of(view.msg_type));
         self.refuse(view, EnumErrorCode::TargetNotOnline, &why);
+        Heard::Nothing
     }
 
     pub(super) fn refuse(&mut self, view: &View<'_>, code: EnumErrorCode, why: &str) {
@@ -219,7 +261,7 @@ impl Session {
     }
 
     fn judged(&mut self, msg_type: i32, refused: Option<String>) {
-        self.outputs.push_back(Output::Judged(Judged { msg_type, refused }));
+        self.outputs.push_back(Output::Judged(Judged { who: Who::Centre, msg_type, refused }));
     }
 
     fn count_unknown(&mut self, code: i32) {

@@ -19,9 +19,11 @@
 //! The others are asserted by `no_list_of_operations_breaks_the_rules`.
 
 mod backoff;
+mod carried;
 mod inbound;
 mod outbound;
 mod registered;
+mod settings;
 mod tasks;
 mod warnings;
 
@@ -29,15 +31,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use self::backoff::Backoff;
+pub use self::carried::{Agent, Heard, Who};
 use self::registered::Acknowledged;
+pub use self::settings::Settings;
 use self::warnings::Warnings;
 use super::policy::Gate;
 use super::proto::EnumMsgType;
+use super::proto::device_auth_rsp_message::ExtraMessage;
 use crate::clock::{Deadline, Moment};
-use crate::config::{MinuteOfDay, Policy, Warn};
+use crate::config::{MinuteOfDay, Policy};
 use crate::rack::event::{Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName};
 use crate::rack::snapshot::LineState;
 
@@ -49,45 +54,10 @@ const UNTAKEN_MAX: usize = 64;
 const UNKNOWN_CODES_MAX: usize = 256;
 /// What a line waits for whose credential another one holds.
 const FOR_THE_OTHER_HOLDER: &str = "the other holder of this phone's credential to leave";
-/// A shorter interval would be a flood.
-const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
-
-/// What the owner set for all lines.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Between heartbeats.
-    pub heartbeat: Duration,
-    /// The longest that a connection may take to be made.
-    pub connect_deadline: Duration,
-    /// The longest that the answer to `DeviceAuthReq` may take: a server that does not know a device may stay silent.
-    pub auth_deadline: Duration,
-    /// The longest that [`LineCommand::Presence`] may take after [`LineEvent::HeartbeatDue`].
-    pub presence_deadline: Duration,
-    /// What the centre may do.
-    pub policy: Policy,
-    /// Which readings the centre is warned of.
-    pub warn: Warn,
-}
-
-impl Settings {
-    /// The usual deadlines around this heartbeat interval, and the default policy.
-    #[must_use]
-    pub fn new(heartbeat: Duration) -> Self {
-        Self {
-            heartbeat: heartbeat.max(HEARTBEAT_MIN),
-            connect_deadline: Duration::from_secs(10),
-            auth_deadline: Duration::from_secs(10),
-            presence_deadline: Duration::from_secs(15),
-            policy: Policy::default(),
-            warn: Warn::default(),
-        }
-    }
-}
-
 /// What the shell shall do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// Connect to the server; answer with [`Session::connected`] or [`Session::connect_failed`].
+    /// Connect to [`Session::server`]; answer with [`Session::connected`] or [`Session::connect_failed`].
     Connect,
     /// Send this frame.
     Transmit(Bytes),
@@ -95,13 +65,27 @@ pub enum Output {
     Disconnect,
     /// Tell the model.
     Event(LineEvent),
-    /// Write down what the centre asked for and whether it passed, before anything that follows; or call [`Session::unrecorded`].
+    /// Write down what was asked for and whether it passed, before anything that follows; or call [`Session::unrecorded`].
     Judged(Judged),
+    /// Give a connection of the agent, which ends next, these last words.
+    TellAgent {
+        /// Its number.
+        connection: u64,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// End this connection of the agent.
+    EndAgent {
+        /// Its number.
+        connection: u64,
+    },
 }
 
 /// What became of a message of the centre that is no word of the session itself. Its content is nobody's affair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
+    /// Who said it.
+    pub who: Who,
     /// Its code.
     pub msg_type: i32,
     /// Why it was refused, as a sentence; `None` if it passed the policy.
@@ -139,6 +123,16 @@ pub struct Session {
     /// How the phone fares, as the model told it last.
     condition: Condition,
     warnings: Warnings,
+    /// Whether an agent on the phone speaks for itself.
+    agent: Agent,
+    /// Which of the servers is, or was, spoken to.
+    server: usize,
+    /// How often the line was registered.
+    registrations: u64,
+    /// What the centre said of the phone's owner when it last registered the phone.
+    extra: Option<ExtraMessage>,
+    /// Where carried frames are written.
+    arena: BytesMut,
 }
 
 #[derive(Debug)]
@@ -211,6 +205,11 @@ impl Session {
             next_id: 1,
             outputs: VecDeque::new(),
             counters: Counters::default(),
+            agent: Agent::Away,
+            server: 0,
+            registrations: 0,
+            extra: None,
+            arena: BytesMut::new(),
         }
     }
 
@@ -262,6 +261,8 @@ impl Session {
             LineCommand::Device(device) => self.device(device),
             LineCommand::Presence(presence) => self.presence(&presence, now),
             LineCommand::Condition(condition) => self.fares(condition),
+            // The way of the agent to this line is the shell's.
+            LineCommand::Tunnel(_) => {}
             LineCommand::TaskEnded { task, result } => self.task_ended(task, result),
         }
     }
@@ -304,9 +305,7 @@ impl Session {
         let Some(wanted) = &mut self.wanted else { return };
         if wanted.device != device {
             wanted.device = device;
-            if matches!(self.state, State::Registered(_)) {
-                self.send_device_info();
-            }
+            self.tell_of_phone();
         }
     }
 
@@ -440,17 +439,22 @@ impl Session {
         let (unanswered, untaken) = (Vec::new(), Vec::new());
         let registered = Registered { token, since: now, beat, unanswered, unanswered_since: now, untaken };
         self.state = State::Registered(registered);
+        self.registrations += 1;
         self.tell(LineState::Registered, "the central server knows this phone".to_owned());
         self.warnings.lost();
-        self.send_device_info();
+        self.tell_of_phone();
         self.warn();
     }
 
     /// Ends the connection; the next attempt comes soon, or later the more have failed.
     fn retry(&mut self, now: Moment, why: String) {
-        if let State::Registered(registered) = &self.state {
-            self.backoff.lasted(now.since(registered.since));
-        }
+        self.server = match &self.state {
+            State::Registered(registered) => {
+                self.backoff.lasted(now.since(registered.since));
+                0
+            }
+            _ => (self.server + 1) % self.settings.servers.len().max(1),
+        };
         let pause = self.backoff.next_pause();
         self.pause(now, pause, "the next attempt to reach the central server", &why);
     }

@@ -1,7 +1,7 @@
 //! Tasks that the rack answers or carries out by itself, with no agent's help.
 
 use super::inbound::body;
-use super::{Output, Session, name_of};
+use super::{Heard, Output, Session, name_of};
 use crate::central::envelope::View;
 use crate::central::proto::{
     EnumErrorCode, EnumMsgType, EnumPhoneAction, PhoneActionTaskMessage, PhoneStateTaskMessage, ScreenShotTaskMessage,
@@ -26,13 +26,17 @@ impl Session {
         }
     }
 
-    pub(super) fn on_phone_action(&mut self, view: &View<'_>) {
+    pub(super) fn on_phone_action(&mut self, view: &View<'_>) -> Heard {
         let task: PhoneActionTaskMessage = match body(view) {
             Ok(task) => task,
-            Err(why) => return self.refuse_task(view, EnumErrorCode::InvalidParam, &why),
+            Err(why) => {
+                self.refuse_task(view, EnumErrorCode::InvalidParam, &why);
+                return Heard::Nothing;
+            }
         };
         if let Err(why) = self.is_this_phone(&task.imei) {
-            return self.refuse_task(view, EnumErrorCode::InvalidParam, &why);
+            self.refuse_task(view, EnumErrorCode::InvalidParam, &why);
+            return Heard::Nothing;
         }
         let act = match task.action() {
             EnumPhoneAction::Reboot => Act::Restart,
@@ -54,6 +58,7 @@ impl Session {
             wechat_id: task.we_chat_id,
         };
         self.outputs.push_back(Output::Event(LineEvent::Asked(Asked { act, task })));
+        Heard::Nothing
     }
 
     /// The answer has room for an address only, and no place is known where a picture could be uploaded to.

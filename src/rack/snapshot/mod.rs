@@ -346,6 +346,9 @@ pub struct LineView {
     /// How often its actor was stuck and got a successor since the daemon started.
     #[serde(default)]
     pub restarts: u32,
+    /// Since when the agent on the phone speaks by it; `None` while the rack speaks alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_since: Option<UnixMillis>,
 }
 
 /// A port of a power hub, by names.

@@ -154,3 +154,42 @@ fn the_lines_of_a_full_rack_connect_one_after_the_other() {
     let commands = bench.phone_at("usb:2-1", phone::Event::profile(profile("Q1", Some(1))));
     assert!(matches!(line_commands(&commands)[..], [LineCommand::Open { pause: Duration::ZERO, .. }]), "{commands:?}");
 }
+
+#[test]
+fn in_relay_the_agent_finds_its_line_once_the_phone_is_ready() {
+    use crate::config::LineMode;
+    let tunnels = |commands: &[Command]| -> Vec<Option<Endpoint>> {
+        let tunnel = |command: &&LineCommand| match command {
+            LineCommand::Tunnel(at) => Some(at.clone()),
+            _ => None,
+        };
+        line_commands(commands).iter().filter_map(tunnel).collect()
+    };
+    let at: Endpoint = A1.parse().unwrap();
+    let mut bench = Bench::new(Rung::Reopen);
+    assert_eq!(tunnels(&bench.ready_with_agent(1)), [], "the rack speaks alone by default");
+
+    for modes in [vec![], vec![("P1", LineMode::Relay)], vec![("A1", LineMode::Relay)], vec![("A1", LineMode::Hold)]] {
+        let mut bench = Bench::new(Rung::Reopen);
+        bench.rack.settings.relay.mode = if modes.is_empty() { LineMode::Relay } else { LineMode::Hold };
+        let wanted = modes.first().is_none_or(|(_, mode)| *mode == LineMode::Relay);
+        bench.rack.settings.relay.modes = modes.into_iter().map(|(name, mode)| (name.to_owned(), mode)).collect();
+        let dug = tunnels(&bench.ready_with_agent(1));
+        assert_eq!(dug, if wanted { vec![Some(at.clone())] } else { vec![] });
+        assert_eq!(tunnels(&bench.phone(phone::Event::profile(profile("P1", Some(2))))), [], "once");
+    }
+}
+
+#[test]
+fn a_line_says_whether_an_agent_speaks_by_it() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.ready_with_agent(1);
+    let line = |bench: &Bench| bench.rack.snapshot(bench.now).phones[0].line.clone();
+    assert_eq!(line(&bench).agent_since, None);
+    bench.line_says(LineEvent::AgentThere);
+    assert!(line(&bench).agent_since.is_some() && line(&bench).why.ends_with("the agent on the phone speaks by it"));
+    bench.line_says(LineEvent::AgentLeft { why: "it sent nothing".to_owned() });
+    assert!(line(&bench).agent_since.is_none() && line(&bench).why.ends_with("has left: it sent nothing"));
+    bench.unplugged(A1);
+    assert!(!line(&bench).why.contains("agent"));
+}

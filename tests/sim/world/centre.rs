@@ -14,6 +14,7 @@ use farmhand::central::proto::{
 use farmhand::rack::ids::PhoneId;
 use prost::Message as _;
 
+use super::agents::number_of;
 use super::input::{Arrival, Input};
 use super::stage::Stage;
 
@@ -41,6 +42,9 @@ pub(super) struct Centre {
     pub(super) failures: BTreeSet<i64>,
     /// The acts on handsets that it has asked for.
     asked: BTreeSet<i64>,
+    /// The numbered notices of agents that it has, and the highest of each device.
+    notices: BTreeSet<u64>,
+    highest: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +64,10 @@ pub(super) enum Heard {
     Unasked {
         message_id: i64,
     },
+    /// A notice that comes after one that was said later.
+    Overtaken {
+        number: u64,
+    },
     Unreadable,
     WithoutToken {
         code: i32,
@@ -76,6 +84,8 @@ impl Centre {
             loses_reports: true,
             failures: BTreeSet::new(),
             asked: BTreeSet::new(),
+            notices: BTreeSet::new(),
+            highest: BTreeMap::new(),
         }
     }
 
@@ -116,6 +126,18 @@ impl Centre {
             return self.hear_failure(stage, phone, link, &view);
         }
         let heard = match (code, &peer.credential) {
+            (EnumMsgType::FriendTalkNotice, Some(credential)) => match number_of(view.body()) {
+                None => Heard::Unreadable,
+                Some(number) if self.notices.insert(number) => {
+                    let highest = self.highest.entry(credential.clone()).or_default();
+                    if std::mem::replace(highest, number.max(*highest)) > number {
+                        Heard::Overtaken { number }
+                    } else {
+                        Heard::Other
+                    }
+                }
+                Some(_) => Heard::Other,
+            },
             (EnumMsgType::HeartBeatReq, Some(credential)) => Heard::Heartbeat { credential: credential.clone() },
             _ => Heard::Other,
         };
@@ -135,6 +157,11 @@ impl Centre {
             _ => self.say_raw(stage, phone, link, EnumMsgType::MsgReceivedAck as i32, None, view.id),
         }
         heard
+    }
+
+    /// Whether it has the notice of this number.
+    pub(super) fn has_notice(&self, number: u64) -> bool {
+        self.notices.contains(&number)
     }
 
     /// A third of the reports is lost with the connection; half of the others is acknowledged at once, half by what follows.

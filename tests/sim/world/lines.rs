@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use farmhand::central::relay::Relay;
 use farmhand::central::session::{Output, Session, Settings};
 use farmhand::clock::{Deadline, Moment};
+use farmhand::config::Ack;
 use farmhand::rack::Event;
 use farmhand::rack::event::{LineCommand, LineEvent};
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::LineState;
 
+use super::agents::Agent;
 use super::centre::Heard;
 use super::input::{Arrival, Input};
 use super::{World, checks};
@@ -18,7 +21,8 @@ pub(super) type Lines = BTreeMap<PhoneId, LineShell>;
 
 #[derive(Debug)]
 pub(super) struct LineShell {
-    session: Session,
+    pub(super) relay: Relay,
+    pub(super) agent: Agent,
     /// The number of the connection to the centre, once it stands or is made.
     link: Option<u32>,
     links: u32,
@@ -32,7 +36,8 @@ pub(super) struct LineShell {
 impl LineShell {
     pub(super) fn new(seed: u64) -> Self {
         Self {
-            session: Session::new(Settings::new(Duration::from_secs(60)), seed),
+            relay: Relay::new(Session::new(Settings::new(Duration::from_secs(60)), seed), Ack::Auto, 1),
+            agent: Agent::default(),
             link: None,
             links: 0,
             handset: None,
@@ -50,7 +55,7 @@ impl World {
         if let LineCommand::Open { credential, .. } = &command {
             line.handset = self.handsets.iter().position(|handset| handset.imei == *credential);
         }
-        line.session.command(command, self.stage.now);
+        line.relay.command(command, self.stage.now);
         self.drain_line(phone);
     }
 
@@ -61,16 +66,16 @@ impl World {
             return;
         }
         match arrival {
-            Arrival::Connected => line.session.connected(now),
+            Arrival::Connected => line.relay.connected(now),
             Arrival::Refused => {
                 line.link = None;
-                line.session.connect_failed("connection refused", now);
+                line.relay.connect_failed("connection refused", now);
             }
-            Arrival::Frame(payload) => line.session.receive(&payload, now),
-            Arrival::BadLength => line.session.corrupt("a frame's length is -1, which is negative", now),
+            Arrival::Frame(payload) => line.relay.receive(&payload, now),
+            Arrival::BadLength => line.relay.corrupt("a frame's length is -1, which is negative", now),
             Arrival::Closed => {
                 line.link = None;
-                line.session.closed("it was closed by the server", now);
+                line.relay.closed("it was closed by the server", now);
             }
         }
         self.drain_line(phone);
@@ -78,7 +83,7 @@ impl World {
 
     pub(super) fn advance_line(&mut self, phone: &PhoneId, now: Moment) {
         if let Some(line) = self.line(phone) {
-            line.session.advance(now);
+            line.relay.advance(now);
         }
         self.drain_line(phone);
     }
@@ -98,11 +103,15 @@ impl World {
         self.daemon.as_mut()?.lines.get_mut(phone)
     }
 
-    fn drain_line(&mut self, phone: &PhoneId) {
+    pub(super) fn drain_line(&mut self, phone: &PhoneId) {
         let run = self.run();
         while let Some(line) = self.line(phone) {
-            let Some(output) = line.session.poll() else {
-                line.deadline = line.session.deadline();
+            let Some(output) = line.relay.poll() else {
+                if self.agent_hears(phone) {
+                    continue;
+                }
+                let Some(line) = self.line(phone) else { return };
+                line.deadline = line.relay.deadline();
                 if let Err(rule) = checks::reasons::line(phone, line) {
                     self.stage.broke(rule);
                 }
@@ -125,7 +134,8 @@ impl World {
                         }
                     }
                 }
-                Output::Judged(_) => {}
+                Output::Judged(_) | Output::TellAgent { .. } => {}
+                Output::EndAgent { connection } => line.agent.ended(connection),
                 Output::Disconnect => {
                     if let Some(link) = line.link.take() {
                         self.centre.left(phone, link);
@@ -139,6 +149,23 @@ impl World {
                 }
             }
         }
+    }
+}
+
+impl World {
+    /// An agent that reads has what is for it; whether there was anything.
+    fn agent_hears(&mut self, phone: &PhoneId) -> bool {
+        let now = self.stage.now;
+        let Some(line) = self.line(phone) else { return false };
+        let Some(frame) = line.agent.reads().and_then(|connection| line.relay.next_for_agent(connection, now)) else {
+            return false;
+        };
+        match line.agent.hears(&frame) {
+            Ok(Some(number)) => self.acknowledged(phone, number),
+            Ok(None) => {}
+            Err(rule) => self.stage.broke(rule),
+        }
+        true
     }
 }
 

@@ -11,6 +11,7 @@
 //! Half an hour of trouble is followed by calm, in which the rack must become well by itself ([`checks::well`]).
 
 mod actor;
+mod agents;
 mod bus;
 mod centre;
 mod chance;
@@ -37,6 +38,7 @@ use farmhand::rack::ids::{Endpoint, PortPath, Serial};
 
 pub(crate) use self::trace::Telling;
 
+use self::agents::Agents;
 use self::centre::Centre;
 use self::chance::Chance;
 use self::checks::Watch;
@@ -110,6 +112,7 @@ struct World {
     disk: Disk,
     handsets: Vec<Handset>,
     centre: Centre,
+    agents: Agents,
     hub: Hub,
     watch: Watch,
 }
@@ -130,6 +133,7 @@ impl World {
             disk: Disk::default(),
             handsets,
             centre: Centre::new(),
+            agents: Agents::new(seed),
             hub: Hub::new(),
             watch: Watch::default(),
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use farmhand::clock::Moment;
-use farmhand::config::{Credential, Rollout, Rung};
+use farmhand::config::{Credential, Relay, Rollout, Rung};
 use farmhand::phone::life::AgentPolicy;
 use farmhand::rack::Settings;
 use farmhand::rack::ids::{Endpoint, Label, Serial, SlotName};
@@ -95,6 +95,7 @@ fn settings(chance: &mut Chance) -> Settings {
         power: (0..PHONES).map(power).collect(),
         hubs: vec![(hub::name(), "/dev/sim".to_owned())],
         credential: Some(Credential::Imei),
+        relay: Relay::default(),
         grace: Duration::from_secs(90),
         agent: *chance.pick(&[AgentPolicy::InstallWhereMissing, AgentPolicy::Observe]),
         install_timeout: Duration::from_secs(5 * 60),

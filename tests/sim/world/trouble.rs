@@ -94,6 +94,7 @@ impl World {
         let pace = u64::try_from(self.temper.pace.as_millis()).unwrap_or(u64::MAX);
         let next = self.stage.chance.millis(50, 2 * pace);
         self.stage.after(next, Input::Trouble);
+        self.an_agent_acts();
         let kind = *self.stage.chance.pick(&self.temper.kinds);
         self.stage.tell(format_args!("trouble: {kind:?}"));
         let phone = self.stage.chance.below(PHONES);

@@ -235,3 +235,65 @@ fn a_thousand_lines_of_a_restarted_server_do_not_come_at_once() {
     assert!(busiest > Duration::from_millis(150), "128 within {busiest:?} would fill a short listen queue");
     assert!(attempts[999] <= Duration::from_secs(2));
 }
+
+fn among(servers: &[&str]) -> Line {
+    let servers = servers.iter().map(|server| (*server).to_owned()).collect();
+    let session = Session::new(Settings { servers, ..Settings::new(HEARTBEAT) }, 42);
+    let mut line = Line { session, ..Line::new() };
+    line.open();
+    line
+}
+
+fn registers(line: &mut Line) {
+    line.session.connected(line.now);
+    line.serve_auth(0);
+    assert!(matches!(line.session.state, State::Registered(_)));
+}
+
+#[test]
+fn servers_are_tried_in_their_order_and_after_a_registration_from_the_first_on() {
+    let mut line = among(&["a:1", "b:1", "c:1"]);
+    let mut tried = vec![line.session.server()];
+    for _ in 0..3 {
+        line.session.connect_failed("refused", line.now);
+        waits_and_connects_once(&mut line);
+        tried.push(line.session.server());
+    }
+    assert_eq!(tried, [0, 1, 2, 0]);
+    line.session.connect_failed("refused", line.now);
+    waits_and_connects_once(&mut line);
+    registers(&mut line);
+    assert_eq!(line.session.server(), 1);
+    line.session.closed("reset by peer", line.now);
+    assert_eq!(line.session.server(), 0);
+}
+
+/// To the moment of the next attempt, and not beyond it.
+fn waits_and_connects_once(line: &mut Line) {
+    let at = line.session.deadline().unwrap().at;
+    line.now = line.now.max(at);
+    line.session.advance(line.now);
+    line.drain();
+    assert!(matches!(line.session.state, State::Connecting { .. }));
+}
+
+#[test]
+fn a_redirect_is_followed_to_a_listed_server_only() {
+    let mut line = among(&["a:1", "b.example:9300"]);
+    registers(&mut line);
+    line.outputs.clear();
+    let redirect = |url: &str, port: i32| RedirectNoticeMessage {
+        server_url: url.to_owned(),
+        server_port: port,
+        ..Default::default()
+    };
+    let id = line.serve(EnumMsgType::RedirectNotice, &redirect("c.example", 9300), 0);
+    assert_eq!(line.refused(id).0, EnumErrorCode::NoRight);
+    line.serve(EnumMsgType::RedirectNotice, &redirect("a", 1), 0);
+    assert_eq!(line.codes(), [1002], "it is there already");
+    line.serve(EnumMsgType::RedirectNotice, &redirect("tcp://b.example/", 9300), 0);
+    assert_eq!(line.codes(), [1002]);
+    assert!(line.disconnects() && line.told().1.contains("b.example:9300"));
+    waits_and_connects_once(&mut line);
+    assert_eq!(line.session.server(), 1);
+}

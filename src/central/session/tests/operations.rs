@@ -64,7 +64,9 @@ fn apply(line: &mut Line, operation: Operation) {
         Operation::Serve { code, body, reference } => {
             line.serve_bytes(code, &body, reference);
         }
-        Operation::Bytes(bytes) => line.session.receive(&bytes, now),
+        Operation::Bytes(bytes) => {
+            line.session.receive(&bytes, now);
+        }
     }
     line.drain();
 }
@@ -92,6 +94,7 @@ proptest! {
                         prop_assert!(named || matches!(view.msg_type, 1010 | 1003), "{} without a token", view.msg_type);
                     }
                     Output::Event(_) | Output::Judged(_) => {}
+                    Output::TellAgent { .. } | Output::EndAgent { .. } => prop_assert!(false, "a session has no agent"),
                 }
             }
             let idle = matches!(line.session.state, State::Idle);

@@ -127,7 +127,7 @@ fn tasks_that_act_on_people_are_refused_by_the_policy() {
 fn what_was_asked_for_is_written_down_before_it_is_answered() {
     let mut line = Line::registered();
     line.serve_bytes(1016, b"", 0);
-    let judged = Output::Judged(Judged { msg_type: 1016, refused: None });
+    let judged = Output::Judged(Judged { who: Who::Centre, msg_type: 1016, refused: None });
     assert_eq!(line.outputs[0], judged);
     assert!(line.outputs.len() > 1);
     line.outputs.clear();
