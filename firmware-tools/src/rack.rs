@@ -425,6 +425,7 @@ fn central_spec(section: &rack_file::Central) -> CentralSpec {
         silence_max: Duration::from_secs(section.silence_s_max),
         allow: section.allow,
         fault: section.fault,
+        ack: section.ack,
         capture: section.capture.clone(),
     }
 }

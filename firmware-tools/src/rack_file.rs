@@ -169,6 +169,9 @@ pub struct Central {
     pub silence_s_max: u64,
     /// What is wrong with it from the start.
     pub fault: Option<CentralFault>,
+    /// How it answers notices.
+    #[serde(default)]
+    pub ack: CentralAck,
     /// Whether it may send tasks that act on people.
     #[serde(default)]
     pub allow: Allow,
@@ -201,6 +204,33 @@ pub enum CentralFault {
     HugeLength,
     /// It answers, and sends a message of an unknown type with each answer.
     UnknownCode,
+    /// It answers byte by byte.
+    ByteByByte,
+    /// It ends the connection in the middle of an answer.
+    ClosesMidFrame,
+    /// Its answers name messages that were never sent.
+    WrongReference,
+    /// It takes each device off line as soon as it has registered, as if another had its credential.
+    ForcesOffline,
+    /// It sends each device that registers to another server.
+    Redirects,
+    /// It reads one message a second.
+    ReadsSlowly,
+}
+
+/// How the central server answers notices and results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum CentralAck {
+    /// By an acknowledgement, each at once.
+    #[default]
+    Each,
+    /// Not at all: the acknowledgement of a later heartbeat shows that all is well.
+    Silent,
+    /// By an acknowledgement, two seconds later.
+    Late,
+    /// The first time that it sees one by an Error, then by an acknowledgement.
+    Error,
 }
 
 /// `[broker]`

@@ -5,5 +5,6 @@
 mod codes;
 mod corpus;
 mod line;
+mod relay;
 mod server;
 mod table;

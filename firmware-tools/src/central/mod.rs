@@ -9,6 +9,8 @@
 //!
 //! Invariant: it sends no task that acts on people unless it was started with that permission (`session::may_send`).
 
+mod acknowledge;
+mod faults;
 mod record;
 mod server;
 mod session;

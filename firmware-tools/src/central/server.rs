@@ -22,9 +22,11 @@ use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
+use super::acknowledge::Acknowledge;
+use super::faults;
 use super::record::{DeviceRecord, Record};
 use super::session::{self, Seen, Session, Upgrade};
-use crate::rack_file::{Allow, CentralFault};
+use crate::rack_file::{Allow, CentralAck, CentralFault};
 
 /// A reference server as the rack file or the command line describes it.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct CentralSpec {
     pub allow: Allow,
     /// What is wrong with it.
     pub fault: Option<CentralFault>,
+    /// How it answers notices.
+    pub ack: CentralAck,
     /// Every frame of both directions is appended to this file, as it is on the wire: length and bytes.
     pub capture: Option<PathBuf>,
 }
@@ -226,8 +230,9 @@ async fn serve(stream: TcpStream, number: u64, shared: Arc<Shared>, stop: Cancel
     let _ = stream.set_nodelay(true);
     let codec = LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_codec();
     let (outgoing, tasks) = mpsc::channel(OUTGOING_MAX);
-    let connection =
-        Connection { frames: Framed::new(stream, codec), session: Session::new(number), number, shared, outgoing };
+    let (frames, session, acknowledge) =
+        (Framed::new(stream, codec), Session::new(number), Acknowledge::new(shared.spec.ack));
+    let connection = Connection { frames, session, number, shared, outgoing, acknowledge };
     connection.serve(tasks, stop).await;
 }
 
@@ -238,6 +243,7 @@ struct Connection {
     shared: Arc<Shared>,
     /// Registered under the device's credential once it authenticated.
     outgoing: mpsc::Sender<Outgoing>,
+    acknowledge: Acknowledge,
 }
 
 /// Why a connection ends, as a sentence.
@@ -259,6 +265,7 @@ impl Connection {
                     Err(_) => Err(format!("the device was silent for {silence_max:?}")),
                 },
                 Some(task) = tasks.recv() => self.pass(task).await,
+                late = self.acknowledge.due() => self.send(&late).await,
             };
             if let Err(why) = step {
                 break why;
@@ -277,20 +284,40 @@ impl Connection {
         if fault == Some(CentralFault::Silent) {
             return Ok(());
         }
+        if fault == Some(CentralFault::ReadsSlowly) {
+            tokio::time::sleep(faults::SLOWLY).await;
+        }
         let step = self.session.receive(&message, fault);
+        let registered = matches!(step.seen, Some(Seen::Registered { .. }));
         if let Some(seen) = step.seen {
             self.note(seen);
         }
-        match (fault, step.answer) {
-            (Some(CentralFault::GarbageFrame), _) => self.send_bytes(Bytes::from_static(&[0xff; 32])).await,
-            (Some(CentralFault::HugeLength), _) => self.send_huge_length().await,
-            (Some(CentralFault::UnknownCode), Some(answer)) => {
-                self.send(&answer).await?;
-                let unknown = self.session.originate_unknown();
-                self.send(&unknown).await
+        let answer = step.answer.and_then(|answer| self.acknowledge.answer(&message, answer));
+        let Some(fault) = fault else {
+            return match answer {
+                Some(answer) => self.send(&answer).await,
+                None => Ok(()),
+            };
+        };
+        for next in faults::moves(fault, answer, registered, &mut self.session) {
+            self.make(next).await?;
+        }
+        Ok(())
+    }
+
+    async fn make(&mut self, next: faults::Move) -> Result<(), End> {
+        match next {
+            faults::Move::Send(message) => self.send(&message).await,
+            faults::Move::Frame(bytes) => self.send_bytes(bytes).await,
+            faults::Move::Raw(bytes) => self.send_raw(&bytes).await,
+            faults::Move::ByteByByte(message) => {
+                for byte in faults::wire(&message) {
+                    self.send_raw(&[byte]).await?;
+                    tokio::task::yield_now().await;
+                }
+                Ok(())
             }
-            (_, Some(answer)) => self.send(&answer).await,
-            (_, None) => Ok(()),
+            faults::Move::End(why) => Err(why),
         }
     }
 
@@ -364,9 +391,10 @@ impl Connection {
         }
     }
 
-    async fn send_huge_length(&mut self) -> Result<(), End> {
+    /// Past the framing.
+    async fn send_raw(&mut self, bytes: &[u8]) -> Result<(), End> {
         use tokio::io::AsyncWriteExt as _;
-        let sent = timeout(SEND_TIMEOUT, self.frames.get_mut().write_all(&i32::MAX.to_be_bytes())).await;
+        let sent = timeout(SEND_TIMEOUT, self.frames.get_mut().write_all(bytes)).await;
         sent.map_or_else(|error| Err(error.to_string()), |sent| sent.map_err(|error| error.to_string()))
     }
 }

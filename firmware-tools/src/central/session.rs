@@ -215,7 +215,7 @@ fn refuse(message: &proto::TransportMessage, why: &str) -> Step {
     Step { answer: Some(error_answer(message, NO_RIGHT, why)), seen: Some(Seen::Refused) }
 }
 
-fn error_answer(message: &proto::TransportMessage, error_code: i32, why: &str) -> proto::TransportMessage {
+pub(super) fn error_answer(message: &proto::TransportMessage, error_code: i32, why: &str) -> proto::TransportMessage {
     let error = proto::ErrorMessage { error_code, error_msg: why.to_owned() };
     answer(message, Type::Error, Some(any("ErrorMessage", &error)))
 }

@@ -8,7 +8,7 @@ use miette::{IntoDiagnostic as _, Result};
 
 use super::{interrupted, log_to_stderr, say};
 use crate::central::{CentralServer, CentralSpec};
-use crate::rack_file::{Allow, CentralFault};
+use crate::rack_file::{Allow, CentralAck, CentralFault};
 
 /// Run the reference central server alone until Ctrl-C; it prints what it has seen in the end
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,9 @@ pub(super) struct Args {
     /// What is wrong with it
     #[arg(long)]
     fault: Option<CentralFault>,
+    /// How it answers notices
+    #[arg(long, default_value = "each")]
+    ack: CentralAck,
     /// Which tasks it may send
     #[arg(long, default_value = "device")]
     allow: Allow,
@@ -38,6 +41,7 @@ impl Args {
             silence_max: Duration::from_secs(self.silence_s_max),
             allow: self.allow,
             fault: self.fault,
+            ack: self.ack,
             capture: self.capture,
         };
         let central = CentralServer::start(spec).await.into_diagnostic()?;

@@ -1,5 +1,6 @@
 //! The command line of rackbench, one file a subcommand. Only these files print.
 
+mod agent;
 mod central;
 mod ctl;
 mod demo;
@@ -25,6 +26,7 @@ enum Command {
     Rack(rack::Args),
     Ctl(ctl::Args),
     Central(central::Args),
+    Agent(agent::Args),
     Handset(handset::Args),
     Demo(demo::Args),
     DemoCheck(demo_check::Args),
@@ -43,6 +45,7 @@ impl Cli {
                 Command::Rack(args) => args.run().await,
                 Command::Ctl(args) => args.run().await,
                 Command::Central(args) => args.run().await,
+                Command::Agent(args) => args.run().await,
                 Command::Handset(args) => args.run().await,
                 Command::Demo(args) => args.run().await,
                 Command::DemoCheck(args) => args.run().await,
