@@ -2,12 +2,59 @@
 //!
 //! Invariant: each act that was asked for is answered once: when it is refused, when it has failed, or when the phone is back
 //! (`a_restart_that_the_centre_asked_for_is_answered_when_the_phone_is_back`).
+//! Invariant: of the whole rack, at most so many acts of a kind are begun within [`ACTS_WINDOW`], whatever the policy allows for each phone
+//! (`a_centre_that_restarts_every_phone_is_held_to_the_limit_of_the_rack`). The limits count within one run of the daemon.
+
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::event::{Act, Asked, Command, TaskName};
 use super::ids::{Endpoint, PhoneId};
 use super::{Outcome, Rack};
 use crate::clock::Moment;
 use crate::phone;
+
+/// The window of [`RESTARTS_MAX`] and [`AGENT_RESTARTS_MAX`].
+pub(super) const ACTS_WINDOW: Duration = Duration::from_secs(10 * 60);
+/// The most phones that are restarted for the centre within [`ACTS_WINDOW`]: a slip there must not take a rack away at once.
+pub(super) const RESTARTS_MAX: usize = 8;
+/// The most agents that are restarted for the centre within [`ACTS_WINDOW`].
+pub(super) const AGENT_RESTARTS_MAX: usize = 32;
+
+/// When the acts that still count against the rack's limits were begun, the first one first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ActsBegun {
+    restarts: VecDeque<Moment>,
+    agents: VecDeque<Moment>,
+}
+
+impl ActsBegun {
+    /// Counts one more act.
+    ///
+    /// # Errors
+    /// There were too many: why, as a sentence.
+    pub(super) fn begin(&mut self, now: Moment, act: Act) -> Result<(), String> {
+        let (begun, max, what) = match act {
+            Act::Restart => (&mut self.restarts, RESTARTS_MAX, "phones"),
+            Act::RestartAgent => (&mut self.agents, AGENT_RESTARTS_MAX, "agents"),
+        };
+        while begun.front().is_some_and(|first| *first + ACTS_WINDOW <= now) {
+            begun.pop_front();
+        }
+        match begun.front().filter(|_| begun.len() >= max) {
+            None => {
+                begun.push_back(now);
+                Ok(())
+            }
+            Some(first) => {
+                let (minutes, rest) = (ACTS_WINDOW.as_secs() / 60, (*first + ACTS_WINDOW).since(now).as_secs() + 1);
+                Err(format!(
+                    "this rack restarts at most {max} {what} in {minutes} min for the central server: the next one in {rest} s"
+                ))
+            }
+        }
+    }
+}
 
 /// What was asked for of one phone and has not ended: at most one act of a kind.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +75,8 @@ impl PendingActs {
 impl Rack {
     /// The centre asks for something, which its policy allows.
     pub(super) fn asked(&mut self, now: Moment, id: &PhoneId, asked: Asked, out: &mut Outcome) {
-        let endpoint = match self.may_act(id, asked.act) {
+        let may = self.may_act(id, asked.act);
+        let endpoint = match may.and_then(|endpoint| self.acts.begin(now, asked.act).map(|()| endpoint)) {
             Ok(endpoint) => endpoint,
             Err(why) => return self.tell_end(id, asked.task, Err(why), out),
         };

@@ -51,6 +51,7 @@ pub use snapshot::Snapshot;
 pub use story::Traces;
 pub use view::Standing;
 
+use self::acts::ActsBegun;
 use self::budget::Budgets;
 use self::event::{LineEvent, RolloutCommand, RolloutEvent, TaskName};
 use self::hubs::Hubs;
@@ -79,6 +80,7 @@ pub struct Rack {
     shared: BTreeSet<Serial>,
     hubs: Hubs,
     budgets: Budgets,
+    acts: ActsBegun,
     incidents: Incidents,
     leases: Leases,
     /// The credential that somebody has set for an id, a serial or a slot.
@@ -128,6 +130,7 @@ impl Rack {
             shared: BTreeSet::new(),
             hubs,
             budgets: Budgets::default(),
+            acts: ActsBegun::default(),
             incidents: Incidents::default(),
             leases: Leases::default(),
             identities: BTreeMap::new(),

@@ -141,3 +141,42 @@ fn a_line_is_told_how_its_phone_fares_when_that_changes() {
         assert_eq!(told, times, "{level}");
     }
 }
+
+#[test]
+fn a_centre_that_restarts_every_phone_is_held_to_the_limit_of_the_rack() {
+    use crate::rack::acts::{ACTS_WINDOW, AGENT_RESTARTS_MAX};
+    let mut bench = registered_bench();
+    for message_id in 0..AGENT_RESTARTS_MAX {
+        let commands = asks(&mut bench, Act::RestartAgent, message_id as i64);
+        assert!(says_to_phone(&commands, &phone::Command::RestartAgent), "{message_id}");
+        bench.phone(phone::Event::AgentRestarted { result: Ok(()) });
+    }
+    let told = ends(&asks(&mut bench, Act::RestartAgent, 99));
+    assert!(matches!(&told[..], [(99, Err(why))] if why.contains("at most 32 agents in 10 min")), "{told:?}");
+    bench.wait(ACTS_WINDOW.as_secs());
+    bench.ready_with_agent(1);
+    registered(&mut bench);
+    let commands = asks(&mut bench, Act::RestartAgent, 100);
+    assert!(says_to_phone(&commands, &phone::Command::RestartAgent), "the window has passed: {commands:?}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_window_has_more_acts_than_the_rack_allows(steps in proptest::collection::vec((0..90_000u64, proptest::bool::ANY), 1..300)) {
+        use crate::rack::acts::{ACTS_WINDOW, ActsBegun, AGENT_RESTARTS_MAX, RESTARTS_MAX};
+        let (mut begun, mut now) = (ActsBegun::default(), Moment::START);
+        let mut passed: [Vec<Moment>; 2] = Default::default();
+        for (ms, restart) in steps {
+            now = now + Duration::from_millis(ms);
+            let act = if restart { Act::Restart } else { Act::RestartAgent };
+            if begun.begin(now, act).is_ok() {
+                passed[usize::from(restart)].push(now);
+            }
+        }
+        for (times, max) in passed.iter().zip([AGENT_RESTARTS_MAX, RESTARTS_MAX]) {
+            for window in times.windows(max + 1) {
+                proptest::prop_assert!(window[max].since(window[0]) >= ACTS_WINDOW, "{window:?}");
+            }
+        }
+    }
+}
