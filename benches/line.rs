@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use bytes::{Buf, BytesMut};
+use farmhand::adb::online::OnlinePhones;
 use farmhand::central::envelope::{Body, Envelope, View};
 use farmhand::central::frame::{self, Split};
-use farmhand::central::line::{LineSettings, spawn};
+use farmhand::central::line::{Agents, LineSettings, spawn};
 use farmhand::central::proto::{DeviceAuthRspMessage, EnumMsgType};
 use farmhand::central::resolver::Resolver;
 use farmhand::central::session::Settings;
+use farmhand::config::{Ack, AgentPort};
 use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent};
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::LineState;
@@ -94,11 +96,13 @@ async fn open_line(
 ) -> mpsc::Sender<LineCommand> {
     let ((commands, commands_out), (events_in, mut events)) = (mpsc::channel(8), mpsc::channel(8));
     let settings = LineSettings {
-        server: Resolver::new(address),
+        servers: vec![Resolver::new(address)],
         max_frame: frame::MAX_FRAME_DEFAULT,
         session: Settings::new(Duration::from_secs(3600)),
         policy: watch::channel(Arc::default()).1,
         store: store.clone(),
+        ack: Ack::default(),
+        agents: Agents { online: OnlinePhones::default(), port: AgentPort::default() },
     };
     spawn(settings, PhoneId::new(format!("P{number}")), commands_out, events_in, cancel.clone());
     tokio::spawn(async move {
