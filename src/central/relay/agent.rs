@@ -129,7 +129,7 @@ impl Relay {
                 self.answer_centre(view, envelope);
             }
             Ok(EnumMsgType::Error) => {
-                tracing::warn!("an Error of the agent about nothing that it was given is left aside")
+                tracing::warn!("an Error of the agent about nothing that it was given is left aside");
             }
             _ => match catalogue::lookup(view.msg_type).map(|entry| entry.path) {
                 Some(Path::Made) => self.refuse_agent(view, "nothing that a phone sends", now),
