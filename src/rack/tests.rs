@@ -427,7 +427,7 @@ fn a_probe_without_any_answer_closes_the_line_and_the_next_online_opens_it() {
     bench.ready_with_agent(1);
     bench.wait(10);
     bench.line_says(LineEvent::HeartbeatDue);
-    let commands = bench.wait(8);
+    let commands = bench.wait(18);
     assert!(matches!(line_commands(&commands)[..], [LineCommand::Close { .. }]), "{commands:?}");
     assert_eq!(line_commands(&bench.opened()), [] as [&LineCommand; 0], "the answer from before does not count");
     let commands = bench.phone(phone::Event::profile(profile("P1", Some(1))));
