@@ -106,7 +106,13 @@ fn androids() -> Vec<Case> {
         ("disable-verity", b"disable-verity:"),
         ("reboot-sideload", b"reboot:sideload"),
     ];
-    services.into_iter().map(|(name, service)| Case::ask(name, service, "")).collect()
+    // adbd leaves for these, and with it the connections of all others.
+    let alone = ["tcpip", "tcpip-too-high", "usb"];
+    let case = |(name, service)| {
+        let case = Case::ask(name, service, "");
+        if alone.contains(&name) { case.alone() } else { case }
+    };
+    services.into_iter().map(case).collect()
 }
 
 fn restarts() -> Vec<Case> {
