@@ -12,7 +12,7 @@ use farmhand::clock::UnixMillis;
 use farmhand::rack::Snapshot;
 use farmhand::rack::snapshot::{DaemonView, PhoneState, SwitchedOff};
 use farmhand::store::{StateDir, Store};
-use farmhand::web::{Desk, bind_tcp, serve_tcp};
+use farmhand::web::{Access, Desk, bind_tcp, serve_tcp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +40,13 @@ async fn main() {
     });
     let files = tempfile::tempdir().unwrap();
     let store = Store::open(&StateDir::lock(files.path()).unwrap()).unwrap();
-    let desk = Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1, store };
+    let desk = Desk {
+        snapshots: watched,
+        requests,
+        policy: watch::channel(Arc::default()).1,
+        store,
+        access: Access::closed(),
+    };
     serve_tcp(listener, desk, CancellationToken::new()).await;
 }
 

@@ -55,6 +55,8 @@ const CORES: &[&str] = &[
     "src/adb/server/devices.rs",
     "src/adb/server/portal.rs",
     "src/adb/server/request.rs",
+    "src/adb/server/roles.rs",
+    "src/adb/server/tokens.rs",
     "src/adb/server/uses.rs",
     "src/central/policy",
     "src/central/relay",

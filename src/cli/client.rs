@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::failure::{Failure, Refused};
 use crate::phone::tools;
+use crate::rack::access::{TokenDone, TokenWish};
 use crate::rack::request::{self, Done, Refusal};
 
 /// The name of the daemon's socket in its state directory.
@@ -42,8 +43,23 @@ impl Client {
 
     /// Has an order carried out.
     pub(super) async fn order(&self, order: &request::Request) -> Result<Done, Failure> {
-        let path = "/api/requests";
-        let body = serde_json::to_vec(order).map_err(|error| not_understood(path, error))?;
+        self.post("/api/requests", order).await
+    }
+
+    /// Has a token made.
+    pub(super) async fn add_token(&self, wish: &TokenWish) -> Result<TokenDone, Failure> {
+        self.post("/api/tokens", wish).await
+    }
+
+    /// Has the token of this id, or all of this owner, count no more.
+    pub(super) async fn revoke_token(&self, name: &str) -> Result<TokenDone, Failure> {
+        let path = format!("/api/tokens/{}", segment(name));
+        let request = Request::delete(&path).header("host", "localhost").body(Full::default());
+        self.ask(&path, request).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| not_understood(path, error))?;
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)

@@ -79,6 +79,44 @@ pub(super) enum Failure {
     #[error(transparent)]
     #[diagnostic(code("keys.unusable"))]
     Keys(#[from] crate::adb::auth::KeyError),
+    /// The file with a token.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(
+        code("remote.token_file"),
+        help("put what `farmhand tokens add` has printed on the rack's host into a file that only you can read")
+    )]
+    TokenFile { path: PathBuf, reason: String },
+    /// Nobody answers there.
+    #[error("{0}")]
+    #[diagnostic(
+        code("remote.unreachable"),
+        help("`farmhand adb-server show` on the rack's host says where it listens; a firewall may be between")
+    )]
+    RackUnreachable(String),
+    /// Somebody else answers there.
+    #[error("{0}")]
+    #[diagnostic(
+        code("remote.certificate"),
+        help(
+            "the token was told to nobody. If the rack's owner has changed its certificate, `farmhand adb-server show` there says which it \
+             is: --fingerprint SHA256"
+        )
+    )]
+    RackUnknown(String),
+    /// The rack does not take the token.
+    #[error("{0}")]
+    #[diagnostic(code("remote.refused"), help("`farmhand tokens list` on the rack's host shows which tokens count"))]
+    RackRefused(String),
+    /// The port of this machine is taken.
+    #[error("{0}")]
+    #[diagnostic(
+        code("remote.listen"),
+        help(
+            "an adb server of Google's may be there: `adb kill-server` ends it; or choose another port: --listen 127.0.0.1:15037, and \
+             ANDROID_ADB_SERVER_PORT=15037 for adb"
+        )
+    )]
+    DeskTaken(String),
     /// This process could not start what it needs.
     #[error("the program cannot start: {0}")]
     #[diagnostic(code("cli.runtime"))]
@@ -104,6 +142,11 @@ impl Failure {
             | Self::Phones { .. }
             | Self::File { .. }
             | Self::Keys(_)
+            | Self::TokenFile { .. }
+            | Self::RackUnreachable(_)
+            | Self::RackUnknown(_)
+            | Self::RackRefused(_)
+            | Self::DeskTaken(_)
             | Self::Runtime(_)
             | Self::LogLevels { .. }
             | Self::Daemon(_) => 1,

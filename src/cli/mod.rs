@@ -9,6 +9,7 @@
 //! closed pipe is no panic.
 //! Invariant: everything that prints data has `--json`, which is the API's own answer.
 
+mod adb_server;
 mod audit;
 mod client;
 mod completions;
@@ -28,6 +29,7 @@ mod rollout;
 mod run;
 mod slots;
 mod status;
+mod tokens;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -95,6 +97,10 @@ enum Command {
     Audit(audit::Audit),
     /// The keys with which phones let this host in
     Keys(keys::Keys),
+    /// Who may come to the adb server from other machines
+    Tokens(tokens::Tokens),
+    /// The adb server: where it is; how adb on this machine reaches one elsewhere
+    AdbServer(adb_server::AdbServer),
     /// Check a configuration file, show what it means, print an example
     Config(config::Config),
     /// What on this host keeps farmhand from its phones, and what mends it
@@ -167,6 +173,8 @@ fn ask(command: Command, client: &Client) -> Result<String, Failure> {
             Command::Line(line) => line.carry_out(client, &paper).await,
             Command::Policy(policy) => policy.carry_out(client, &paper).await,
             Command::Audit(audit) => audit.carry_out(client, &paper).await,
+            Command::Tokens(tokens) => tokens.carry_out(client, &paper).await,
+            Command::AdbServer(server) => server.carry_out(client, &paper).await,
             Command::Keys(_)
             | Command::Config(_)
             | Command::Doctor(_)

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 
 use clap::Args;
 
+use super::adb_server::listen;
 use super::client::Client;
 use super::failure::Failure;
 use super::paper::{Paper, Tone, json};
 use super::phones::tone_of;
 use crate::rack::Snapshot;
+use crate::rack::access::AdbDoors;
 use crate::rack::snapshot::{HostHealth, HubState, LineState, LineView, MqttState, PhoneState};
 
 #[derive(Debug, Args)]
@@ -21,11 +23,15 @@ pub(super) struct Status {
 impl Status {
     pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
         let rack: Snapshot = client.read("/api/snapshot").await?;
-        Ok(if self.json { json(&rack) } else { screen(&rack, paper) })
+        if self.json {
+            return Ok(json(&rack));
+        }
+        let doors: AdbDoors = client.read("/api/adb-server").await?;
+        Ok(screen(&rack, &doors, paper))
     }
 }
 
-fn screen(rack: &Snapshot, paper: &Paper) -> String {
+fn screen(rack: &Snapshot, doors: &AdbDoors, paper: &Paper) -> String {
     let daemon = &rack.daemon;
     let mut text = format!("{} · farmhand {} · up {}\n\n", daemon.rack, daemon.version, paper.age(daemon.started));
     let mut line = |key: &str, value: &str| {
@@ -35,6 +41,10 @@ fn screen(rack: &Snapshot, paper: &Paper) -> String {
     line("lines", &lines(rack));
     line("host", &rack.host.as_ref().map_or_else(|| "not measured yet".to_owned(), host));
     line("mqtt", &mqtt(rack, paper));
+    if doors.listen.is_some() {
+        let known = doors.fingerprint.as_ref().map(|known| format!("; certificate sha256 {known}")).unwrap_or_default();
+        line("adb", &format!("{}{known}", listen(doors)));
+    }
     for alert in &rack.alerts {
         let place =
             alert.slot.as_ref().map(ToString::to_string).or_else(|| alert.phone.as_ref().map(ToString::to_string));

@@ -317,14 +317,25 @@ pub enum Announce {
 /// Where programs that use adb find the phones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdbServer {
-    /// Where the adb server listens; nowhere by default.
+    /// Where the adb server listens; nowhere by default. On any address but the loopback's it speaks TLS with the owners of tokens only.
     pub listen: Option<SocketAddr>,
+    /// The certificate for TLS and its key, as PEM; one that farmhand has made, if absent.
+    pub certificate: Option<CertificateFiles>,
     /// The port of the first slot, at which device-side ADB is spoken; the next slot has the next one. None by default.
     pub slot_base: Option<u16>,
     /// The address of the slots' ports: the loopback by default. On any other one only the owners of `keys` are let in.
     pub slot_listen: Option<IpAddr>,
     /// Files with the public halves of adb's keys.
     pub keys: Vec<PathBuf>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, with those that vouch for it behind it.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// How far recovery may go.

@@ -18,8 +18,8 @@ use super::value::{
     whole_or_off, word,
 };
 use super::{
-    Ack, AdbServer, Agent, AgentPort, Announce, Central, Config, LineMode, Loaded, Mqtt, Policy, Recovery, Relay,
-    Rollout, Rung, Usb, Warn, Web,
+    Ack, AdbServer, Agent, AgentPort, Announce, Central, CertificateFiles, Config, LineMode, Loaded, Mqtt, Policy,
+    Recovery, Relay, Rollout, Rung, Usb, Warn, Web,
 };
 use crate::rack::ids::PackageName;
 use crate::rack::strategy::{Approve, Join, Strategy};
@@ -243,16 +243,12 @@ fn web(mut table: Section<'_, '_>) -> Option<Web> {
 }
 
 fn adb_server(mut table: Section<'_, '_>, slots: usize, base: &Path) -> AdbServer {
-    let expected = "an address of this host's loopback with a port, in quotes, such as \"127.0.0.1:5037\", or \"off\"";
+    let expected = "an address with a port, in quotes, such as \"127.0.0.1:5037\" or \"0.0.0.0:5038\", or \"off\"";
     let listen = table.optional(
         "listen",
-        made(expected, |text| {
-            if text == "off" {
-                return Some(None);
-            }
-            text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback()).map(Some)
-        }),
+        made(expected, |text| if text == "off" { Some(None) } else { text.parse::<SocketAddr>().ok().map(Some) }),
     );
+    let certificate = certificate(&mut table, listen.as_ref(), base);
     let slot_base = table.optional("slot_base", whole_as::<u16>(1024..=65_535));
     if let Some(first) = &slot_base
         && usize::from(first.value) + slots > 65_536
@@ -288,10 +284,38 @@ fn adb_server(mut table: Section<'_, '_>, slots: usize, base: &Path) -> AdbServe
     table.finish();
     AdbServer {
         listen: value(listen).flatten(),
+        certificate,
         slot_base: value(slot_base),
         slot_listen: value(slot_listen),
         keys: value(keys).unwrap_or_default().into_iter().map(|key| key.value).collect(),
     }
+}
+
+/// Only where TLS is spoken, and only both files together.
+fn certificate(
+    table: &mut Section<'_, '_>,
+    listen: Option<&Typed<Option<SocketAddr>>>,
+    base: &Path,
+) -> Option<CertificateFiles> {
+    let typed = [table.typed("cert"), table.typed("key")];
+    let (cert, key) = (table.optional("cert", file(base)), table.optional("key", file(base)));
+    let speaks_tls = listen.is_some_and(|listen| listen.value.is_some_and(|address| !address.ip().is_loopback()));
+    let (at, what, help) = match typed {
+        [None, None] => return None,
+        [Some(at), None] | [None, Some(at)] => (
+            at,
+            "[adb_server] names only half of a certificate",
+            "`cert` and `key` stand together; without both farmhand makes one",
+        ),
+        [Some(at), Some(_)] if !speaks_tls => (
+            at,
+            "`cert` and `key` in [adb_server] would not be used: on this host's loopback no TLS is spoken",
+            "write listen = \"0.0.0.0:5038\" beside them, or leave them out",
+        ),
+        [Some(_), Some(_)] => return Some(CertificateFiles { cert: cert?.value, key: key?.value }),
+    };
+    table.complain(Problem::new("config.contradiction", at, what, help));
+    None
 }
 
 const RECOVERY: Recovery = Recovery { max_rung: Rung::Reopen };

@@ -184,6 +184,10 @@ impl Page<'_> {
             Some(listen) => self.key("listen", &quoted(&listen.to_string())),
             None => self.key("listen", "\"off\""),
         }
+        if let Some(files) = &config.adb_server.certificate {
+            self.key("cert", &quoted(&files.cert.display().to_string()));
+            self.key("key", &quoted(&files.key.display().to_string()));
+        }
         if let Some(base) = config.adb_server.slot_base {
             self.key("slot_base", &base.to_string());
         }

@@ -255,3 +255,18 @@ fn slots_at_an_address_of_the_network_need_keys_and_keys_need_such_slots() {
         ["`slot_listen` in [adb_server] has no ports to listen on"]
     );
 }
+
+#[test]
+fn a_certificate_is_whole_and_only_where_tls_is_spoken() {
+    let adb = |lines: &str| problems(&format!("[adb_server]\n{lines}"));
+    let parsed = parsed("[adb_server]\nlisten = \"0.0.0.0:5038\"\ncert = \"a.crt\"\nkey = \"/k/a.key\"").unwrap();
+    let files = parsed.config.adb_server.certificate.unwrap();
+    assert!(files.cert.ends_with("a.crt") && files.key == Path::new("/k/a.key"));
+    let half = ["[adb_server] names only half of a certificate"];
+    assert_eq!(adb("listen = \"0.0.0.0:5038\"\ncert = \"a.crt\""), half);
+    assert_eq!(adb("listen = \"0.0.0.0:5038\"\nkey = \"a.key\""), half);
+    let unused = ["`cert` and `key` in [adb_server] would not be used: on this host's loopback no TLS is spoken"];
+    for listen in ["", "listen = \"127.0.0.1:5037\"\n", "listen = \"off\"\n"] {
+        assert_eq!(adb(&format!("{listen}cert = \"a.crt\"\nkey = \"a.key\"")), unused, "{listen}");
+    }
+}

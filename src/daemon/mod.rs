@@ -21,6 +21,7 @@ mod model;
 mod reload;
 mod requests;
 mod sources;
+mod tokens;
 mod twins;
 mod uses;
 
@@ -43,7 +44,7 @@ use self::requests::Asked;
 use self::sources::Sources;
 use crate::adb::auth::{KeyError, KeyRing};
 use crate::adb::online::OnlinePhones;
-use crate::adb::server::AdbServer;
+use crate::adb::server::{AdbServer, CertificateError, TokenDoor};
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
 use crate::central::line::LineSettings;
@@ -59,7 +60,7 @@ use crate::rack::snapshot::SwitchedOff;
 use crate::rack::{Event, PowerLedger, Rack, Settings, Snapshot};
 use crate::store::{StateDir, StateDirError, Store, StoreError};
 use crate::usb::{Bus, BusError};
-use crate::web::{BindError, Desk};
+use crate::web::{Access, BindError, Desk};
 use crate::{announce, host, mqtt, power, rollout};
 
 /// Events that wait for the model. It never waits itself, so the queue is short; when it is full, actors wait.
@@ -95,6 +96,15 @@ pub enum DaemonError {
     #[error("[adb_server] keys: {0}")]
     #[diagnostic(code("daemon.adb_keys"), help("each is a copy of an adbkey.pub, as ~/.android has it"))]
     AdbKeys(KeyError),
+    /// The adb server has no certificate.
+    #[error("the adb server's certificate: {0}")]
+    #[diagnostic(
+        code("daemon.adb_certificate"),
+        help(
+            "`cert` and `key` in [adb_server] are PEM files that go together; without them farmhand makes a certificate"
+        )
+    )]
+    Certificate(CertificateError),
     /// The maker of the key died.
     #[error("this host's ADB key could not be made: the thread that makes it has panicked")]
     #[diagnostic(code("daemon.keys"))]
@@ -174,7 +184,11 @@ pub async fn run(
     let (requests, asks) = mpsc::channel(REQUESTS_MAX);
     let (snapshots, snapshot) = watch::channel(Arc::new(rack.snapshot(clock.now())));
     let (owner, policy) = watch::channel(Arc::new(config.policy.clone()));
-    let desk = Desk { snapshots: snapshot.clone(), requests, policy: policy.clone(), store: store.clone() };
+    let known = store.load_tokens().await?;
+    let tokens = tokens::spawn(store.clone(), known, doors.certificate(), cancel.clone());
+    let access = Access { book: tokens.book.clone(), orders: tokens.orders, doors: Arc::new(doors.shown()) };
+    let desk = Desk { snapshots: snapshot.clone(), requests, policy: policy.clone(), store: store.clone(), access };
+    let token_door = TokenDoor { book: tokens.book, refused: tokens.refused };
     let tasks = TaskTracker::new();
     let sources = Sources { events: events.clone(), tasks: tasks.clone(), cancel: cancel.clone() };
 
@@ -201,7 +215,7 @@ pub async fn run(
     start_sinks(&config, &snapshot, &sources);
     tasks.spawn(cancel.clone().run_until_cancelled_owned(reload::serve(config.clone(), reloads, owner)));
     let announcement = doors.page.as_ref().and_then(|page| announce_page(&config, page));
-    doors.serve(desk, tools, adb_server, &tasks, &cancel);
+    doors.serve(desk, tools, adb_server, token_door, (&tasks, &cancel))?;
     let model = Model { rack, clock, events: inbox, asks, snapshots, dispatch, asked };
     info!(state = %state.path().display(), "farmhand {} is ready", env!("CARGO_PKG_VERSION"));
     tell_service_manager(sd_notify::NotifyState::Ready);

@@ -16,6 +16,7 @@
 //! Invariant: a phone is bound to at most one place (`tests/sim`).
 //! Invariant: every place that waits has a deadline with a reason (`tests/sim`).
 
+pub mod access;
 mod acts;
 mod budget;
 pub mod candidate;

@@ -1,4 +1,4 @@
--- user_version 8
+-- user_version 9
 CREATE TABLE rollout (
     number INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
@@ -60,4 +60,12 @@ CREATE TABLE detached (
 ) STRICT, WITHOUT ROWID
 CREATE TABLE shared_serial (
     serial TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID
+CREATE TABLE token (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    role TEXT NOT NULL CHECK (role IN ('view', 'use', 'admin')),
+    secret_sha256 TEXT NOT NULL,
+    created_unix_ms INTEGER NOT NULL,
+    expires_unix_ms INTEGER
 ) STRICT, WITHOUT ROWID

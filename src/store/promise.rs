@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
 use crate::rack::PowerLedger;
+use crate::rack::access::TokenRecord;
 use crate::rack::candidate::Choice;
 use crate::rack::detach::Detachment;
 use crate::rack::ids::{Endpoint, PackageName, PhoneId, RolloutId, Serial, VersionCode};
@@ -46,6 +47,10 @@ pub enum Promise {
     Detached(Detachment),
     /// The interface of a place was taken back.
     Attached(Endpoint),
+    /// A token that lets its owner in from other machines.
+    Token(TokenRecord),
+    /// The token of this id counts no more.
+    ForgetToken(String),
     /// Who did what; only ever added.
     Audit(AuditRecord),
 }

@@ -10,6 +10,7 @@ use super::promise::{
 };
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
+use crate::rack::access::{Role, TokenRecord};
 use crate::rack::detach::Detachment;
 use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, Serial, VersionCode};
 use crate::rack::lease::{HOLD, Lease, Tool};
@@ -56,8 +57,26 @@ pub(super) fn write(db: &Transaction<'_>, promise: &Promise) -> rusqlite::Result
         Promise::Attached(endpoint) => {
             db.prepare_cached("DELETE FROM detached WHERE endpoint = ?1")?.execute([endpoint.to_string()]).map(drop)
         }
+        Promise::Token(record) => write_token(db, record),
+        Promise::ForgetToken(id) => db.prepare_cached("DELETE FROM token WHERE id = ?1")?.execute([id]).map(drop),
         Promise::Audit(record) => write_audit(db, record),
     }
+}
+
+fn write_token(db: &Transaction<'_>, record: &TokenRecord) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO token (id, owner, role, secret_sha256, created_unix_ms, expires_unix_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![
+        record.id,
+        record.owner,
+        record.role.as_str(),
+        record.secret_sha256,
+        record.created.0,
+        record.expires.map(|at| at.0),
+    ])
+    .map(drop)
 }
 
 /// Only ever added: what is older than the newest [`AUDIT_LINES_MAX`] gives way.
@@ -205,6 +224,23 @@ pub(super) fn shared_serials(db: &Connection) -> rusqlite::Result<BTreeSet<Seria
 pub(super) fn identities(db: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
     let mut lines = db.prepare("SELECT name, credential FROM identity")?;
     lines.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Every token that was not revoked, whether its time is over or not.
+pub(super) fn tokens(db: &Connection) -> rusqlite::Result<Vec<TokenRecord>> {
+    let mut lines = db.prepare("SELECT * FROM token ORDER BY id")?;
+    let read = |row: &Row<'_>| {
+        let role: String = row.get("role")?;
+        Ok(TokenRecord {
+            id: row.get("id")?,
+            owner: row.get("owner")?,
+            role: one_of(Role::ALL, Role::as_str, &role).ok_or_else(|| nonsense(row, "role", &role))?,
+            secret_sha256: row.get("secret_sha256")?,
+            created: UnixMillis(row.get("created_unix_ms")?),
+            expires: row.get::<_, Option<i64>>("expires_unix_ms")?.map(UnixMillis),
+        })
+    };
+    lines.query_map([], read)?.collect()
 }
 
 /// Those lines of the audit that are wanted, the newest first.

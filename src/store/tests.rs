@@ -8,6 +8,7 @@ use super::promise::{AUDIT_LINES_MAX, AuditRecord, Report, RolloutPhoneRecord, R
 use super::*;
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
+use crate::rack::access::{Role, TokenRecord};
 use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, Serial, VersionCode};
 use crate::rack::power::{PortOff, PowerLedger};
 use crate::rack::snapshot::{PowerPort, RolloutPhoneState, RolloutState};
@@ -252,6 +253,27 @@ async fn an_identity_that_was_set_is_known_after_a_restart_until_it_is_forgotten
     assert_eq!(known.into_iter().collect::<Vec<_>>(), [("A2".into(), "2".into()), ("P1".into(), "3".into())]);
     store.commit(vec![Promise::ForgetIdentity("A2".into())]).await.unwrap();
     assert_eq!(store.load_identities().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_known_after_a_restart_until_it_is_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = |id: &str, role, expires: Option<i64>| TokenRecord {
+        id: id.into(),
+        owner: "mara".into(),
+        role,
+        secret_sha256: "00ff".into(),
+        created: UnixMillis(7),
+        expires: expires.map(UnixMillis),
+    };
+    let known = [token("00000001", Role::View, None), token("00000002", Role::Admin, Some(-9))];
+    let (state, store) = open(dir.path());
+    store.commit(known.clone().map(Promise::Token).into()).await.unwrap();
+    drop((state, store));
+    let (_state, store) = open(dir.path());
+    assert_eq!(store.load_tokens().await.unwrap(), known);
+    store.commit(vec![Promise::ForgetToken("00000001".into())]).await.unwrap();
+    assert_eq!(store.load_tokens().await.unwrap(), known[1..]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::rack::access::TokenRecord;
 use crate::rack::detach::Detachment;
 use crate::rack::ids::Serial;
 use crate::rack::lease::Lease;
@@ -86,6 +87,7 @@ enum Job {
     Detachments { done: oneshot::Sender<Result<Vec<Detachment>, StoreError>> },
     SharedSerials { done: oneshot::Sender<Result<BTreeSet<Serial>, StoreError>> },
     Identities { done: oneshot::Sender<Result<BTreeMap<String, String>, StoreError>> },
+    Tokens { done: oneshot::Sender<Result<Vec<TokenRecord>, StoreError>> },
     Audit { query: AuditQuery, done: oneshot::Sender<Result<Vec<AuditRecord>, StoreError>> },
 }
 
@@ -164,6 +166,14 @@ impl Store {
         self.ask(|done| Job::Identities { done }).await
     }
 
+    /// Every token that was not revoked, whether its time is over or not.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file can't be read or a row makes no sense.
+    pub async fn load_tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        self.ask(|done| Job::Tokens { done }).await
+    }
+
     /// The last `limit` lines of the audit, the newest first.
     ///
     /// # Errors
@@ -231,6 +241,7 @@ async fn serve(mut db: Connection, file: PathBuf, mut inbox: mpsc::Receiver<Job>
                 answer(done, rows::shared_serials(&db).map_err(|e| classify(&file, e)));
             }
             Some(Job::Identities { done }) => answer(done, rows::identities(&db).map_err(|e| classify(&file, e))),
+            Some(Job::Tokens { done }) => answer(done, rows::tokens(&db).map_err(|e| classify(&file, e))),
             Some(Job::Audit { query, done }) => answer(done, rows::audit(&db, &query).map_err(|e| classify(&file, e))),
             Some(Job::Commit { .. }) | None => {}
         }

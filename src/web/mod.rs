@@ -25,12 +25,13 @@ mod patience;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod trace;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +42,7 @@ use crate::store::Store;
 
 pub use door::Door;
 pub use serve::{BindError, bind_tcp, bind_unix, serve_tcp, serve_unix};
+pub use tokens::{Access, TokenAsked};
 
 /// An order on its way to the model, with the way back for the answer.
 pub type Order = (Request, oneshot::Sender<Result<Done, Refusal>>);
@@ -56,6 +58,8 @@ pub struct Desk {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// Where the audit is.
     pub store: Store,
+    /// Who comes to the adb server from other machines.
+    pub access: Access,
 }
 
 /// The most event streams that are kept open at once; each holds one snapshot.
@@ -84,6 +88,13 @@ pub fn router(desk: Desk, door: Door, cancel: CancellationToken) -> Router {
         .route("/api/rollouts/{id}", get(api::rollout))
         .route("/api/requests", post(api::request).layer(axum::middleware::from_fn_with_state(door, door::admit)))
         .route("/api/audit", get(audit::audit).layer(axum::middleware::from_fn_with_state(door, audit::local_only)))
+        .merge(
+            Router::new()
+                .route("/api/tokens", get(tokens::list).post(tokens::add))
+                .route("/api/tokens/{name}", delete(tokens::revoke))
+                .layer(axum::middleware::from_fn_with_state(door, tokens::local_only)),
+        )
+        .route("/api/adb-server", get(tokens::doors))
         .route("/api/events", get(events::events))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(api::healthz))

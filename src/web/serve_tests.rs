@@ -26,6 +26,7 @@ fn service_of_a_long_snapshot() -> (TowerToHyperService<axum::Router>, impl Size
             requests,
             policy: watch::channel(Arc::default()).1,
             store: super::super::tests::store(),
+            access: super::super::Access::closed(),
         },
         Door::Local,
         CancellationToken::new(),

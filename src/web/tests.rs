@@ -8,6 +8,7 @@ use tower::ServiceExt;
 
 use super::change::Change;
 use super::*;
+use crate::rack::access::{Role, TokenDone, TokenOrder, TokenWish};
 use crate::rack::ids::{HubName, HubPort, PhoneId, RolloutId, SlotName};
 use crate::rack::snapshot::{HostHealth, PhoneState, PhoneView, PortMode};
 use crate::store::StateDir;
@@ -31,7 +32,13 @@ struct Model {
 fn desk(rack: Snapshot, queue: usize) -> (Desk, Model) {
     let (snapshots, watched) = watch::channel(Arc::new(rack));
     let (requests, orders) = mpsc::channel(queue);
-    let desk = Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1, store: store() };
+    let desk = Desk {
+        snapshots: watched,
+        requests,
+        policy: watch::channel(Arc::default()).1,
+        store: store(),
+        access: Access::closed(),
+    };
     (desk, Model { snapshots, orders })
 }
 
@@ -363,5 +370,42 @@ proptest! {
     fn a_change_makes_the_newer_rack_from_the_older(mut old in some_rack(), new in some_rack()) {
         Change::between(&old, &new).apply(&mut old);
         prop_assert_eq!(old, new);
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_asked_about_on_this_hosts_socket_only() {
+    let (mut desk, _model) = desk(two_phones(), 1);
+    let (orders, mut asked) = mpsc::channel(4);
+    desk.access.orders = orders;
+    assert_eq!(ask(&desk, get("/api/tokens")).await.1, serde_json::json!([]));
+    assert_eq!(ask(&desk, get("/api/adb-server")).await.1["listen"], serde_json::Value::Null);
+    let add = |body: &str| {
+        Http::post("/api/tokens")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_owned()))
+            .unwrap()
+    };
+    let wish = r#"{"owner": "mara", "role": "use", "lasts_s": 60}"#;
+    let keeper = async {
+        let asked: TokenAsked = asked.recv().await.unwrap();
+        let wish = TokenWish { owner: "mara".to_owned(), role: Role::Use, lasts_s: Some(60) };
+        assert_eq!(asked.order, TokenOrder::Add(wish));
+        let done = TokenDone { what: "made".to_owned(), token: Some("farmhand1-x".to_owned()), records: Vec::new() };
+        asked.answer.send(Ok(done)).unwrap();
+    };
+    let ((status, done), ()) = tokio::join!(ask(&desk, add(wish)), keeper);
+    assert_eq!((status, &done["token"]), (StatusCode::OK, &"farmhand1-x".into()));
+    for wrong in
+        [r#"{"owner": "mara", "role": "root"}"#, r#"{"owner": "mara"}"#, "", r#"{"owner": "m", "role": "use", "x": 1}"#]
+    {
+        assert_eq!(ask(&desk, add(wrong)).await.1["code"], "request.malformed", "{wrong}");
+    }
+    // A page, and whoever else reaches this host's ports, makes none and sees none.
+    let revoke = Http::delete("/api/tokens/00c0ffee").body(Body::empty()).unwrap();
+    for request in [get("/api/tokens"), add(wish), revoke] {
+        let door = Door::Network("127.0.0.1:8420".parse().unwrap());
+        let response = router(desk.clone(), door, CancellationToken::new()).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
     }
 }

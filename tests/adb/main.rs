@@ -9,6 +9,7 @@ mod files;
 mod google;
 mod installs;
 mod phone;
+mod remote;
 mod restarts;
 mod server;
 mod sessions;

@@ -10,7 +10,7 @@ use farmhand::rack::Snapshot;
 use farmhand::rack::request::{Done, Refusal, Request};
 use farmhand::store::promise::{AuditRecord, Promise};
 use farmhand::store::{StateDir, Store};
-use farmhand::web::{Desk, bind_unix, serve_unix};
+use farmhand::web::{Access, Desk, bind_unix, serve_unix};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -35,8 +35,13 @@ impl Fixture {
         let (requests, mut orders) = mpsc::channel(4);
         let files = tempfile::tempdir().unwrap();
         let store = Store::open(&StateDir::lock(files.path()).unwrap()).unwrap();
-        let desk =
-            Desk { snapshots: watched, requests, policy: watch::channel(Arc::default()).1, store: store.clone() };
+        let desk = Desk {
+            snapshots: watched,
+            requests,
+            policy: watch::channel(Arc::default()).1,
+            store: store.clone(),
+            access: Access::closed(),
+        };
         let path = state.path().join("farmhand.sock");
         let listener = runtime.block_on(bind_unix(&path)).unwrap();
         runtime.spawn(serve_unix(listener, desk, cancel.clone()));

@@ -21,6 +21,7 @@ const TARGETS: &[(&str, Entry)] = &[
     ("adb_message", adb::message::fuzz_messages),
     ("adb_portal", adb::server::portal::fuzz_portal),
     ("adb_request", adb::server::request::fuzz_request),
+    ("adb_token", adb::server::tokens::fuzz_token),
     ("adb_shell", adb::services::shell::fuzz_packets),
     ("adb_sync", adb::services::sync::fuzz_replies),
     ("apk_manifest", agent::manifest::fuzz_apk_manifest),

@@ -1,7 +1,6 @@
 //! The server's door: a task a connection, which reads requests and answers them, or becomes a stream of a phone.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,23 +14,24 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::answer::{self, OKAY, VERSION};
+use super::client::{Client, Entrance};
 use super::devices::{Condition, Device, DeviceList, DeviceState, Numbers, Target};
 use super::forward::{Forwards, Route};
 use super::keeper::{AuditEntry, Keeper};
 use super::request::{HEAD_LEN, Host, Listing, Question, Request, RequestError, TransportReply, WaitFor, text_len};
 use super::reverse::{Tunnel, host_address};
-use super::socket::{ReadHalf, WriteHalf, tcp_halves, unix_halves};
+use super::roles;
+use super::socket::{ReadHalf, WriteHalf};
 use super::splice::{linger, splice};
 use super::uses::{Family, time_away};
 use crate::adb::driver::Adb;
 use crate::adb::online::OnlinePhones;
-use crate::peer;
 use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::PhoneView;
 use crate::rack::{Event, Snapshot};
 
 /// The most connections at once by each entrance, so that a crowd at one does not shut the other; the next one waits in the kernel's queue.
-const CONNECTIONS_MAX: usize = 512;
+pub(super) const CONNECTIONS_MAX: usize = 512;
 /// The most tunnels from phones to this host at once.
 const TUNNELS_MAX: usize = 256;
 /// The longest between a connection and its whole request, and between its binding to a phone and the service: clients ask at once.
@@ -39,7 +39,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// The longest that a client may take to read an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Between two tries when the system gives no more connections.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What this server can do, as `host-features` tells: Google's adb 34 without mDNS and libusb.
 const HOST_FEATURES: &str = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir,apex,abb,fixed_push_symlink_timestamp,abb_exec,remount_shell,track_app,sendrecv_v2,sendrecv_v2_brotli,sendrecv_v2_lz4,sendrecv_v2_zstd,sendrecv_v2_dry_run_send,push_sync";
@@ -55,45 +55,6 @@ pub struct AdbServer {
     forwards: Forwards,
     tunnels: Arc<Semaphore>,
     tasks: TaskTracker,
-}
-
-/// Who is at the other end.
-#[derive(Clone, Debug)]
-enum Client {
-    User(String),
-    Loopback { client: SocketAddr, server: SocketAddr },
-}
-
-impl Client {
-    fn name(&self) -> String {
-        match self {
-            Self::User(name) => name.clone(),
-            Self::Loopback { client, server } => peer::user_of_tcp(*client, *server),
-        }
-    }
-}
-
-/// Where clients come in.
-enum Entrance {
-    Unix(UnixListener),
-    Loopback(TcpListener),
-}
-
-impl Entrance {
-    async fn accept(&self) -> io::Result<(Client, (ReadHalf, WriteHalf))> {
-        match self {
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let client = Client::User(peer::user_of(&stream));
-                Ok((client, unix_halves(stream)))
-            }
-            Self::Loopback(listener) => {
-                let (stream, client) = listener.accept().await?;
-                let server = stream.local_addr()?;
-                Ok((Client::Loopback { client, server }, tcp_halves(stream)?))
-            }
-        }
-    }
 }
 
 impl AdbServer {
@@ -159,7 +120,12 @@ impl AdbServer {
     }
 
     /// Requests of one connection, until one of them is its last: all are but those that bind it to a phone.
-    async fn converse(&self, client: &Client, mut reader: ReadHalf, mut writer: WriteHalf) -> io::Result<()> {
+    pub(super) async fn converse(
+        &self,
+        client: &Client,
+        mut reader: ReadHalf,
+        mut writer: WriteHalf,
+    ) -> io::Result<()> {
         let mut bound = None;
         loop {
             let Ok(text) = timeout(REQUEST_MAX, read_request(&mut reader)).await else { return Ok(()) };
@@ -167,7 +133,9 @@ impl AdbServer {
                 Some(text) => text.and_then(|text| Request::parse(&text)),
                 None => return Ok(()),
             };
+            let refused = request.as_ref().ok().and_then(|request| roles::allow(client.role(), request).err());
             let answer = match request {
+                _ if refused.is_some() => answer::fail(&refused.unwrap_or_default()),
                 Ok(Request::Host(Host::Transport(target, reply))) => match self.bind(&target, bound) {
                     Ok(device) => {
                         bound = Some(device);
@@ -411,7 +379,7 @@ fn called(phone: &PhoneView) -> String {
 }
 
 /// The next request's text; none when the client has hung up.
-async fn read_request(reader: &mut ReadHalf) -> io::Result<Option<Result<Vec<u8>, RequestError>>> {
+pub(super) async fn read_request(reader: &mut ReadHalf) -> io::Result<Option<Result<Vec<u8>, RequestError>>> {
     let mut head = [0; HEAD_LEN];
     match reader.read_exact(&mut head).await {
         Ok(_) => {}
@@ -428,8 +396,12 @@ async fn read_request(reader: &mut ReadHalf) -> io::Result<Option<Result<Vec<u8>
     Ok((read == len).then_some(Ok(text)))
 }
 
-async fn tell(writer: &mut WriteHalf, bytes: &[u8]) -> io::Result<()> {
-    let told = timeout(ANSWER_MAX, writer.write_all(bytes)).await;
+pub(super) async fn tell(writer: &mut WriteHalf, bytes: &[u8]) -> io::Result<()> {
+    let said = async {
+        writer.write_all(bytes).await?;
+        writer.flush().await
+    };
+    let told = timeout(ANSWER_MAX, said).await;
     told.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it did not read its answer")))
 }
 

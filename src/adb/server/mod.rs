@@ -18,29 +18,45 @@
 //! ended.
 
 pub mod answer;
+#[cfg(feature = "daemon")]
+mod client;
 pub mod devices;
 #[cfg(feature = "daemon")]
 mod door;
 #[cfg(feature = "daemon")]
 mod forward;
 #[cfg(feature = "daemon")]
+mod forwarder;
+#[cfg(feature = "daemon")]
 mod keeper;
 pub mod portal;
+#[cfg(feature = "daemon")]
+mod remote;
 pub mod request;
 #[cfg(feature = "daemon")]
 mod reverse;
+pub mod roles;
 #[cfg(feature = "daemon")]
 mod slot;
 #[cfg(feature = "daemon")]
 mod socket;
 #[cfg(feature = "daemon")]
 mod splice;
+#[cfg(feature = "daemon")]
+mod tls;
+pub mod tokens;
 pub mod uses;
 
 #[cfg(feature = "daemon")]
 pub use door::AdbServer;
 #[cfg(feature = "daemon")]
+pub use forwarder::{Forwarder, ForwarderError};
+#[cfg(feature = "daemon")]
 pub use keeper::{AuditEntry, Kept};
+#[cfg(feature = "daemon")]
+pub use remote::{RefusedToken, TokenDoor};
+#[cfg(feature = "daemon")]
+pub use tls::{Certificate, CertificateError};
 
 /// The server's socket within the daemon's state directory.
 pub const SOCKET: &str = "adb.sock";

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use super::door::AdbServer;
 use super::keeper::StreamUse;
 use super::portal::{Order, Portal, STREAMS_MAX};
+use super::roles;
 use super::uses::Family;
 use crate::adb::auth::{KnownKeys, owner_in};
 use crate::adb::driver::{Adb, Stream};
@@ -276,8 +277,8 @@ impl Talk<'_> {
     }
 
     async fn open(&mut self, stream: u32, service: String) {
-        if let Some(hold) = self.held() {
-            warn!("slot {}: {} is refused {}: {hold}", self.slot, self.who, Family::of(&service));
+        if let Some(why) = self.refusal(&service) {
+            warn!("slot {}: {} is refused {}: {why}", self.slot, self.who, Family::of(&service));
             let order = self.portal.ended(stream);
             if let Some(Order::Send(message)) = order {
                 // The writer's end ends the connection.
@@ -304,7 +305,10 @@ impl Talk<'_> {
         self.start(stream, family, Source::Service(service));
     }
 
-    fn held(&self) -> Option<String> {
+    fn refusal(&self, service: &str) -> Option<String> {
+        if self.keys.is_some() && !roles::allow_at_slot(service) {
+            return Some("it would end tunnels of others".to_owned());
+        }
         let snapshot = self.server.snapshots.borrow();
         let phone = snapshot.phones.iter().find(|phone| phone.id == self.phone)?;
         phone.held_against(&self.who).map(crate::rack::lease::Lease::sentence)

@@ -94,6 +94,8 @@ async fn download(
         let Ok(Some(bytes)) = bytes else { return Ok(End::ByPhone) };
         tally.add_from_phone(bytes.len());
         writer.write_all(&bytes).await?;
+        // TLS may keep the last of it, where the socket was full.
+        writer.flush().await?;
     }
 }
 

@@ -50,7 +50,9 @@ impl Shelf {
                 | Promise::ForgetIdentity(_)
                 | Promise::SharedSerial(_)
                 | Promise::Detached(_)
-                | Promise::Attached(_)) => {
+                | Promise::Attached(_)
+                | Promise::Token(_)
+                | Promise::ForgetToken(_)) => {
                     panic!("no affair of a rollout: {other:?}")
                 }
             }

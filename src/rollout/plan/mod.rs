@@ -280,7 +280,9 @@ impl Rollouts {
             | Promise::ForgetIdentity(_)
             | Promise::SharedSerial(_)
             | Promise::Detached(_)
-            | Promise::Attached(_) => {}
+            | Promise::Attached(_)
+            | Promise::Token(_)
+            | Promise::ForgetToken(_) => {}
         }
     }
 

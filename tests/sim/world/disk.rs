@@ -42,7 +42,9 @@ impl Disk {
                 | Promise::Identity { .. }
                 | Promise::ForgetIdentity(_)
                 | Promise::Detached(_)
-                | Promise::Attached(_) => {}
+                | Promise::Attached(_)
+                | Promise::Token(_)
+                | Promise::ForgetToken(_) => {}
             }
         }
     }

@@ -1,0 +1,222 @@
+//! TLS 1.3 between a desk and the rack: a certificate that is known by its SHA-256, and by nothing else.
+//!
+//! Names and dates in it mean nothing: a rack has no name that others could vouch for, and a Raspberry Pi no clock that runs while it is
+//! off. The owner of a token has the certificate's digest in it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use sha2::{Digest as _, Sha256};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::tokens::Sha256Digest;
+
+/// Key and certificate in the state directory, where none are configured.
+const FILE: &str = "adb-server.pem";
+/// The name in a certificate that farmhand makes, and the one that its clients ask for.
+const NAME: &str = "farmhand";
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file can't be read, or holds no key or certificate.
+    #[error("{}: {reason}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It can't be made.
+    #[error("it can't be made: {0}")]
+    Unmade(#[from] rcgen::Error),
+    /// Key and certificate do not go together, or are of no kind that TLS knows.
+    #[error("key and certificate can't be used: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// A certificate with its key.
+#[derive(Debug)]
+pub struct Certificate {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Certificate {
+    /// That of the state directory, which is made if there is none.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn of_state(state: &Path) -> Result<Self, CertificateError> {
+        let file = state.join(FILE);
+        if !file.exists() {
+            make(state, &file)?;
+        }
+        Self::of_files(&file, &file)
+    }
+
+    /// A certificate, with those that vouch for it behind it, and its key, as PEM.
+    ///
+    /// # Errors
+    /// Which file is wrong, and how.
+    pub fn of_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let failed = |file: &Path, reason: String| CertificateError::File { file: file.to_owned(), reason };
+        let read = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let chain = read.map_err(|error| failed(certificate, error.to_string()))?;
+        if chain.is_empty() {
+            return Err(failed(certificate, "there is no certificate in it".to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;
+        Ok(Self { chain, key })
+    }
+
+    /// By which it is known.
+    #[must_use]
+    pub fn digest(&self) -> Sha256Digest {
+        self.chain.first().map(|certificate| Sha256::digest(certificate).into()).unwrap_or_default()
+    }
+
+    /// What takes connections in with it.
+    ///
+    /// # Errors
+    /// The key is not the certificate's.
+    pub fn acceptor(self) -> Result<TlsAcceptor, CertificateError> {
+        let config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(self.chain, self.key)?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+/// Written whole or not at all, for this user alone.
+fn make(state: &Path, file: &Path) -> Result<(), CertificateError> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec![NAME.to_owned()])?.self_signed(&key)?;
+    let written = || {
+        let mut fresh = tempfile::NamedTempFile::new_in(state)?;
+        fresh.write_all(key.serialize_pem().as_bytes())?;
+        fresh.write_all(certificate.pem().as_bytes())?;
+        fresh.as_file().sync_all()?;
+        fresh.persist(file)?;
+        std::io::Result::Ok(())
+    };
+    written().map_err(|error| CertificateError::File { file: file.to_owned(), reason: error.to_string() })
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// What connects to the one server that has this certificate.
+///
+/// # Errors
+/// This program's TLS can't be used.
+pub(super) fn connector(certificate: Sha256Digest) -> Result<TlsConnector, rustls::Error> {
+    let verifier = Arc::new(Pinned { certificate, provider: provider() });
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The name that is asked for.
+pub(super) fn server_name() -> ServerName<'static> {
+    // It is one.
+    ServerName::try_from(NAME).unwrap_or(ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()))
+}
+
+/// Takes one certificate, and no other.
+#[derive(Debug)]
+struct Pinned {
+    certificate: Sha256Digest,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let seen: Sha256Digest = Sha256::digest(certificate).into();
+        if seen == self.certificate {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let hex = base16ct::lower::encode_string;
+        Err(rustls::Error::General(format!("its certificate is {}, and not {}", hex(&seen), hex(&self.certificate))))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2 is not spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_made_once_for_its_owner_alone_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Certificate::of_state(dir.path()).unwrap();
+        let file = dir.path().join(FILE);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
+        let found = Certificate::of_state(dir.path()).unwrap();
+        assert_eq!(found.digest(), made.digest());
+        found.acceptor().unwrap();
+        let other = Certificate::of_state(tempfile::tempdir().unwrap().path()).unwrap();
+        assert_ne!(other.digest(), made.digest());
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Certificate::of_state(dir.path()).unwrap();
+        let (good, bad) = (dir.path().join(FILE), dir.path().join("bad.pem"));
+        std::fs::write(&bad, "no PEM").unwrap();
+        let wrong = |certificate: &Path, key: &Path| Certificate::of_files(certificate, key).unwrap_err().to_string();
+        assert!(wrong(&bad, &good).contains("bad.pem: there is no certificate in it"), "{}", wrong(&bad, &good));
+        assert!(wrong(&good, &bad).contains("bad.pem: "), "{}", wrong(&good, &bad));
+        assert!(wrong(&dir.path().join("none"), &good).contains("none: "));
+        // The key of another certificate.
+        let other = tempfile::tempdir().unwrap();
+        Certificate::of_state(other.path()).unwrap();
+        let mixed = Certificate::of_files(&good, &other.path().join(FILE)).unwrap();
+        assert_eq!(mixed.digest(), made.digest());
+        assert!(matches!(mixed.acceptor(), Err(CertificateError::Unusable(_))));
+    }
+}
