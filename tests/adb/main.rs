@@ -13,6 +13,7 @@ mod remote;
 mod restarts;
 mod server;
 mod sessions;
+mod shares;
 mod slots;
 mod tools;
 mod twins;

@@ -44,11 +44,11 @@ pub(crate) fn clients() -> [PathBuf; 2] {
 /// farmhand's adb server, behind which A1 is online.
 pub(crate) struct Desk {
     pub(crate) dir: TempDir,
-    port: u16,
+    pub(crate) port: u16,
     pub(crate) slot_port: u16,
     pub(crate) server: AdbServer,
     pub(crate) told: mpsc::Receiver<Event>,
-    records: mpsc::UnboundedReceiver<UseRecord>,
+    pub(crate) records: mpsc::UnboundedReceiver<UseRecord>,
     /// What the audit's disk says.
     pub(crate) disk: watch::Sender<Result<(), String>>,
     pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
@@ -107,7 +107,7 @@ impl Desk {
         command
     }
 
-    async fn run(&self, adb: &Path, words: &[&str]) -> (String, String, i32) {
+    pub(crate) async fn run(&self, adb: &Path, words: &[&str]) -> (String, String, i32) {
         said(&self.command(adb, words).output().await.unwrap())
     }
 

@@ -378,3 +378,29 @@ proptest! {
         crate::adb::connection::operations::replay(&bytes);
     }
 }
+
+#[test]
+fn streams_share_the_way_by_bytes_whatever_the_size_of_their_pieces() {
+    for features in ["shell_v2", "shell_v2,delayed_ack"] {
+        let mut core = online_with(features, 1 << 20);
+        let (person, rollout) = (opened(&mut core), opened(&mut core));
+        let mut moved = BTreeMap::from([(person, 0_usize), (rollout, 0)]);
+        while moved.values().sum::<usize>() < 64 << 20 {
+            for (id, piece) in [(person, 1 << 20), (rollout, 5000)] {
+                while core.send(id, Bytes::from(vec![0; piece])).is_ok() {}
+            }
+            let write = core.next_transmit(T0).expect("both have something to say");
+            let (id, len) = (StreamId(write.header.arg0), write.payload.len());
+            *moved.get_mut(&id).unwrap() += len;
+            let counted = if features.contains("delayed_ack") {
+                u32::try_from(len).unwrap().to_le_bytes().to_vec()
+            } else {
+                Vec::new()
+            };
+            core.receive(message(Command::Okay, 70, id.0, &counted), T0);
+            events(&mut core);
+        }
+        let apart = moved[&person].abs_diff(moved[&rollout]);
+        assert!(apart <= 1 << 20, "{features}: {moved:?}");
+    }
+}
