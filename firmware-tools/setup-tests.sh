@@ -16,6 +16,8 @@ needs=(
   pkg-config:pkg-config
   unshare:util-linux
   ip:iproute2
+  ssh:openssh-client
+  sshd:openssh-server
   /usr/lib/python3/dist-packages/google/protobuf/__init__.py:python3-protobuf
 )
 

@@ -4,6 +4,7 @@
 
 mod adbd;
 mod desk;
+mod docs;
 mod faults;
 mod files;
 mod google;

@@ -1,0 +1,265 @@
+//! docs/adb-server.md, block by block: what a reader types is run as it stands, on a rack of the name `rack` with one phone, in a network and
+//! with folders of its own. Each block of TOML is what the daemon runs with from then on.
+//!
+//! scrcpy needs a screen: in its place stands a script that has adb do what scrcpy has it do before its first picture.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use farmhand::rack::snapshot::{PhoneState, PhoneView};
+use firmware_tools::check::{Daemon, until};
+use firmware_tools::ports::Addresses;
+use firmware_tools::rack::{Rack, test_apks};
+use firmware_tools::rack_file::RackFile;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use tokio::process::{Child, Command};
+
+const DOCUMENT: &str = include_str!("../../docs/adb-server.md");
+const STATE: &str = "/var/lib/farmhand";
+/// Nothing here takes so long on an idle machine; a busy one may need some seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SCRCPY: &str = "#!/bin/sh -e
+# A server to the phone, a tunnel, the start of the program, as scrcpy's own.
+forward= serial=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --force-adb-forward) forward=1 ;;
+    -s) serial=$2; shift ;;
+    *) echo \"scrcpy knows no $1\" >&2; exit 1 ;;
+  esac
+  shift
+done
+echo server > scrcpy-server
+adb -s \"$serial\" push scrcpy-server /data/local/tmp/scrcpy-server.jar
+if [ \"$forward\" ]; then
+  adb -s \"$serial\" forward tcp:27183 localabstract:scrcpy
+  adb forward --list | grep 'tcp:27183 localabstract:scrcpy'
+  adb -s \"$serial\" forward --remove tcp:27183
+else
+  adb -s \"$serial\" reverse localabstract:scrcpy tcp:27183
+  adb -s \"$serial\" reverse --remove localabstract:scrcpy
+fi
+adb -s \"$serial\" shell cat /data/local/tmp/scrcpy-server.jar | grep server
+";
+
+/// A block of the document: the lines that are indented.
+#[derive(Debug, PartialEq, Eq)]
+enum Block {
+    Config(String),
+    Json(String),
+    Commands(Vec<String>),
+}
+
+fn blocks(document: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut lines: Vec<String> = Vec::new();
+    for line in document.lines().chain([""]) {
+        if let Some(line) = line.strip_prefix("    ") {
+            lines.push(line.to_owned());
+            continue;
+        }
+        let block = std::mem::take(&mut lines);
+        match block.first().and_then(|first| first.chars().next()) {
+            None => {}
+            Some('[') => blocks.push(Block::Config(block.join("\n") + "\n")),
+            Some('{') => blocks.push(Block::Json(block.join("\n"))),
+            Some(_) => blocks.push(Block::Commands(block)),
+        }
+    }
+    blocks
+}
+
+/// The reader's machine, which is the rack's, too.
+struct Reader {
+    dir: PathBuf,
+    rack: Rack,
+    daemon: Daemon,
+    /// What runs until Ctrl-C.
+    running: Vec<Child>,
+    /// What the shell has been told to export.
+    exported: Vec<String>,
+}
+
+impl Reader {
+    async fn start(dir: &Path) -> Self {
+        let file = RackFile::parse("[[phone]]\nname = 'A1'\nserial = 'R5CW2355X'\n", "one.toml").unwrap();
+        let rack = Rack::start(file, Addresses::AnyFree, &test_apks(), &dir.join("rack")).await.unwrap();
+        let config = dir.join("farmhand.toml");
+        fs::copy(rack.config_file(), &config).unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_farmhand"));
+        let daemon = Daemon::start(program, &config, Path::new(STATE), &dir.join("log")).await.unwrap();
+        Self { dir: dir.to_owned(), rack, daemon, running: Vec::new(), exported: Vec::new() }
+    }
+
+    async fn until_ready(&self) {
+        let ready = until(PATIENCE, "A1 is ready", async || {
+            let phones: Vec<PhoneView> =
+                self.daemon.ask(&["phones", "--json"]).await.map_err(|error| error.to_string())?;
+            let is_ready = phones.iter().any(|phone| phone.state == PhoneState::Ready);
+            if is_ready { Ok(()) } else { Err(format!("{phones:?}")) }
+        });
+        ready.await.unwrap();
+    }
+
+    /// The daemon runs with these lines, and nothing of what went before.
+    async fn configure(&mut self, lines: &str) {
+        for mut child in self.running.drain(..) {
+            child.kill().await.unwrap();
+        }
+        self.exported.clear();
+        // The desk's own adb server, which `adb connect` has started.
+        self.shell("adb kill-server >/dev/null 2>&1 || true").await;
+        self.daemon.stop().await;
+        let written = fs::read_to_string(self.rack.config_file()).unwrap();
+        fs::write(self.dir.join("farmhand.toml"), format!("{written}\n{lines}")).unwrap();
+        self.daemon.start_again().await.unwrap();
+        self.until_ready().await;
+    }
+
+    async fn type_in(&mut self, line: &str) {
+        if line.starts_with("export ") {
+            self.exported.push(line.to_owned());
+            return;
+        }
+        let port = match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["ssh", "-N", "-L", tunnel, "rack"] => tunnel.split(':').next().unwrap().to_owned(),
+            ["farmhand", "adb-server", "connect", ..] => "5037".to_owned(),
+            _ => return self.shell(line).await,
+        };
+        let child = self.command(line).spawn().unwrap();
+        self.running.push(child);
+        let address = format!("127.0.0.1:{port}");
+        let listens = until(PATIENCE, line, async || TcpStream::connect(&address).map_err(|error| error.to_string()));
+        listens.await.unwrap();
+    }
+
+    async fn shell(&self, line: &str) {
+        let output = tokio::time::timeout(PATIENCE, self.command(line).output()).await;
+        assert!(output.is_ok(), "`{line}` does not end");
+        let output = output.unwrap().unwrap();
+        let said = [output.stdout.as_slice(), output.stderr.as_slice()].map(String::from_utf8_lossy).concat();
+        assert!(output.status.success(), "`{line}`: {} {said}", output.status);
+        // A phone that is not there fails no `adb devices`.
+        assert!(!line.contains("adb devices") || said.contains("R5CW2355X"), "`{line}`: {said}");
+        assert!(!line.contains("getprop") || said.trim().len() > 2, "`{line}`: {said}");
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let path = format!("{}:{}", self.dir.join("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new("bash");
+        let exec = if line.contains('=') || line.contains("||") || line.contains('>') { "" } else { "exec " };
+        command.arg("-ec").arg(format!("{}\n{exec}{line}", self.exported.join("\n")));
+        command.current_dir(&self.dir).env("HOME", &self.dir).env("PATH", path).env_remove("ADB_SERVER_SOCKET");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+}
+
+/// sshd, which lets in whoever has the key that the reader's ssh has.
+fn start_sshd(dir: &Path) -> std::process::Child {
+    let run = |program: &str, words: &[&str]| {
+        let output = std::process::Command::new(program).args(words).output().unwrap();
+        assert!(output.status.success(), "{program} {words:?}: {output:?}");
+    };
+    let path = |name: &str| dir.join(name).display().to_string();
+    for key in ["host_key", "reader_key"] {
+        run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path(key)]);
+    }
+    fs::copy(path("reader_key.pub"), path("authorized_keys")).unwrap();
+    fs::create_dir_all("/run/sshd").unwrap();
+    let config = format!(
+        "ListenAddress 127.0.0.1:2222\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n",
+        path("host_key"),
+        path("authorized_keys")
+    );
+    fs::write(path("sshd_config"), config).unwrap();
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name;
+    let config = format!(
+        "Host rack\n  HostName 127.0.0.1\n  Port 2222\n  User {user}\n  IdentityFile {}\n  StrictHostKeyChecking no\n  UserKnownHostsFile {}\n",
+        path("reader_key"),
+        path("known_hosts")
+    );
+    fs::write(path("ssh_config"), config).unwrap();
+    script(&dir.join("bin/ssh"), &format!("#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n", path("ssh_config")));
+    let log = fs::File::create(path("sshd.log")).unwrap();
+    let mut sshd = std::process::Command::new("/usr/sbin/sshd");
+    sshd.args(["-D", "-e", "-f", &path("sshd_config")]).stdin(Stdio::null()).stderr(log);
+    sshd.spawn().expect("sshd is installed: firmware-tools/setup-tests.sh")
+}
+
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A network whose one host is called `rack`, too, and a /var/lib that nothing was ever written to.
+fn move_in(dir: &Path) {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces can be made: run as root");
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    assert!(up.success(), "the loopback interface is up");
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    let hosts = dir.join("hosts");
+    fs::write(&hosts, "127.0.0.1 localhost rack\n").unwrap();
+    mount(Some(&hosts), "/etc/hosts", none, MsFlags::MS_BIND, none).unwrap();
+    for place in ["/var/lib", "/run"] {
+        mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    }
+}
+
+async fn read(dir: &Path) {
+    fs::create_dir_all(dir.join("bin")).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_farmhand"), dir.join("bin/farmhand")).unwrap();
+    script(&dir.join("bin/scrcpy"), SCRCPY);
+    let mut sshd = start_sshd(dir);
+    let mut reader = Reader::start(dir).await;
+    reader.until_ready().await;
+    reader.shell("adb keygen mara").await;
+    for block in blocks(DOCUMENT) {
+        match block {
+            Block::Config(lines) => reader.configure(&lines).await,
+            Block::Json(text) => drop(serde_json::from_str::<serde_json::Value>(&text).unwrap()),
+            Block::Commands(lines) => {
+                for line in lines {
+                    reader.type_in(&line).await;
+                }
+            }
+        }
+    }
+    reader.daemon.stop().await;
+    sshd.kill().unwrap();
+    sshd.wait().unwrap();
+}
+
+#[test]
+fn whatever_the_document_has_one_type_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let thread = std::thread::spawn(move || {
+        move_in(&path);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(180), read(&path)).await.expect("all of it is typed in time");
+        });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[test]
+fn each_block_is_taken_for_what_it_is() {
+    let seen = blocks("text\n\n    [a]\n    b = 1\n\ntext\n    adb x\n    adb y\n\n    {\"a\": 1}\n");
+    let commands = vec!["adb x".to_owned(), "adb y".to_owned()];
+    let expected =
+        [Block::Config("[a]\nb = 1\n".to_owned()), Block::Commands(commands), Block::Json("{\"a\": 1}".to_owned())];
+    assert_eq!(seen, expected);
+    let known = blocks(DOCUMENT);
+    assert!(known.iter().filter(|block| matches!(block, Block::Commands(_))).count() >= 7, "{known:?}");
+}
