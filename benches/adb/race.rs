@@ -1,5 +1,7 @@
 //! The same work by several programs, in turns.
 
+#![allow(dead_code, reason = "each bench has its own race")]
+
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::report::{Goal, median, report};
 
-const ROUNDS: usize = 7;
+pub(crate) const ROUNDS: usize = 7;
 const SHELLS: usize = 200;
 /// Shells of one program in a row, before the next one's turn.
 const SHELLS_PER_TURN: usize = 20;
@@ -27,17 +29,15 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    #[allow(dead_code, reason = "each bench has one bus")]
     pub(crate) const TCP: Self = Self { file_len: 256 << 20 };
-    #[allow(dead_code, reason = "each bench has one bus")]
     pub(crate) const USB: Self = Self { file_len: 64 << 20 };
 }
 
 /// A program that does the work, with the server that it needs.
 pub(crate) struct Contender {
-    name: String,
+    pub(crate) name: String,
     command: Vec<String>,
-    push: Vec<&'static str>,
+    pub(crate) push: Vec<&'static str>,
     server: u32,
 }
 
@@ -70,14 +70,14 @@ impl Contender {
         }
     }
 
-    fn pull(&self) -> Vec<&'static str> {
+    pub(crate) fn pull(&self) -> Vec<&'static str> {
         self.push.iter().map(|word| if *word == "push" { "pull" } else { word }).collect()
     }
 
     /// Runs it; gives seconds by the wall clock and by the processor.
-    fn run(&self, arguments: &[&str]) -> io::Result<Run> {
-        let cpu = || Ok::<_, io::Error>(children_s()? + process_s(self.server)?);
-        let (before, begun) = (cpu()?, Instant::now());
+    pub(crate) fn run(&self, arguments: &[&str]) -> io::Result<Run> {
+        let cpu = || Ok::<_, io::Error>((children_s()?, process_s(self.server)?));
+        let ((children, server), begun) = (cpu()?, Instant::now());
         let (program, first) = self.command.split_first().expect("a program");
         let output = Command::new(program).args(first).args(arguments).stdin(Stdio::null()).output()?;
         let took = begun.elapsed();
@@ -85,14 +85,19 @@ impl Contender {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(io::Error::other(format!("{} {arguments:?}: {}: {said}", self.name, output.status)));
         }
-        Ok(Run { took, cpu_s: cpu()? - before })
+        let after = cpu()?;
+        let server_s = after.1 - server;
+        Ok(Run { took, cpu_s: after.0 - children + server_s, server_s })
     }
 }
 
 #[derive(Clone, Copy)]
-struct Run {
-    took: Duration,
+pub(crate) struct Run {
+    pub(crate) took: Duration,
+    /// Of client and server.
     cpu_s: f64,
+    /// Of the server alone.
+    pub(crate) server_s: f64,
 }
 
 /// All programs on one stage; the first one is farmhand.
@@ -107,7 +112,6 @@ pub(crate) struct Race {
 
 impl Race {
     /// Random bytes, which are at `file` in the folder, too.
-    #[allow(dead_code, reason = "not every bench has a floor")]
     pub(crate) fn make_file(&self) -> io::Result<Vec<u8>> {
         let content = noise(self.sizes.file_len)?;
         fs::write(self.dir.join("file"), &content)?;
@@ -115,7 +119,6 @@ impl Race {
     }
 
     /// One push of that file by farmhand's whole process, and how long it took.
-    #[allow(dead_code, reason = "not every bench has a floor")]
     pub(crate) fn push_by_farmhand(&self) -> io::Result<Duration> {
         let (from, to) = (self.dir.join("file"), self.dir.join("pushed"));
         let [from_text, to_text] = [&from, &to].map(|path| path.display().to_string());
@@ -162,7 +165,7 @@ impl Race {
             // The others are about the processes, not about the bus.
             return Ok(());
         }
-        self.small_files()?;
+        self.small_files(&self.figure("push_1000_files_vs_adb"))?;
         self.shells()?;
         self.busy_shells()
     }
@@ -171,7 +174,8 @@ impl Race {
         if self.bus == "tcp" { format!("adb.{name}") } else { format!("adb.{name}_{}", self.bus) }
     }
 
-    fn small_files(&self) -> io::Result<()> {
+    /// A folder of 1,000 files.
+    pub(crate) fn small_files(&self, figure: &str) -> io::Result<()> {
         let folder = self.dir.join("small");
         fs::create_dir(&folder)?;
         for (n, content) in noise(SMALL_FILES * SMALL_FILE_LEN)?.chunks(SMALL_FILE_LEN).enumerate() {
@@ -189,7 +193,7 @@ impl Race {
             fs::remove_dir_all(&there)?;
             Ok(run)
         })?;
-        self.ratio(&self.figure("push_1000_files_vs_adb"), &runs, 0.9)
+        self.ratio(figure, &runs, 0.9)
     }
 
     fn shells(&self) -> io::Result<()> {
@@ -232,7 +236,11 @@ impl Race {
     }
 
     /// Each program once a round, whose turn is first changes.
-    fn rounds(&self, count: usize, mut once: impl FnMut(&Contender) -> io::Result<Run>) -> io::Result<Vec<Vec<Run>>> {
+    pub(crate) fn rounds(
+        &self,
+        count: usize,
+        mut once: impl FnMut(&Contender) -> io::Result<Run>,
+    ) -> io::Result<Vec<Vec<Run>>> {
         let mut runs = vec![Vec::new(); self.contenders.len()];
         for round in 0..count {
             for turn in 0..self.contenders.len() {
@@ -243,7 +251,7 @@ impl Race {
         Ok(runs)
     }
 
-    fn ratio(&self, figure: &str, runs: &[Vec<Run>], goal: f64) -> io::Result<()> {
+    pub(crate) fn ratio(&self, figure: &str, runs: &[Vec<Run>], goal: f64) -> io::Result<()> {
         let times: Vec<f64> =
             runs.iter().map(|runs| median(runs.iter().map(|run| run.took.as_secs_f64() * 1e3).collect())).collect();
         self.tell(&format!("{figure}: median, ms"), &times);
@@ -251,7 +259,7 @@ impl Race {
     }
 
     #[allow(clippy::print_stdout, reason = "printing is what a bench is for")]
-    fn tell(&self, what: &str, values: &[f64]) {
+    pub(crate) fn tell(&self, what: &str, values: &[f64]) {
         let values =
             self.contenders.iter().zip(values).map(|(contender, value)| format!("{} {value:.2}", contender.name));
         println!("# {what}: {}", values.collect::<Vec<_>>().join(", "));
@@ -269,7 +277,7 @@ pub(crate) fn noise(len: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn sha256(path: &Path) -> io::Result<[u8; 32]> {
+pub(crate) fn sha256(path: &Path) -> io::Result<[u8; 32]> {
     Ok(sha256_of(&fs::read(path)?))
 }
 

@@ -1,5 +1,7 @@
 //! The stage for TCP: Google's adbd, farmhand's daemon, and the servers of Google's adb 29 and 34, on a loopback of their own.
 
+#![allow(dead_code, reason = "each bench has its own race")]
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +16,9 @@ use crate::race::{Contender, Race, Sizes};
 
 /// Where adbd listens.
 pub(crate) const ADBD: &str = "127.0.0.1:5555";
-const PHONE: &str = "A1";
+pub(crate) const PHONE: &str = "A1";
+/// Where farmhand's adb server listens.
+pub(crate) const FARMHAND_PORT: u16 = 5040;
 /// Past this there is nothing to measure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -91,6 +95,27 @@ impl Stage {
         Race { bus: "tcp".to_owned(), contenders, dir: self.dir.path().to_owned(), sizes: Sizes::TCP }
     }
 
+    /// The same client, of Google's adb 34, before farmhand's server and before Google's own.
+    pub(crate) fn servers_race(&self) -> io::Result<Race> {
+        let (_, adb34, port, pid) = self.adb34()?;
+        let contenders = vec![
+            Contender::adb("farmhand's server", adb34, FARMHAND_PORT, PHONE, self.daemon),
+            Contender::adb("google's server 34", adb34, *port, ADBD, *pid),
+        ];
+        Ok(Race { bus: "tcp".to_owned(), contenders, dir: self.dir.path().to_owned(), sizes: Sizes::TCP })
+    }
+
+    /// Google's adb 34, and the port of its server.
+    pub(crate) fn google(&self) -> io::Result<(&Path, u16)> {
+        let (_, program, port, _) = self.adb34()?;
+        Ok((program, *port))
+    }
+
+    fn adb34(&self) -> io::Result<&(String, PathBuf, u16, u32)> {
+        let found = self.contenders.iter().find(|(name, ..)| name == "adb34");
+        found.ok_or_else(|| io::Error::other("adb 34 is not there"))
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -118,7 +143,7 @@ impl Stage {
     fn start_daemon(&mut self) -> io::Result<()> {
         let (config, state) = (self.path("farmhand.toml"), self.path("state"));
         let slot = format!(
-            "[usb]\nscan = false\n[web]\nlisten = \"off\"\n[[slot]]\nname = \"{PHONE}\"\nendpoint = \"tcp:{ADBD}\"\n"
+            "[usb]\nscan = false\n[web]\nlisten = \"off\"\n[adb_server]\nlisten = \"127.0.0.1:{FARMHAND_PORT}\"\n[[slot]]\nname = \"{PHONE}\"\nendpoint = \"tcp:{ADBD}\"\n"
         );
         fs::write(&config, slot)?;
         let program = env!("CARGO_BIN_EXE_farmhand");
@@ -156,7 +181,7 @@ impl Stage {
     }
 }
 
-fn until(what: &str, mut there: impl FnMut() -> bool) -> io::Result<()> {
+pub(crate) fn until(what: &str, mut there: impl FnMut() -> bool) -> io::Result<()> {
     let begun = Instant::now();
     while !there() {
         if begun.elapsed() > PATIENCE {
