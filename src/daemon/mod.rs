@@ -184,11 +184,8 @@ pub async fn run(
     let (requests, asks) = mpsc::channel(REQUESTS_MAX);
     let (snapshots, snapshot) = watch::channel(Arc::new(rack.snapshot(clock.now())));
     let (owner, policy) = watch::channel(Arc::new(config.policy.clone()));
-    let known = store.load_tokens().await?;
-    let tokens = tokens::spawn(store.clone(), known, doors.certificate(), cancel.clone());
-    let access = Access { book: tokens.book.clone(), orders: tokens.orders, doors: Arc::new(doors.shown()) };
+    let (access, token_door) = let_in_by_tokens(&store, &doors, &cancel).await?;
     let desk = Desk { snapshots: snapshot.clone(), requests, policy: policy.clone(), store: store.clone(), access };
-    let token_door = TokenDoor { book: tokens.book, refused: tokens.refused };
     let tasks = TaskTracker::new();
     let sources = Sources { events: events.clone(), tasks: tasks.clone(), cancel: cancel.clone() };
 
@@ -230,6 +227,18 @@ pub async fn run(
     }
     info!("farmhand has stopped");
     Ok(())
+}
+
+/// Who comes to the adb server from other machines.
+async fn let_in_by_tokens(
+    store: &Store,
+    doors: &Doors,
+    cancel: &CancellationToken,
+) -> Result<(Access, TokenDoor), DaemonError> {
+    let known = store.load_tokens().await?;
+    let tokens = tokens::spawn(store.clone(), known, doors.certificate(), cancel.clone());
+    let access = Access { book: tokens.book.clone(), orders: tokens.orders, doors: Arc::new(doors.shown()) };
+    Ok((access, TokenDoor { book: tokens.book, refused: tokens.refused }))
 }
 
 /// Making the first key takes seconds on a small host.
