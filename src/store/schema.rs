@@ -14,7 +14,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("schema_6.sql"),
     include_str!("schema_7.sql"),
     include_str!("schema_8.sql"),
-    include_str!("schema_11.sql"),
+    include_str!("schema_9.sql"),
 ];
 
 /// The version of the schema that this farmhand writes.
