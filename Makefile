@@ -8,12 +8,14 @@ CARGO ?= cargo
 PREFIX ?= /usr
 DESTDIR ?=
 TIME ?= 20
+KILLS ?= 200
+SEED ?= 1
 ONLY ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RACKBENCH := $(TARGET)/debug/rackbench
 FARMHAND := $(TARGET)/debug/farmhand
 
-.PHONY: help build setup demo demo-check test lint usbtest check-usb check-adb-server sim bench fuzz deb check-deb install peers
+.PHONY: help build setup demo demo-check test lint usbtest check-usb check-adb-server check-rollout proof-rollout sim bench fuzz deb check-deb install peers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -32,12 +34,14 @@ demo-check: build setup ## the same rack, driven without a person: one STEP line
 
 test: setup ## all tests, then the whole story of the demo, then 20 s of fuzzing for each parser and core
 	$(CARGO) test --workspace
+	$(MAKE) proof-rollout KILLS=10
 	$(MAKE) peers
 	$(MAKE) fuzz TIME=20
 
 lint: ## formatting, clippy, and the pure library by itself
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --features checkpoints --test kills -- -D warnings
 	$(CARGO) check --quiet --lib --no-default-features
 
 peers: demo-check ## Python's protobuf, by protoc's descriptors, on every frame that the demo's centre saw
@@ -50,6 +54,9 @@ check-usb: usbtest ## the same: fails when a check is missing
 
 check-adb-server: build ## programs that nobody here wrote (Google's adb 29, 34 and 36, adbutils, adbkit and others) against the adb server: CHECK lines
 	tests/peers/adb_server/run.sh $(FARMHAND) $(RACKBENCH) $(ONLY)
+
+proof-rollout: ## kill -9 in the middle of rollouts, at each named place and at random instants: make proof-rollout [KILLS=200] [SEED=1]
+	KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --features checkpoints --test kills -- --nocapture
 
 sim: ## the whole rack in simulation: make sim SEEDS=10000, or SEED=42 to replay one
 	$(CARGO) test --release --test sim -- --nocapture

@@ -17,7 +17,7 @@ use farmhand::agent::fit::Requirements;
 use farmhand::agent::{Build, CheckedApk};
 use farmhand::clock::{Moment, UnixMillis};
 use farmhand::config::observing;
-use farmhand::rack::candidate::{Candidate, Choice};
+use farmhand::rack::candidate::{Candidate, Choice, Readings};
 use farmhand::rack::event::RolloutCommand;
 use farmhand::rack::ids::{PackageName, PhoneId, SlotName, VersionCode};
 use farmhand::rack::strategy::StrategyChanges;
@@ -46,6 +46,7 @@ fn rack() -> Rollouts {
             model: "Pixel 8".to_owned(),
             sdk: Some(34),
             abis: vec!["arm64-v8a".to_owned(), "armeabi-v7a".to_owned()],
+            readings: Readings { battery_percent: Some(80), temperature_celsius: Some(25), free_mib: Some(9000) },
             ..Candidate::default()
         };
         core.command(Moment::START, RolloutCommand::Known { phone: phone.clone(), candidate: Box::new(candidate) });

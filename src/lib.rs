@@ -26,6 +26,7 @@ pub mod agent;
 #[cfg(feature = "daemon")]
 pub mod announce;
 pub mod central;
+pub mod checkpoint;
 #[cfg(feature = "daemon")]
 pub mod cli;
 pub mod clock;

@@ -15,13 +15,14 @@ const FILE_LINES_MAX: usize = 500;
 /// Which modules of the library a module may use, itself aside. `clock`, and the vocabulary in `rack` and `config`, are for
 /// everyone; the arrows between actors go through `rack::event`, not from one actor to the other.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("adb", &["clock", "peer", "rack"]),
+    ("adb", &["checkpoint", "clock", "peer", "rack"]),
     ("agent", &["rack"]),
     ("announce", &["config"]),
     ("central", &["adb", "rack", "clock", "config", "reason", "store"]),
+    ("checkpoint", &[]),
     ("cli", &["adb", "agent", "central", "config", "daemon", "doctor", "phone", "rack", "clock", "reason", "store"]),
     ("clock", &[]),
-    ("config", &["rack", "reason", "spelling"]),
+    ("config", &["clock", "rack", "reason", "spelling"]),
     (
         "daemon",
         &[
@@ -33,11 +34,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("host", &["rack"]),
     ("mqtt", &["rack", "config", "clock", "reason"]),
     ("peer", &[]),
-    ("phone", &["adb", "clock", "config", "peer", "rack", "spelling", "usb"]),
+    ("phone", &["adb", "checkpoint", "clock", "config", "peer", "rack", "spelling", "usb"]),
     ("power", &["clock", "config", "rack"]),
     ("rack", &["clock", "config", "phone"]),
     ("reason", &[]),
-    ("rollout", &["agent", "clock", "config", "phone", "rack", "store"]),
+    ("rollout", &["agent", "checkpoint", "clock", "config", "phone", "rack", "store"]),
     ("spelling", &[]),
     ("store", &["agent", "rack", "clock"]),
     ("usb", &["adb", "clock", "rack"]),

@@ -29,7 +29,8 @@ pub(crate) async fn measure(adb: &Path) -> io::Result<()> {
     let phone = |number: usize| format!("[[phone]]\nname = 'A{number}'\nserial = 'CROWD{number:03}'\n");
     let text: String = (1..=PHONES).map(phone).collect();
     let file = RackFile::parse(&text, "crowd.toml").map_err(io::Error::other)?;
-    let rack = Rack::start(file, Addresses::AnyFree, &test_apks(), &dir.path().join("rack"));
+    let (apks, state) = (test_apks(), dir.path().join("rack"));
+    let rack = Rack::start(file, Addresses::AnyFree, &apks, &state);
     let rack = rack.await.map_err(io::Error::other)?;
     let config = dir.path().join("farmhand.toml");
     let written = fs::read_to_string(rack.config_file())?;

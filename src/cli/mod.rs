@@ -153,23 +153,23 @@ fn dispatch(cli: Cli) -> Result<Ending, Failure> {
         Command::Run(run) => run.carry_out(&cli.state).map(Ending::Text),
         // These need neither runtime nor HTTP, and are started in loops.
         Command::Phone(phone) if phone.is_work() => phone.work(&client),
-        command => ask(command, &client).map(Ending::Text),
+        command => ask(command, &client),
     }
 }
 
 /// Has the daemon's API answer.
-fn ask(command: Command, client: &Client) -> Result<String, Failure> {
+fn ask(command: Command, client: &Client) -> Result<Ending, Failure> {
     let paper = Paper::of_stdout();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(async {
-        match command {
+        let text = match command {
+            Command::Rollout(rollout) => return rollout.carry_out(client, &paper).await,
             Command::Status(status) => status.carry_out(client, &paper).await,
             Command::Phones(phones) => phones.carry_out(client, &paper).await,
             Command::Phone(phone) => phone.carry_out(client, &paper).await,
             Command::Slots(slots) => slots.carry_out(client, &paper).await,
             Command::Hubs(hubs) => hubs.carry_out(client, &paper).await,
             Command::Hub(hub) => hub.carry_out(client, &paper).await,
-            Command::Rollout(rollout) => rollout.carry_out(client, &paper).await,
             Command::Line(line) => line.carry_out(client, &paper).await,
             Command::Policy(policy) => policy.carry_out(client, &paper).await,
             Command::Audit(audit) => audit.carry_out(client, &paper).await,
@@ -181,7 +181,8 @@ fn ask(command: Command, client: &Client) -> Result<String, Failure> {
             | Command::Completions(_)
             | Command::Man(_)
             | Command::Run(_) => Ok(String::new()),
-        }
+        };
+        text.map(Ending::Text)
     })
 }
 

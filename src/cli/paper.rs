@@ -63,6 +63,17 @@ impl Paper {
         Self { columns, ink: if plain { Ink::Plain } else { Ink::Colours }, now }
     }
 
+    /// The terminal's columns; a file has no end of line.
+    pub(super) fn columns(&self) -> Option<usize> {
+        self.columns
+    }
+
+    /// A terminal of so many columns without colours.
+    #[cfg(test)]
+    pub(super) fn plain(columns: usize) -> Self {
+        Self { columns: Some(columns), ink: Ink::Plain, now: UnixMillis(1_000_000_000) }
+    }
+
     /// `text` in the colour of its meaning.
     pub(super) fn paint(&self, tone: Tone, text: &str) -> String {
         let code = match tone {
@@ -176,7 +187,7 @@ mod tests {
     use super::*;
 
     fn paper(columns: usize) -> Paper {
-        Paper { columns: Some(columns), ink: Ink::Plain, now: UnixMillis(1_000_000_000) }
+        Paper::plain(columns)
     }
 
     #[test]

@@ -23,6 +23,8 @@ mod problem;
 #[cfg(feature = "daemon")]
 mod read;
 #[cfg(feature = "daemon")]
+mod rollout_section;
+#[cfg(feature = "daemon")]
 mod section;
 #[cfg(feature = "daemon")]
 mod show;
@@ -31,6 +33,7 @@ mod show;
 mod tests;
 #[cfg(feature = "daemon")]
 mod value;
+mod windows;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +50,7 @@ pub use policy::{Allowance, MinuteOfDay, NoHours, PeopleGroup, Policy, PolicyGro
 pub use problem::{ConfigError, Invalid, Problem};
 #[cfg(feature = "daemon")]
 pub use read::{observing, parse, read};
+pub use windows::{NoTime, NoWindow, Window, Windows, Zone};
 
 /// A commented file to begin with. As it stands it switches nothing on.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -384,6 +388,8 @@ pub struct Rollout {
     pub gather: Duration,
     /// The longest that one install may take; 5 min by default.
     pub install_timeout: Duration,
+    /// When installs may begin; at any time by default.
+    pub windows: Windows,
     /// Hosts from which APKs may be fetched; empty means any, as said at start.
     pub sources: Vec<String>,
 }

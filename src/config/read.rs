@@ -12,26 +12,21 @@ use super::identity::identity;
 use super::places;
 use super::policy_section::policy;
 use super::problem::{ConfigError, Invalid, Problem};
+use super::rollout_section::rollout;
 use super::section::{Notes, Section, Typed};
 use super::value::{
-    count_or_share, file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as,
-    whole_or_off, word,
+    file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as, whole_or_off, word,
 };
 use super::{
     Ack, AdbServer, Agent, AgentPort, Announce, Central, CertificateFiles, Config, LineMode, Loaded, Mqtt, Policy,
-    Recovery, Relay, Rollout, Rung, Usb, Warn, Web,
+    Recovery, Relay, Rung, Usb, Warn, Web,
 };
 use crate::rack::ids::PackageName;
-use crate::rack::strategy::{Approve, Join, Strategy};
 
 const DAY_S: u32 = 86_400;
-const HOUR_S: u32 = 3_600;
+pub(super) const HOUR_S: u32 = 3_600;
 /// A frame must hold at least the largest message that farmhand itself makes, and a phone's memory bounds it above.
 const FRAME_BYTES: std::ops::RangeInclusive<i64> = 4_096..=268_435_456;
-/// More phones than any host can carry: a larger wave is a slip of the keyboard.
-const SOAK_MAX_S: i64 = 7 * 86_400;
-const RETRIES_MAX: i64 = 10;
-const CLOSE_MAX_S: i64 = 90 * 86_400;
 
 /// Reads the file at `path`.
 ///
@@ -327,62 +322,17 @@ fn recovery(mut table: Section<'_, '_>) -> Recovery {
     value(max_rung).map_or(RECOVERY, |max_rung| Recovery { max_rung })
 }
 
-fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
-    let mut rollout = Rollout {
-        strategy: Strategy::default(),
-        gather: Duration::from_secs(5),
-        install_timeout: Duration::from_secs(300),
-        sources: Vec::new(),
-    };
-    let Some(mut table) = table else { return rollout };
-    let waves =
-        table.optional("waves", list(count_or_share("a number of phones from 1 to 10000 or a share such as \"5%\"")));
-    if let Some(waves) = &waves
-        && waves.value.is_empty()
-    {
-        let what = "`waves` in [rollout] must name at least one wave";
-        table.complain(Problem::new("config.bad_value", waves.at.clone(), what, "write waves = [1, 10, 50]"));
-    }
-    let words = [("each", Approve::Each), ("first", Approve::First), ("none", Approve::None)];
-    let approve = table.optional("approve", word(&words));
-    let soak = table.optional("soak_s", whole_as::<u64>(0..=SOAK_MAX_S));
-    let max_failures =
-        table.optional("max_failures", count_or_share("a number of phones from 0 to 10000 or a share such as \"5%\""));
-    let retries = table.optional("retries", whole_as::<u32>(0..=RETRIES_MAX));
-    let join = table.optional("join", word(&[("dynamic", Join::Dynamic), ("static", Join::Static)]));
-    let close_after = table.optional("close_after_s", whole_as::<u64>(60..=CLOSE_MAX_S));
-    let gather = table.optional("gather_s", seconds(0..=HOUR_S));
-    let install_timeout = table.optional("install_timeout_s", seconds(1..=HOUR_S));
-    let host = made("a host's name in quotes such as \"apk.example\"", |text| {
-        (!text.is_empty() && !text.contains(['/', ' '])).then(|| text.to_lowercase())
-    });
-    let sources = table.optional("sources", list(host));
-    table.finish();
-    let strategy = &mut rollout.strategy;
-    strategy.waves = values(waves).unwrap_or_else(|| std::mem::take(&mut strategy.waves));
-    strategy.approve = value(approve).unwrap_or(strategy.approve);
-    strategy.soak_s = value(soak).unwrap_or(strategy.soak_s);
-    strategy.max_failures = value(max_failures).unwrap_or(strategy.max_failures);
-    strategy.retries = value(retries).unwrap_or(strategy.retries);
-    strategy.join = value(join).unwrap_or(strategy.join);
-    strategy.close_after_s = value(close_after).unwrap_or(strategy.close_after_s);
-    rollout.gather = value(gather).unwrap_or(rollout.gather);
-    rollout.install_timeout = value(install_timeout).unwrap_or(rollout.install_timeout);
-    rollout.sources = values(sources).unwrap_or(rollout.sources);
-    rollout
-}
-
 fn usb(mut table: Section<'_, '_>) -> Usb {
     let scan = table.optional("scan", switch(Usb::Scan, Usb::Off));
     table.finish();
     value(scan).unwrap_or(Usb::Scan)
 }
 
-fn value<T>(typed: Option<Typed<T>>) -> Option<T> {
+pub(super) fn value<T>(typed: Option<Typed<T>>) -> Option<T> {
     typed.map(|typed| typed.value)
 }
 
-fn values<T>(typed: Option<Typed<Vec<Typed<T>>>>) -> Option<Vec<T>> {
+pub(super) fn values<T>(typed: Option<Typed<Vec<Typed<T>>>>) -> Option<Vec<T>> {
     typed.map(|typed| typed.value.into_iter().map(|item| item.value).collect())
 }
 

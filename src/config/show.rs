@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use crate::rack::gates::{Gate, Gates};
+
 use super::{Allowance, Announce, Config, Credential, IdentityMap, Loaded, Policy, PolicyGroup, Sims, Usb, Warn};
 
 impl Loaded {
@@ -158,6 +160,14 @@ impl Page<'_> {
         }
     }
 
+    fn gates(&mut self, gates: &Gates) {
+        self.section(concat!("rollout", ".gates"));
+        for gate in Gate::ALL {
+            let least = gates.on().find(|(on, _)| *on == gate).map(|(_, least)| least.to_string());
+            self.key(gate.as_str(), &quoted(least.as_deref().unwrap_or("off")));
+        }
+    }
+
     fn mqtt(&mut self, config: &Config) {
         let Some(mqtt) = &config.mqtt else { return self.off("mqtt", "broker = \"127.0.0.1:1883\"") };
         self.section("mqtt");
@@ -210,9 +220,18 @@ impl Page<'_> {
         self.key("retries", &rollout.strategy.retries.to_string());
         self.key("join", &quoted(rollout.strategy.join.as_str()));
         self.key("close_after_s", &rollout.strategy.close_after_s.to_string());
+        let limits = &rollout.strategy.limits;
+        self.key("at_once", &limits.at_once.to_string());
+        self.key("at_once_per_hub", &limits.at_once_per_hub.to_string());
+        self.key("battery_min", &limits.battery_min_percent.to_string());
+        self.key("temperature_max", &limits.temperature_max_celsius.to_string());
+        self.key("fit_within_s", &limits.fit_within_s.to_string());
+        self.key("windows", &list(rollout.windows.each.iter().map(|window| quoted(&window.to_string()))));
+        self.key("time_zone", &quoted(rollout.windows.zone.name()));
         self.key("gather_s", &rollout.gather.as_secs().to_string());
         self.key("install_timeout_s", &rollout.install_timeout.as_secs().to_string());
         self.key("sources", &list(rollout.sources.iter().map(|source| quoted(source))));
+        self.gates(&rollout.strategy.gates);
         self.section("usb");
         self.key("scan", if config.usb == Usb::Scan { "true" } else { "false" });
     }

@@ -74,7 +74,8 @@ fn refuse(command: RolloutCommand) -> Option<Event> {
             Some(Event::Rollout(RolloutEvent::ReportFailure { phone, message_id: notice.message_id, why }))
         }
         other => {
-            error!("the rollouts have ended and do not hear of {}", phone_of(&other));
+            let of = phone_of(&other).map_or("the clock", PhoneId::as_str);
+            error!("the rollouts have ended and do not hear of {of}");
             None
         }
     }
@@ -121,7 +122,13 @@ fn merge(waiting: &mut VecDeque<RolloutCommand>, command: RolloutCommand) -> Res
             Some(at) => put(waiting, Some(at), command),
             None => waiting.push_back(command),
         },
-        RolloutCommand::Installed { .. } | RolloutCommand::FailureTold { .. } => waiting.push_back(command),
+        RolloutCommand::ClockSet(_) => match (0..waiting.len()).find(|at| about_phone(at)) {
+            Some(at) => put(waiting, Some(at), command),
+            None => waiting.push_back(command),
+        },
+        RolloutCommand::Installed { .. } | RolloutCommand::Looked { .. } | RolloutCommand::FailureTold { .. } => {
+            waiting.push_back(command);
+        }
     }
     Ok(())
 }
@@ -141,14 +148,17 @@ fn is_notice(word: &RolloutCommand) -> bool {
     matches!(word, RolloutCommand::Offered { .. })
 }
 
-fn phone_of(command: &RolloutCommand) -> &PhoneId {
+/// Whom it is about; the clock is everyone's.
+fn phone_of(command: &RolloutCommand) -> Option<&PhoneId> {
     match command {
         RolloutCommand::Offered { phone, .. }
         | RolloutCommand::Known { phone, .. }
         | RolloutCommand::Available { phone, .. }
         | RolloutCommand::Unavailable { phone, .. }
         | RolloutCommand::Installed { phone, .. }
-        | RolloutCommand::FailureTold { phone, .. } => phone,
+        | RolloutCommand::Looked { phone, .. }
+        | RolloutCommand::FailureTold { phone, .. } => Some(phone),
+        RolloutCommand::ClockSet(_) => None,
     }
 }
 

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::adb::failure::{InstallFailure, InstallFailureClass, OpenFault};
+use crate::rack::gates::Health;
 use crate::rack::ids::{PackageName, RolloutId, Serial, VersionCode};
 use crate::rack::snapshot::{Battery, InstalledAgent, ScreenSize, ScreenState, Storage};
 
@@ -35,6 +36,13 @@ pub enum Command {
     Install {
         /// What.
         order: InstallOrder,
+    },
+    /// See how the agent fares.
+    Inspect {
+        /// For which rollout.
+        rollout: RolloutId,
+        /// Faults of the last time of this length count.
+        within: Duration,
     },
     /// End the agent and start it again.
     RestartAgent,
@@ -114,6 +122,15 @@ pub enum Event {
         rollout: RolloutId,
         /// What the phone reports afterwards, or what went wrong.
         result: Result<InstalledAgent, InstallFailure>,
+    },
+    /// How the agent fares.
+    Inspected {
+        /// For which rollout.
+        rollout: RolloutId,
+        /// What the phone itself knows of it.
+        health: Box<Health>,
+        /// As it was asked.
+        within: Duration,
     },
     /// The agent was started again, or not.
     AgentRestarted {

@@ -3,7 +3,9 @@
 //! Every reader takes the whole text and gives `None` where the text does not say: a reading is never invented. The formats are
 //! those of AOSP's `getprop`, `dumpsys` and `service`, which makers extend but seldom change.
 
+pub mod health;
 mod readings;
+pub mod sessions;
 
 pub use readings::{battery, current_milliamps, screen_density, screen_size, screen_state, storage, uptime};
 
@@ -38,6 +40,16 @@ pub fn asks_its_user(getprop: &str) -> Option<&'static str> {
     }
     let color = is("ro.build.version.opporom") || is("ro.build.version.oplusrom");
     color.then_some("its ColorOS has each install over USB confirmed on the screen")
+}
+
+/// Why an install over ADB may wait for somebody at the screen, in the last two lines of `settings get global package_verifier_enable` and
+/// `settings get global verifier_verify_adb_installs`: the owner, or the phone's maker, has switched the verifier on for them.
+#[must_use]
+pub fn verifier_asks(answer: &str) -> Option<&'static str> {
+    let mut told = answer.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let (over_adb, at_all) = (told.next()?, told.next()?);
+    (over_adb == "1" && at_all == "1")
+        .then_some("its app verifier looks at installs over USB, and may ask on the screen (\"Verify apps over USB\")")
 }
 
 /// The package as installed, in the output of `dumpsys package <package>`; `None` if it is not installed.
@@ -123,10 +135,13 @@ pub fn network(dumpsys: &str) -> &'static str {
 pub fn fuzz_profile(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let _ = (property(&text, "ro.product.model"), imei(&text), android_id(&text), network(&text));
-    let _ = (abis(&text), asks_its_user(&text));
+    let _ = (abis(&text), asks_its_user(&text), verifier_asks(&text));
     let _ = package(&text, &PackageName::new("org.example.agent"));
     let _ = (battery(&text), current_milliamps(&text, "Samsung"), current_milliamps(&text, "Google"));
     let _ = (storage(&text), uptime(&text), screen_size(&text), screen_density(&text), screen_state(&text));
+    let _ = sessions::open(&text);
+    let agent = PackageName::new("org.example.agent");
+    let _ = (health::is_running(&text), health::faults(&text, &agent, std::time::Duration::from_secs(600)));
     let _ = (sims(&text), sims(&format!("Row: {text}")));
 }
 
@@ -208,6 +223,15 @@ mod tests {
         assert_eq!(asks_its_user(&miui.replace("[0]", "[1]")), None, "its owner has allowed it");
         assert!(asks_its_user("[ro.build.version.oplusrom]: [V13]").unwrap().contains("ColorOS"));
         assert_eq!(asks_its_user("[persist.security.adbinstall]: [0]"), None, "no MIUI");
+    }
+
+    #[test]
+    fn a_verifier_asks_only_where_both_settings_say_so() {
+        let df = "Filesystem 1K-blocks Used Available Use% Mounted on\n/dev/block/dm-1 9 7 1 3% /data\n";
+        assert!(verifier_asks(&format!("{df}1\n1\n")).unwrap().contains("Verify apps over USB"));
+        for told in ["1\n0\n", "0\n1\n", "null\nnull\n", "1\nnull\n", "", "1\n"] {
+            assert_eq!(verifier_asks(&format!("{df}{told}")), None, "{told}");
+        }
     }
 
     #[test]

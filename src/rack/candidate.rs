@@ -21,6 +21,21 @@ pub struct Candidate {
     pub abis: Vec<String>,
     /// Why an install waits for somebody at its screen, where the phone's own settings say that it does.
     pub asks_its_user: Option<&'static str>,
+    /// The hub that it shares with others: the power hub that feeds its slot, else the USB hub that it is plugged into.
+    pub hub: Option<String>,
+    /// How it is.
+    pub readings: Readings,
+}
+
+/// How a phone is, as far as an install depends on it, as last read. Rounded to the bad side, so that small changes are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// The battery's level.
+    pub battery_percent: Option<u8>,
+    /// The battery's temperature in degrees Celsius, rounded up.
+    pub temperature_celsius: Option<i16>,
+    /// The room for apps and their data in MiB, rounded down.
+    pub free_mib: Option<u64>,
 }
 
 /// Whom an operator means. Each kind that is named narrows the choice, and several of one kind widen it: the phones of either model

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::candidate::Candidate;
 use super::detach::DetachEvent;
+use super::gates::Health;
 use super::identities::IdentityEvent;
 use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Serial, VersionCode};
 use super::lease::{Lease, LeaseEvent};
@@ -361,6 +362,15 @@ pub enum RolloutEvent {
         /// What.
         order: InstallOrder,
     },
+    /// Ask a phone how it fares; answered with [`RolloutCommand::Looked`].
+    Look {
+        /// The phone.
+        phone: PhoneId,
+        /// For which rollout.
+        rollout: RolloutId,
+        /// So long ago its install ended.
+        within: Duration,
+    },
     /// Tell the server that its notice failed for this phone. Answered with [`RolloutCommand::FailureTold`]; until then it may be
     /// said again.
     ReportFailure {
@@ -424,6 +434,17 @@ pub enum RolloutCommand {
         /// The version read back from the phone, or what went wrong.
         result: Result<VersionCode, phone::InstallFailure>,
     },
+    /// How a phone fares since an install.
+    Looked {
+        /// The phone.
+        phone: PhoneId,
+        /// For which rollout.
+        rollout: RolloutId,
+        /// What was seen, or why nothing was, as a sentence.
+        health: Result<Box<Health>, String>,
+    },
+    /// The wall clock was set: moments are counted from this wall time on.
+    ClockSet(UnixMillis),
     /// The server has safely taken the report of [`RolloutEvent::ReportFailure`].
     FailureTold {
         /// The phone.

@@ -3,7 +3,7 @@
 //! Invariant: a line is open only for a phone that is there: its handset answered the end-to-end probe within the grace period
 //! (`tests/sim` asserts it after every step).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::event::{
@@ -13,6 +13,9 @@ use super::ids::{Endpoint, PhoneId};
 use super::snapshot::LineState;
 use crate::clock::{Deadline, Moment};
 use crate::phone::Profile;
+
+/// Heartbeats that are remembered, to compare times before and after an install: two hours of them.
+const HEARTBEATS_MAX: usize = 128;
 
 /// Ends of tasks that are kept until the server has taken their reports; the rollouts say those beyond again later.
 const UNTOLD_MAX: usize = 64;
@@ -67,6 +70,8 @@ pub(super) struct Line {
     pub(super) alert: Option<Alert>,
     agent: AgentOnLine,
     heartbeat: Heartbeat,
+    /// When the last ones were acknowledged, the newest first.
+    acknowledged: VecDeque<Moment>,
     /// Orders to report the end of a task, by the `Id` of the server's message, that are not known to be taken.
     untold: BTreeMap<i64, LineCommand>,
     stuck: Stuck,
@@ -163,6 +168,7 @@ impl Line {
             alert: None,
             agent: AgentOnLine::Never,
             heartbeat: Heartbeat::Quiet,
+            acknowledged: VecDeque::new(),
             untold: BTreeMap::new(),
             stuck: Stuck::default(),
         }
@@ -193,6 +199,15 @@ impl Line {
             AgentOnLine::There { since } => Some(since),
             AgentOnLine::Never | AgentOnLine::Away { .. } => None,
         }
+    }
+
+    /// How many heartbeats were acknowledged in a time of this length before the last such time, and in the last one.
+    pub(super) fn heartbeats_around(&self, now: Moment, within: Duration) -> (u32, u32) {
+        let count = |from: Duration, until: Duration| {
+            let in_it = |at: &&Moment| (from..until).contains(&now.since(**at));
+            u32::try_from(self.acknowledged.iter().filter(in_it).count()).unwrap_or(u32::MAX)
+        };
+        (count(within, within * 2), count(Duration::ZERO, within))
     }
 
     /// How often its actor was stuck.
@@ -337,6 +352,8 @@ impl Line {
             }
             LineEvent::HeartbeatAcknowledged => {
                 self.last_heartbeat = Some(now);
+                self.acknowledged.truncate(HEARTBEATS_MAX - 1);
+                self.acknowledged.push_front(now);
                 self.alert = self.alert.take().filter(|alert| now.since(alert.at) < ALERT_STANDS);
                 Reaction::Nothing
             }

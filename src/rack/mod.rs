@@ -23,12 +23,14 @@ pub mod candidate;
 mod change;
 pub mod detach;
 pub mod event;
+pub mod gates;
 mod hubs;
 pub mod identities;
 mod identity;
 pub mod ids;
 mod incident;
 pub mod lease;
+pub mod limits;
 mod line;
 mod place;
 pub mod power;
@@ -191,7 +193,10 @@ impl Rack {
             Event::Identity { event, .. } => self.identities_changed(now, event, &mut out),
             Event::Lease { event, .. } => self.lease_reports(now, event, &mut out),
             Event::Detach { event, .. } => self.detach_reports(now, event, &mut out),
-            Event::ClockSet(epoch) => self.clock_set(epoch),
+            Event::ClockSet(epoch) => {
+                self.clock_set(epoch);
+                out.commands.push(Command::Rollout(RolloutCommand::ClockSet(epoch)));
+            }
         }
         self.keep_power_ledger(now, &mut out);
         self.record_changes(now, &out);
@@ -262,6 +267,7 @@ impl Rack {
         if let phone::Event::Installed { rollout, result } = &event {
             self.tell_installed(endpoint, rollout, result, out);
         }
+        self.tell_health(now, endpoint, &event, out);
         if let phone::Event::AgentRestarted { result } = &event {
             self.agent_restarted(endpoint, result, out);
         }
@@ -321,6 +327,34 @@ impl Rack {
         }
     }
 
+    /// How a phone fares, as it says itself; what is known of its line comes to it.
+    fn tell_health(&mut self, now: Moment, endpoint: &Endpoint, event: &phone::Event, out: &mut Outcome) {
+        let phone::Event::Inspected { rollout, health, within } = event else { return };
+        let Some(phone) = self.phone_at(endpoint).and_then(|id| self.phones.get(id)) else { return };
+        let mut health = health.clone();
+        if self.settings.credential.is_some() {
+            health.registered = Some(phone.line.state == snapshot::LineState::Registered);
+            health.heartbeats = Some(phone.line.heartbeats_around(now, *within));
+        }
+        let told = RolloutCommand::Looked { phone: phone.id.clone(), rollout: rollout.clone(), health: Ok(health) };
+        out.commands.push(Command::Rollout(told));
+    }
+
+    /// A rollout asks how a phone fares.
+    fn look_at(&mut self, phone: PhoneId, rollout: ids::RolloutId, within: std::time::Duration, out: &mut Outcome) {
+        let place = self.phones.get(&phone).and_then(|known| self.places.get(known.place.as_ref()?));
+        match place.filter(|place| place.life.is_connected()) {
+            Some(place) => {
+                let (endpoint, command) = (place.endpoint.clone(), phone::Command::Inspect { rollout, within });
+                out.commands.push(Command::Phone { endpoint, command });
+            }
+            None => {
+                let health = Err("the phone is not here".to_owned());
+                out.commands.push(Command::Rollout(RolloutCommand::Looked { phone, rollout, health }));
+            }
+        }
+    }
+
     fn rollout_reports(&mut self, now: Moment, event: RolloutEvent, out: &mut Outcome) {
         match event {
             RolloutEvent::Views(views) => {
@@ -348,6 +382,7 @@ impl Rack {
                 self.trouble(now, "rollouts", None);
                 self.tell_rollouts_again(out);
             }
+            RolloutEvent::Look { phone, rollout, within } => self.look_at(phone, rollout, within, out),
             RolloutEvent::Install { phone, order } => {
                 let rollout = order.rollout.clone();
                 let refused = |failure: InstallFailure| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::acts::PendingActs;
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Readings};
 use super::event::{Command, RolloutCommand};
 use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
 use super::line::{self, Line, NEW_ACTOR};
@@ -162,7 +162,7 @@ impl Phone {
 }
 
 /// What rollouts know of a phone with this profile in this slot.
-fn candidate(profile: &Profile, slot: Option<&SlotName>, settings: &Settings) -> Candidate {
+fn candidate(profile: &Profile, endpoint: &Endpoint, slot: Option<&SlotName>, settings: &Settings) -> Candidate {
     Candidate {
         slot: slot.cloned(),
         labels: slot.and_then(|slot| settings.labels.get(slot)).cloned().unwrap_or_default(),
@@ -170,6 +170,28 @@ fn candidate(profile: &Profile, slot: Option<&SlotName>, settings: &Settings) ->
         sdk: Some(profile.sdk).filter(|sdk| *sdk > 0),
         abis: profile.abis.clone(),
         asks_its_user: profile.asks_its_user,
+        hub: hub(endpoint, slot, settings),
+        readings: readings(profile),
+    }
+}
+
+/// The hub that a phone shares with others, as people call it.
+fn hub(endpoint: &Endpoint, slot: Option<&SlotName>, settings: &Settings) -> Option<String> {
+    let power = slot.and_then(|slot| settings.power.get(slot)).map(|power| power.hub.to_string());
+    power.or_else(|| match endpoint {
+        Endpoint::Usb(path) => Some(path.hub_name()),
+        Endpoint::Tcp(_) => None,
+    })
+}
+
+fn readings(profile: &Profile) -> Readings {
+    let battery = profile.battery.as_ref();
+    let celsius = battery.and_then(|battery| battery.temperature_celsius).map(f32::ceil);
+    Readings {
+        battery_percent: battery.map(|battery| battery.level_percent),
+        // Any reading of a battery's temperature fits, and what does not is as hot as can be.
+        temperature_celsius: celsius.map(|celsius| celsius.clamp(-1000.0, 1000.0) as i16),
+        free_mib: profile.storage.map(|storage| storage.free_bytes >> 20),
     }
 }
 
@@ -189,7 +211,7 @@ impl Rack {
         }
         phone.last_alive = phone.last_alive.max(place.life.last_alive());
         if let Some(profile) = &phone.profile {
-            let candidate = candidate(profile, place.slot.as_ref(), &self.settings);
+            let candidate = candidate(profile, endpoint, place.slot.as_ref(), &self.settings);
             if phone.candidate.as_ref() != Some(&candidate) {
                 phone.candidate = Some(candidate.clone());
                 let known = RolloutCommand::Known { phone: id.clone(), candidate: Box::new(candidate) };
@@ -223,6 +245,7 @@ impl Rack {
 
     /// Says everything anew to rollouts that have forgotten it: who is here, and with which version.
     pub(super) fn tell_rollouts_again(&self, out: &mut Outcome) {
+        out.commands.push(Command::Rollout(RolloutCommand::ClockSet(self.epoch)));
         for phone in self.phones.values() {
             let life = phone.place.as_ref().and_then(|endpoint| self.places.get(endpoint)).map(|place| &place.life);
             let installs = life.is_some_and(|life| life.installing().is_some());

@@ -104,6 +104,13 @@ pub enum Request {
         /// Which.
         rollout: RolloutId,
     },
+    /// Try again what failed or needs a hand, also in one that is finished.
+    RolloutRetry {
+        /// Which.
+        rollout: RolloutId,
+        /// Only this phone; all of them if absent.
+        phone: Option<PhoneId>,
+    },
     /// Leave a phone out.
     RolloutSkip {
         /// Which.

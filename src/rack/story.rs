@@ -111,7 +111,12 @@ fn wanted(wish: &Wish) -> Option<Happening> {
         Wish::Actor(Command::Install { order }) => Happening::Install { rollout: Some(order.rollout.clone()) },
         // What is asked shows by its answer.
         Wish::Actor(
-            Command::ReadProfile | Command::Probe | Command::RestartAgent | Command::Close | Command::Leave,
+            Command::ReadProfile
+            | Command::Inspect { .. }
+            | Command::Probe
+            | Command::RestartAgent
+            | Command::Close
+            | Command::Leave,
         ) => return None,
     })
 }
@@ -144,6 +149,9 @@ fn reported(event: &Event) -> Option<Happening> {
         }
         Event::Acted { result: Err(why) } => Happening::RungRefused { why: why.clone() },
         // The new state says so.
-        Event::OtherMode { .. } | Event::AgentRestarted { .. } | Event::Acted { result: Ok(()) } => return None,
+        Event::OtherMode { .. }
+        | Event::AgentRestarted { .. }
+        | Event::Inspected { .. }
+        | Event::Acted { result: Ok(()) } => return None,
     })
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gates::Gates;
+use super::limits::{LimitChanges, Limits};
+
 /// How a rollout goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strategy {
@@ -25,6 +28,12 @@ pub struct Strategy {
     /// So long after it began to run, in seconds, phones that are away are waited for.
     #[serde(default = "close_after_s")]
     pub close_after_s: u64,
+    /// On how many phones at once it installs, and how a phone must be.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What a wave must show before the next one begins.
+    #[serde(default)]
+    pub gates: Gates,
 }
 
 /// A week: whoever takes a phone home brings it back.
@@ -78,6 +87,8 @@ impl Default for Strategy {
             retries: 3,
             join: Join::Dynamic,
             close_after_s: close_after_s(),
+            limits: Limits::default(),
+            gates: Gates::default(),
         }
     }
 }
@@ -100,6 +111,14 @@ pub struct StrategyChanges {
     pub join: Option<Join>,
     /// As [`Strategy::close_after_s`].
     pub close_after_s: Option<u64>,
+    /// As [`Strategy::gates`], in place of all that is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gates: Option<Gates>,
+    /// When it begins, as the operator says it: `22:00`, `2026-11-28 22:00`. At once if absent.
+    pub at: Option<String>,
+    /// As [`Strategy::limits`].
+    #[serde(flatten)]
+    pub limits: LimitChanges,
 }
 
 impl StrategyChanges {
@@ -114,6 +133,8 @@ impl StrategyChanges {
             retries: self.retries.unwrap_or(configured.retries),
             join: self.join.unwrap_or(configured.join),
             close_after_s: self.close_after_s.unwrap_or(configured.close_after_s),
+            limits: self.limits.applied_to(configured.limits),
+            gates: self.gates.unwrap_or(configured.gates),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::plan::{Ask, Fetch, Output, Rollouts, Wanted};
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::Fetcher;
 use crate::agent::{ApkSource, CheckedApk};
+use crate::checkpoint;
 use crate::clock::{Moment, UnixMillis};
 use crate::config;
 use crate::rack::event::{RolloutCommand, RolloutEvent};
@@ -186,8 +187,10 @@ impl Actor {
     fn new(parts: &Parts, promises: Vec<Promise>) -> Self {
         let package = parts.agent.as_ref().map(|agent| agent.package.clone());
         let now = Moment::from_start(parts.start.elapsed());
+        let core = Rollouts::restore(parts.config.clone(), package, parts.wall, now, promises);
+        checkpoint::at(checkpoint::RESTORED);
         Self {
-            core: Rollouts::restore(parts.config.clone(), package, parts.wall, now, promises),
+            core,
             start: parts.start,
             signers: parts.agent.as_ref().map(|agent| agent.signers.clone()).unwrap_or_default(),
             fetcher: parts.fetcher.clone(),
@@ -209,8 +212,9 @@ impl Actor {
                 () = cancel.cancelled() => return Ended::Told,
                 command = inbox.commands.recv() => match command {
                     Some(command) => {
-                        checkpoint(&command);
+                        fault(&command);
                         let now = self.now();
+                        let command = self.by_own_clock(command);
                         self.core.command(now, command);
                     }
                     None => return Ended::Told,
@@ -225,6 +229,16 @@ impl Actor {
         }
     }
 
+    /// The model counts its moments from an earlier start than this actor.
+    fn by_own_clock(&self, command: RolloutCommand) -> RolloutCommand {
+        match command {
+            RolloutCommand::ClockSet(_) => {
+                RolloutCommand::ClockSet(UnixMillis::from(SystemTime::now()).minus(self.start.elapsed()))
+            }
+            other => other,
+        }
+    }
+
     fn now(&self) -> Moment {
         Moment::from_start(self.start.elapsed())
     }
@@ -235,14 +249,21 @@ impl Actor {
         while let Some(output) = self.core.poll() {
             match output {
                 Output::Commit { ticket, batch } => {
+                    checkpoint::at(checkpoint::COMMIT_BEFORE);
                     self.commit(batch, requests).await?;
+                    checkpoint::at(checkpoint::COMMIT_AFTER);
                     let now = self.now();
                     self.core.committed(now, ticket);
                 }
                 Output::Fetch(fetch) => self.fetch(fetch),
                 Output::Install { phone, order } => {
                     tracing::debug!(%phone, rollout = %order.rollout, version = %order.version_code, "install");
+                    checkpoint::at(checkpoint::ORDER_BEFORE);
                     self.tell(RolloutEvent::Install { phone, order }).await?;
+                    checkpoint::at(checkpoint::ORDER_AFTER);
+                }
+                Output::Look { phone, rollout, within } => {
+                    self.tell(RolloutEvent::Look { phone, rollout, within }).await?;
                 }
                 Output::ReportFailure { phone, message_id, why } => {
                     tracing::warn!(%phone, message_id, why, "the server is told that its upgrade notice failed");
@@ -432,11 +453,11 @@ async fn sleep_until(deadline: Option<Instant>) {
 
 /// A place at which a test may break the actor.
 #[cfg(not(test))]
-const fn checkpoint(_command: &RolloutCommand) {}
+const fn fault(_command: &RolloutCommand) {}
 
 /// A place at which a test may break the actor, as a fault of ours would: by a phone of this name.
 #[cfg(test)]
-fn checkpoint(command: &RolloutCommand) {
+fn fault(command: &RolloutCommand) {
     if let RolloutCommand::Unavailable { phone, why } = command {
         assert!(phone.as_str() != "BREAKS-US", "{why}");
     }

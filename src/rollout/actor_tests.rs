@@ -15,7 +15,7 @@ use super::actor::{Asked, Channels, spawn};
 use crate::agent::fetch::Fetcher;
 use crate::config;
 use crate::phone::{InstallFailure, InstallFailureClass};
-use crate::rack::candidate::Choice;
+use crate::rack::candidate::{Candidate, Choice, Readings};
 use crate::rack::event::{InstallOrder, RolloutCommand, RolloutEvent, UpgradeNotice};
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 use crate::rack::request::{Ask, Done, Refusal, Request, RolloutOrder};
@@ -49,6 +49,7 @@ impl Rig {
             },
             gather: Duration::from_millis(20),
             install_timeout: Duration::from_secs(300),
+            windows: config::Windows::default(),
             sources: Vec::new(),
         };
         let package = PackageName::new("org.example.agent");
@@ -75,6 +76,10 @@ impl Rig {
 
     async fn available(&self, phone: &str, version: u64) {
         let version_code = Some(VersionCode(version));
+        let (battery_percent, temperature_celsius, free_mib) = (Some(80), Some(25), Some(9000));
+        let readings = Readings { battery_percent, temperature_celsius, free_mib };
+        let candidate = Box::new(Candidate { readings, ..Candidate::default() });
+        self.command(RolloutCommand::Known { phone: PhoneId::new(phone), candidate }).await;
         self.command(RolloutCommand::Available { phone: PhoneId::new(phone), version_code }).await;
     }
 

@@ -98,7 +98,7 @@ pub struct RolloutRecord {
     /// Its name.
     pub version_name: String,
     /// How it goes on.
-    pub strategy: Strategy,
+    pub strategy: Box<Strategy>,
     /// So many waves have begun, or may.
     pub open_waves: u32,
     /// Until when what the last wave got is watched before the next one begins.
@@ -109,6 +109,8 @@ pub struct RolloutRecord {
     pub joins: Option<Box<Choice>>,
     /// When phones that are away are no longer waited for; known once it runs.
     pub closes: Option<UnixMillis>,
+    /// Before this it does not begin.
+    pub starts: Option<UnixMillis>,
     /// SHA-256 of the checked APK, in lower-case hex, once there is one: what was approved is what is installed.
     pub sha256: Option<String>,
     /// When it began.
@@ -136,8 +138,10 @@ pub struct RolloutPhoneRecord {
     pub interrupted: u32,
     /// How often it was tried again after a failure that may pass, since the operator last said to go on.
     pub retried: u32,
-    /// What became of it, as a sentence.
+    /// What became of it, or what it waits for, as a sentence.
     pub why: Option<String>,
+    /// Since when it must not be installed on, though it is here and has its turn.
+    pub unfit_since: Option<UnixMillis>,
     /// The `Id` of the server's notice for this phone, if a notice asked for it.
     pub notice: Option<i64>,
     /// Whether the server was told of a failure.

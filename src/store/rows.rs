@@ -98,11 +98,12 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
     db.prepare_cached(
         "INSERT INTO rollout (number, state, why, source_kind, source, package, version_code, version_name, sha256,
                               created_unix_ms, ended_unix_ms, strategy, open_waves, soaks_until_unix_ms, accepted_failures,
-                              joins, closes_unix_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                              joins, closes_unix_ms, starts_unix_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
          ON CONFLICT (number) DO UPDATE SET state = ?2, why = ?3, source_kind = ?4, source = ?5, package = ?6,
              version_code = ?7, version_name = ?8, sha256 = ?9, created_unix_ms = ?10, ended_unix_ms = ?11,
-             strategy = ?12, open_waves = ?13, soaks_until_unix_ms = ?14, accepted_failures = ?15, joins = ?16, closes_unix_ms = ?17",
+             strategy = ?12, open_waves = ?13, soaks_until_unix_ms = ?14, accepted_failures = ?15, joins = ?16, closes_unix_ms = ?17,
+             starts_unix_ms = ?18",
     )?
     .execute(params![
         record.number.0,
@@ -122,6 +123,7 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
         record.accepted_failures,
         joins,
         record.closes.map(|at| at.0),
+        record.starts.map(|at| at.0),
     ])
     .map(drop)
 }
@@ -129,8 +131,8 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
 fn write_rollout_phone(db: &Transaction<'_>, record: &RolloutPhoneRecord) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT OR REPLACE INTO rollout_phone (rollout, phone, position, wave, state, attempts, interrupted, why, notice,
-                                               report, retried)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                               report, retried, unfit_since_unix_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![
         record.rollout.0,
@@ -144,6 +146,7 @@ fn write_rollout_phone(db: &Transaction<'_>, record: &RolloutPhoneRecord) -> rus
         record.notice,
         report_word(record.report),
         record.retried,
+        record.unfit_since.map(|at| at.0),
     ])
     .map(drop)
 }
@@ -285,6 +288,7 @@ fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
         accepted_failures: row.get("accepted_failures")?,
         joins: joins.as_ref().map(read_joins).transpose()?,
         closes: row.get::<_, Option<i64>>("closes_unix_ms")?.map(UnixMillis),
+        starts: row.get::<_, Option<i64>>("starts_unix_ms")?.map(UnixMillis),
         sha256: row.get("sha256")?,
         created: UnixMillis(row.get("created_unix_ms")?),
         ended: row.get::<_, Option<i64>>("ended_unix_ms")?.map(UnixMillis),
@@ -305,6 +309,7 @@ fn read_rollout_phone(row: &Row<'_>) -> rusqlite::Result<RolloutPhoneRecord> {
         interrupted: row.get("interrupted")?,
         retried: row.get("retried")?,
         why: row.get("why")?,
+        unfit_since: row.get::<_, Option<i64>>("unfit_since_unix_ms")?.map(UnixMillis),
         notice: row.get("notice")?,
         report: one_of([Report::None, Report::Due, Report::Sent], report_word, &report)
             .ok_or_else(|| nonsense(row, "report", &report))?,

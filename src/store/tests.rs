@@ -12,7 +12,6 @@ use crate::rack::access::{Role, TokenRecord};
 use crate::rack::ids::{HubName, HubPort, PackageName, PhoneId, Serial, VersionCode};
 use crate::rack::power::{PortOff, PowerLedger};
 use crate::rack::snapshot::{PowerPort, RolloutPhoneState, RolloutState};
-use crate::rack::strategy::Strategy;
 
 fn rollout(number: u32) -> RolloutRecord {
     RolloutRecord {
@@ -23,7 +22,7 @@ fn rollout(number: u32) -> RolloutRecord {
         package: PackageName::new("org.example.agent"),
         version_code: VersionCode(u64::MAX),
         version_name: "2.0".into(),
-        strategy: Strategy::default(),
+        strategy: Box::default(),
         open_waves: 2,
         soaks_until: Some(UnixMillis(1_700_000_600_000)),
         accepted_failures: 3,
@@ -31,6 +30,7 @@ fn rollout(number: u32) -> RolloutRecord {
             .is_multiple_of(2)
             .then(|| Box::new(crate::rack::candidate::Choice { percent: Some(5), ..Default::default() })),
         closes: number.is_multiple_of(2).then_some(UnixMillis(77)),
+        starts: number.is_multiple_of(2).then_some(UnixMillis(78)),
         sha256: Some("00ff".into()),
         created: UnixMillis(1),
         ended: None,
@@ -48,6 +48,7 @@ fn phone(rollout: u32, name: &str, position: u32) -> RolloutPhoneRecord {
         interrupted: 1,
         retried: 1,
         why: Some("interrupted".into()),
+        unfit_since: position.is_multiple_of(2).then_some(UnixMillis(5)),
         notice: Some(-7),
         report: Report::Due,
     }
@@ -204,7 +205,7 @@ fn a_file_of_a_newer_farmhand_is_refused() {
         .unwrap();
     let state = StateDir::lock(dir.path()).unwrap();
     let error = Store::open(&state).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 9, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 10, .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -157,3 +157,67 @@ fn a_refusal_comes_with_its_code_and_help() {
     let said = desk.farmhand(&["rollout", "approve", "R1"]);
     insta::assert_snapshot!("refusal", said.redacted(desk.state.path()));
 }
+
+#[test]
+fn what_failed_is_tried_again_on_one_phone_or_on_all() {
+    let (desk, heard) = obedient();
+    assert_eq!(desk.farmhand(&["rollout", "retry", "R2"]).code, 0);
+    assert_eq!(heard.recv().unwrap(), serde_json::json!({"do": "rollout_retry", "rollout": "R2", "phone": null}));
+    desk.farmhand(&["rollout", "retry", "R2", "--phone", "A1"]);
+    assert_eq!(heard.recv().unwrap()["phone"], "R5CW1831X");
+}
+
+#[test]
+fn limits_and_a_time_are_part_of_the_order() {
+    let (desk, heard) = obedient();
+    let said = desk.farmhand(&[
+        "rollout",
+        "start",
+        "a.apk",
+        "--at-once",
+        "16",
+        "--at-once-per-hub",
+        "4",
+        "--force",
+        "--at",
+        "22:00",
+    ]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let strategy = &heard.recv().unwrap()["strategy"];
+    assert_eq!((&strategy["at_once"], &strategy["at_once_per_hub"]), (&16.into(), &4.into()));
+    assert_eq!((&strategy["readings"], &strategy["at"]), (&"forced".into(), &"22:00".into()));
+    for wrong in [&["--at-once", "0"][..], &["--at-once", "x"], &["--timeout", "2h"], &["--dry-run", "--wait"]] {
+        assert_eq!(desk.farmhand(&[&["rollout", "start", "a.apk"], wrong].concat()).code, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_wait_ends_with_a_code_that_a_script_can_use() {
+    let desk = Fixture::of_rack();
+    for (rollout, code) in [("R1", 0), ("R2", 11)] {
+        let said = desk.farmhand(&["rollout", "show", rollout, "--wait"]);
+        assert_eq!(said.code, code, "{said:?}");
+        assert!(said.out.starts_with(rollout), "{said:?}");
+        assert_eq!(desk.farmhand(&["rollout", "watch", rollout]).code, code);
+    }
+    assert_eq!(desk.farmhand(&["rollout", "show", "R22", "--wait"]).code, 4);
+    let watched = desk.farmhand(&["rollout", "watch", "R2"]);
+    assert!(watched.out.contains("failed: INSTALL_FAILED_INSUFFICIENT_STORAGE"), "{watched:?}");
+    assert!(watched.out.lines().last().unwrap().starts_with("R2 paused, 2/6 done: "), "{watched:?}");
+}
+
+#[test]
+fn an_export_has_a_row_for_each_phone() {
+    let desk = Fixture::of_rack();
+    let table = desk.farmhand(&["rollout", "export", "R2", "--format", "csv"]);
+    let mut lines = table.out.lines();
+    let heading = "rollout,rollout_state,package,version_code,version_name,wave,slot,phone,state,attempts,why";
+    assert_eq!(lines.next(), Some(heading), "{table:?}");
+    assert_eq!(lines.clone().count(), 6);
+    assert!(
+        lines.next().unwrap().starts_with("R2,paused,org.example.agent,22,2.2,1,A1,R5CW1831X,done,1,"),
+        "{table:?}"
+    );
+    let list = desk.farmhand(&["rollout", "export", "R2", "--format", "json"]).json();
+    assert_eq!((list[2]["state"].as_str(), list[2]["wave"].as_u64()), (Some("failed"), Some(2)));
+}

@@ -120,6 +120,21 @@ pub(super) fn package(installed: &Installed, sdk: u32, users: &Users) -> String 
     text
 }
 
+/// `dumpsys package installs`: the sessions that are open, all of them the shell's.
+pub(super) fn installs(sessions: impl Iterator<Item = u64>) -> String {
+    let mut text = "Active install sessions:\n".to_owned();
+    for session in sessions {
+        // Writing to a String can't fail.
+        let _ = write!(
+            text,
+            "  Session {session}:\n    userId=0 mOriginalInstallerUid=2000 mOriginalInstallerPackageName=com.android.shell \
+             installerPackageName=com.android.shell mInstallerUid=2000 stageDir=/data/app/vmdl{session}.tmp\n    mode=1 \
+             installFlags=0x12 isMultiPackage=false isStaged=false\n\n"
+        );
+    }
+    text + "Historical install sessions:\n"
+}
+
 /// `dumpsys connectivity`: which network is the default one, and what it is.
 pub(super) fn connectivity(network: Network) -> String {
     let (kind, interface, transport, metered) = match network {

@@ -85,6 +85,8 @@ pub struct PhoneStateView {
     pub installs_failed: u64,
     /// Commands that were run.
     pub shells: u64,
+    /// Install sessions that are open.
+    pub sessions: usize,
     /// Restarts.
     pub reboots: u64,
     /// ADB connections that are open.
@@ -204,6 +206,7 @@ impl VirtualPhone {
             installs: state.installs,
             installs_failed: state.installs_failed,
             shells: state.shells,
+            sessions: state.packages.sessions().count(),
             reboots: state.reboots,
             connections: self.port.connections(),
             battery_percent: state.battery.read(now).level,
@@ -212,6 +215,13 @@ impl VirtualPhone {
             vibrations: state.vibrations,
             tunnels: self.tunnels.of(&self.android.spec.name),
         }
+    }
+}
+
+impl VirtualPhone {
+    /// Opens an install session, as a host does that dies right behind it.
+    pub fn leave_session_open(&self) {
+        let _ = self.android.state().packages.create_session(InstallOptions::default());
     }
 }
 

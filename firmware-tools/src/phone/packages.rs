@@ -260,6 +260,11 @@ impl Packages {
         Some((apks.into_values().collect(), options))
     }
 
+    /// The numbers of the sessions that are open.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = u64> + '_ {
+        self.sessions.keys().copied()
+    }
+
     /// Bytes that open sessions hold.
     pub(super) fn staged_bytes(&self) -> u64 {
         self.sessions.values().flat_map(|session| session.apks.values()).map(|apk| apk.len() as u64).sum()

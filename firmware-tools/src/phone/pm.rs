@@ -85,9 +85,12 @@ fn one(command: &str, whose: Option<Whose>) -> Result<u32, Output> {
     }
 }
 
-/// `dumpsys package <name>`.
+/// `dumpsys package <name>`, and `dumpsys package installs`.
 pub(super) fn dump(android: &Android, name: &str) -> Output {
     let state = android.state();
+    if name == "installs" {
+        return Output::success(dumpsys::installs(state.packages.sessions()));
+    }
     match state.packages.get(name) {
         Some(installed) => Output::success(dumpsys::package(installed, android.spec.sdk, &state.users)),
         None => Output::success(format!("Unable to find package: {name}\n")),

@@ -9,7 +9,7 @@ mod run;
 use crate::adb::failure::{InstallFailure, InstallFailureClass};
 
 #[cfg(feature = "daemon")]
-pub use run::{Apk, InstallFlag, InstallOptions};
+pub use run::{Apk, InstallFlag, InstallOptions, leftovers};
 
 use InstallFailureClass::{NeedsHand, Permanent, Transient};
 

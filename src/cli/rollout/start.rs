@@ -8,8 +8,11 @@ use clap::{Args, ValueEnum};
 use super::super::client::{Client, segment};
 use super::super::failure::Failure;
 use super::super::paper::{Cell, Paper, Tone, or_dash};
+use super::follow::Wait;
 use crate::rack::candidate::Choice;
+use crate::rack::gates::{Gate, Gates, Least, NoLeast};
 use crate::rack::ids::{Label, PackageName, PhoneId};
+use crate::rack::limits::{Heed, LimitChanges};
 use crate::rack::request::{Request, RolloutOrder};
 use crate::rack::snapshot::{Forecast, PhoneView};
 use crate::rack::strategy::{Approve, Join, Share, StrategyChanges, WaveSize};
@@ -29,8 +32,10 @@ pub(super) struct Start {
     #[command(flatten)]
     way: Way,
     /// Say who would get it, in which wave and how long it takes; begin nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
+    #[command(flatten)]
+    pub(super) wait: Wait,
 }
 
 /// For whom: all that are ready, where nothing narrows it.
@@ -80,6 +85,21 @@ struct Way {
     /// Phones that are away are waited for so long, such as 7d
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     close_after: Option<Duration>,
+    /// Install on at most so many phones of the rack at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    at_once: Option<u32>,
+    /// Install on at most so many phones of one hub at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    at_once_per_hub: Option<u32>,
+    /// What a wave must show before the next one begins, in place of all that is configured: agent, line, crashes or heartbeats
+    #[arg(long = "gate", value_name = "agent=95%", value_parser = gate)]
+    gates: Vec<(Gate, Least)>,
+    /// Begin then: `22:00`, `2026-11-28 22:00`, or with an offset of its own
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Don't look at the phones' batteries; the audit says so
+    #[arg(long)]
+    force: bool,
     /// How often an install is tried again that failed for a passing reason
     #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(0..=10))]
     retries: Option<u32>,
@@ -113,8 +133,34 @@ impl From<Way> for StrategyChanges {
             retries: way.retries,
             join,
             close_after_s: way.close_after.map(|after| after.as_secs()),
+            gates: gates_of(&way.gates),
+            at: way.at,
+            limits: LimitChanges {
+                at_once: way.at_once,
+                at_once_per_hub: way.at_once_per_hub,
+                readings: if way.force { Heed::Forced } else { Heed::All },
+            },
         }
     }
+}
+
+fn gate(text: &str) -> Result<(Gate, Least), String> {
+    let names = || Gate::ALL.map(Gate::as_str).join(", ");
+    let (name, least) = text.split_once('=').ok_or("it is written as agent=95%")?;
+    let gate = Gate::ALL.into_iter().find(|gate| gate.as_str() == name);
+    let gate = gate.ok_or_else(|| format!("there is no gate `{name}`; there are {}", names()))?;
+    Ok((gate, least.parse().map_err(|no: NoLeast| no.to_string())?))
+}
+
+fn gates_of(named: &[(Gate, Least)]) -> Option<Gates> {
+    let of = |gate| named.iter().rev().find(|(known, _)| *known == gate).map(|(_, least)| *least);
+    let gates = Gates {
+        agent: of(Gate::Agent),
+        line: of(Gate::Line),
+        crashes: of(Gate::Crashes),
+        heartbeats: of(Gate::Heartbeats),
+    };
+    (!named.is_empty()).then_some(gates)
 }
 
 fn percent(text: &str) -> Result<u8, String> {

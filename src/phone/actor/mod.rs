@@ -69,7 +69,7 @@ pub fn spawn(
     cancel: CancellationToken,
 ) {
     let look = if matches!(endpoint, Endpoint::Tcp(_)) { Look::Dial { from: Instant::now() } } else { Look::ToldByBus };
-    let actor = Actor { context, endpoint, adb: None, seat: None, look, work: JoinSet::new() };
+    let actor = Actor { context, endpoint, adb: None, seat: None, look, visit: Visit::First, work: JoinSet::new() };
     tokio::spawn(async move {
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -85,7 +85,16 @@ struct Actor {
     /// As long as there is a connection.
     seat: Option<Seat>,
     look: Look,
+    visit: Visit,
     work: JoinSet<Outcome>,
+}
+
+/// Whether the profile of a phone that has started was read over this connection before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visit {
+    /// Nothing of ours is under way on the phone: what an install of ours has left there can go.
+    First,
+    Again,
 }
 
 /// How the actor learns that its phone is there.
@@ -185,10 +194,21 @@ impl Actor {
                 self.work.spawn(async move { Outcome::Restarted(work::reboot(&context, &endpoint, adb).await) });
                 None
             }
-            Command::ReadProfile => self.over_adb(|why| Event::ProfileFailed { why }, work::read_profile),
+            Command::ReadProfile => {
+                let visit = self.visit;
+                let read = |adb, context| work::read_profile(adb, context, visit);
+                self.over_adb(|why| Event::ProfileFailed { why }, read)
+            }
             Command::Probe => self.over_adb(|why| Event::ProbeFailed { why }, |adb, _| work::probe(adb)),
             Command::RestartAgent => {
                 self.over_adb(|why| Event::AgentRestarted { result: Err(why) }, work::restart_agent)
+            }
+            Command::Inspect { rollout, within } => {
+                let (asked, nothing) = (rollout.clone(), Box::default());
+                self.over_adb(
+                    |_| Event::Inspected { rollout: asked, health: nothing, within },
+                    |adb, context| work::inspect(adb, context, rollout, within),
+                )
             }
             Command::Provision => self.over_adb(|why| Event::Lost { why }, work::provision),
             Command::Install { order } => {
@@ -218,7 +238,12 @@ impl Actor {
 
     fn finish(&mut self, outcome: Outcome) -> Option<Event> {
         match outcome {
-            Outcome::Report(event) => Some(event),
+            Outcome::Report(event) => {
+                if matches!(&event, Event::Profile(profile) if profile.booted) {
+                    self.visit = Visit::Again;
+                }
+                Some(event)
+            }
             Outcome::Restarted(result) => {
                 // Nobody is to begin anything over the connection that ends by it.
                 self.seat = None;
@@ -235,6 +260,7 @@ impl Actor {
                     return Some(Event::OtherMode { why });
                 }
                 let event = Event::Opened { model: banner.model.clone(), features: banner.features.clone() };
+                self.visit = Visit::First;
                 self.seat = Some(self.context.online.sit(self.endpoint.clone(), adb.clone()));
                 self.adb = Some(adb);
                 Some(event)

@@ -8,16 +8,18 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::ActorContext;
+use super::{ActorContext, Visit};
 use crate::adb::driver::{Adb, ConnectOptions, connect};
 use crate::adb::services::RebootTarget;
-use crate::adb::services::install::InstallOptions;
+use crate::adb::services::install::{InstallOptions, leftovers};
 use crate::adb::tcp::TcpTransport;
 use crate::adb::transport::Transport;
+use crate::checkpoint;
 use crate::phone::{Event, InstallFailure, InstallFailureClass, OpenFault, Profile, profile};
 use crate::rack;
 use crate::rack::event::InstallOrder;
-use crate::rack::ids::{Endpoint, PackageName, Serial};
+use crate::rack::gates::Health;
+use crate::rack::ids::{Endpoint, PackageName, RolloutId, Serial};
 use crate::rack::snapshot::InstalledAgent;
 
 /// A TCP address in the rack's own network answers within milliseconds or not at all.
@@ -143,20 +145,30 @@ async fn silence(adb: &Adb, most: Duration) -> Duration {
 /// The battery's current, where the kernel or, since Android 15, the battery service tells it to the shell.
 const CURRENT: &str = "cat /sys/class/power_supply/battery/current_now 2>/dev/null || cmd battery get current_now";
 
+/// The room for apps, and whether a verifier looks at what ADB installs: together, for each question wakes this host.
+const ROOM_AND_VERIFIER: &str =
+    "df /data; settings get global package_verifier_enable; settings get global verifier_verify_adb_installs";
+
 /// Asks all questions at once, each on a stream of its own, so that a service that hangs keeps no other from its answer.
-pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event {
+pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>, visit: Visit) -> Event {
     let package = context.package.clone();
-    let (properties, battery, current, uptime, storage, screen, power, network, imei, agent) = tokio::join!(
+    let room = match (visit, &package) {
+        // What is left of an install takes the room that the next one wants.
+        (Visit::First, Some(_)) => format!("rm -f {}; {ROOM_AND_VERIFIER}", leftovers()),
+        _ => ROOM_AND_VERIFIER.to_owned(),
+    };
+    let (properties, battery, current, uptime, storage, screen, power, network, imei, agent, ()) = tokio::join!(
         ask(&adb, "getprop"),
         ask(&adb, "dumpsys battery"),
         ask(&adb, CURRENT),
         ask(&adb, "cat /proc/uptime"),
-        ask(&adb, "df /data"),
+        ask(&adb, &room),
         ask(&adb, "wm size; wm density"),
         ask(&adb, "dumpsys power"),
         ask(&adb, "dumpsys connectivity"),
         ask(&adb, "service call iphonesubinfo 1 s16 com.android.shell"),
         ask_package(&adb, package.as_ref()),
+        abandon_sessions(&adb, visit, package.as_ref()),
     );
     let properties = match properties {
         Ok(text) => text,
@@ -190,7 +202,8 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
         build: property("ro.build.display.id"),
         abi: property("ro.product.cpu.abi"),
         abis: profile::abis(&properties),
-        asks_its_user: profile::asks_its_user(&properties),
+        asks_its_user: profile::asks_its_user(&properties)
+            .or_else(|| storage.as_deref().ok().and_then(profile::verifier_asks)),
         imei,
         android_id,
         booted: package_service && property("sys.boot_completed").as_deref() == Some("1"),
@@ -204,6 +217,34 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>) -> Event 
         sims,
         network: network.as_deref().map_or("none", profile::network).to_owned(),
     })
+}
+
+/// Ends the install sessions that an earlier connection has left open: what they hold takes room, and nobody commits them any more.
+async fn abandon_sessions(adb: &Adb, visit: Visit, package: Option<&PackageName>) {
+    if visit == Visit::Again || package.is_none() {
+        return;
+    }
+    let Ok(told) = ask(adb, "dumpsys package installs").await else { return };
+    for session in profile::sessions::open(&told) {
+        tracing::info!(session, "an install session that was left open is abandoned");
+        // Android drops one that stays some day.
+        let _ = ask(adb, &format!("pm install-abandon {session}")).await;
+    }
+}
+
+/// Looks how the agent fares: whether it runs, its version, and its faults within a time.
+pub(super) async fn inspect(adb: Adb, context: Arc<ActorContext>, rollout: RolloutId, within: Duration) -> Event {
+    let mut health = Health::default();
+    if let Some(package) = &context.package {
+        let (process, dropbox) =
+            (format!("pidof {package}; echo \"pidof $?\""), "date '+%Y-%m-%d %H:%M:%S'; dumpsys dropbox");
+        let (process, dropbox, agent) =
+            tokio::join!(ask(&adb, &process), ask(&adb, dropbox), ask_package(&adb, Some(package)));
+        health.version = agent.ok().flatten().map(|agent| agent.version_code);
+        health.running = process.ok().as_deref().and_then(profile::health::is_running);
+        health.faults = dropbox.ok().and_then(|told| profile::health::faults(&told, package, within));
+    }
+    Event::Inspected { rollout, health: Box::new(health), within }
 }
 
 /// Ends the agent and starts it as a tap on its icon would.
@@ -265,8 +306,12 @@ async fn install_and_verify(
     package: &PackageName,
 ) -> Result<InstalledAgent, InstallFailure> {
     let transient = |why: String| InstallFailure { class: InstallFailureClass::Transient, reason: None, why };
+    checkpoint::at(checkpoint::INSTALL_BEGUN);
     adb.install(apk, &InstallOptions { wait: context.install_timeout, ..InstallOptions::default() }).await?;
-    match ask_package(adb, Some(package)).await {
+    checkpoint::at(checkpoint::INSTALL_ENDED);
+    let installed = ask_package(adb, Some(package)).await;
+    checkpoint::at(checkpoint::INSTALL_READ_BACK);
+    match installed {
         Ok(Some(agent)) => Ok(agent),
         Ok(None) => Err(transient(format!("the phone said Success, but {package} is not installed"))),
         Err(why) => Err(transient(format!("the version of {package} could not be read back: {why}"))),

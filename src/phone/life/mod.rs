@@ -353,7 +353,7 @@ impl Life {
                 Vec::new()
             }
             // What the model asked for past the life changes nothing in it.
-            Event::AgentRestarted { .. } => Vec::new(),
+            Event::AgentRestarted { .. } | Event::Inspected { .. } => Vec::new(),
             Event::Acted { result } => self.acted(now, result),
         }
     }

@@ -121,7 +121,7 @@ fn rollouts_that_began_anew_are_told_who_is_here() {
     let here = RolloutCommand::Available { phone: PhoneId::new("P1"), version_code: Some(VersionCode(1)) };
     assert_eq!(commands.last(), Some(&here));
     assert!(
-        matches!(&commands[..], [RolloutCommand::Known { candidate, .. }, _] if candidate.slot == Some(ids::SlotName::new("A1")))
+        matches!(&commands[..], [RolloutCommand::ClockSet(_), RolloutCommand::Known { candidate, .. }, _] if candidate.slot == Some(ids::SlotName::new("A1")))
     );
     assert_eq!(bench.rack.snapshot(bench.now).troubles, []);
 }

@@ -8,7 +8,7 @@ use crate::agent::Build;
 use crate::agent::fit::Requirements;
 use crate::config::Rollout as Config;
 use crate::phone::{InstallFailure, InstallFailureClass};
-use crate::rack::candidate::Choice;
+use crate::rack::candidate::{Choice, Readings};
 use crate::rack::event::UpgradeNotice;
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
@@ -16,6 +16,8 @@ use crate::rack::snapshot::{Forecast, RolloutView};
 use crate::rack::strategy::{Approve, Strategy, StrategyChanges, WaveSize};
 
 pub(super) const PACKAGE: &str = "org.example.agent";
+/// The wall time of the start: 00:16:40 on a Thursday.
+pub(super) const EPOCH: UnixMillis = UnixMillis(1_000_000);
 pub(super) const URL: &str = "http://127.0.0.1/agent-2.apk";
 
 /// The committed promises, as SQLite would give them back.
@@ -75,13 +77,13 @@ pub(super) fn config(approve: Approve) -> Config {
         strategy: Strategy { waves: sizes("1,3"), approve, retries: 0, ..Strategy::default() },
         gather: Duration::from_secs(5),
         install_timeout: Duration::from_secs(300),
+        windows: config::Windows::default(),
         sources: Vec::new(),
     }
 }
 
 pub(super) fn core(config: Config, now: Moment, shelf: &Shelf) -> Rollouts {
-    let wall = UnixMillis(1_000_000);
-    Rollouts::restore(config, Some(PackageName::new(PACKAGE)), wall, now, shelf.promises())
+    Rollouts::restore(config, Some(PackageName::new(PACKAGE)), EPOCH, now, shelf.promises())
 }
 
 pub(super) fn id(name: &str) -> PhoneId {
@@ -118,6 +120,12 @@ pub(super) fn failure(class: InstallFailureClass) -> InstallFailure {
         reason: Some("INSTALL_FAILED_INTERNAL_ERROR".into()),
         why: "the package manager gave up".into(),
     }
+}
+
+/// A phone of which nothing is known but that it can be installed on.
+pub(super) fn fit() -> Candidate {
+    let (battery_percent, temperature_celsius, free_mib) = (Some(80), Some(25), Some(9000));
+    Candidate { readings: Readings { battery_percent, temperature_celsius, free_mib }, ..Candidate::default() }
 }
 
 fn wanted(choice: Choice) -> Wanted {
@@ -168,7 +176,11 @@ impl Bench {
         self.settle();
     }
 
+    /// A phone is ready; it is fit for installs, unless something else was said of it.
     pub(super) fn available(&mut self, phone: &str, version: u64) {
+        if !self.core.candidates.contains_key(&id(phone)) {
+            self.known(phone, fit());
+        }
         let version_code = Some(VersionCode(version));
         self.core.command(self.now, RolloutCommand::Available { phone: id(phone), version_code });
         self.settle();
@@ -222,6 +234,12 @@ impl Bench {
     pub(super) fn start_for(&mut self, apk: CheckedApk, choice: Choice) -> Result<Done, Refusal> {
         self.asks += 1;
         self.core.start(self.now, Ask(self.asks), apk, wanted(choice));
+        self.answer()
+    }
+
+    pub(super) fn start_by(&mut self, apk: CheckedApk, strategy: StrategyChanges) -> Result<Done, Refusal> {
+        self.asks += 1;
+        self.core.start(self.now, Ask(self.asks), apk, Wanted { strategy, ..wanted(Choice::default()) });
         self.answer()
     }
 

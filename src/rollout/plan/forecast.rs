@@ -11,6 +11,7 @@ use super::{Draft, Output, Rollouts};
 use crate::agent::CheckedApk;
 use crate::clock::Moment;
 use crate::rack::event::RolloutCommand;
+use crate::rack::gates::Health;
 use crate::rack::ids::{PhoneId, RolloutId};
 use crate::rack::request::{Ask, Refusal, Request};
 use crate::rack::snapshot::{Forecast, ForecastPhone, LeftOut, RolloutPhoneState, RolloutState};
@@ -34,6 +35,7 @@ impl Rollouts {
         let mut copy = self.copy_without_rollouts();
         let join = wanted.strategy.join.unwrap_or(self.config.strategy.join);
         let left_out = copy.lay_out(&apk, &wanted.choice, join)?.left_out;
+        let apk_bytes = apk.size;
         let (number, _) = copy.begin_start(now, apk, wanted)?;
         let slot = |phone: &PhoneId| self.candidates.get(phone).and_then(|candidate| candidate.slot.clone());
         let left_out = left_out.into_iter().map(|(phone, why)| {
@@ -44,12 +46,14 @@ impl Rollouts {
         let Some(rollout) = copy.rollouts.get_mut(&number) else { unreachable!("it was begun right above") };
         let (package, version_code) = (rollout.record.package.clone(), rollout.record.version_code);
         let version_name = rollout.record.version_name.clone();
+        let limits = rollout.record.strategy.limits;
         for phone in &mut rollout.phones {
             if phone.record.state == RolloutPhoneState::Skipped {
                 continue;
             }
             let id = phone.record.phone.clone();
-            let waits = self.is_away(&id).map(|away| away.sentence());
+            let away = self.is_away(&id).map(|away| away.sentence());
+            let waits = away.or_else(|| limits.why_unfit(apk_bytes, &self.readings(&id)));
             if waits.is_some() {
                 phone.set(RolloutPhoneState::Skipped, None);
             }
@@ -81,6 +85,8 @@ impl Rollouts {
             agent: self.agent.clone(),
             wall_at_start: self.wall_at_start,
             began: self.began,
+            now: self.now,
+            was_shut: self.was_shut,
             rollouts: BTreeMap::new(),
             phones: self.phones.clone(),
             candidates: self.candidates.clone(),
@@ -125,6 +131,10 @@ impl Rollouts {
             while let Some(output) = self.poll() {
                 match output {
                     Output::Commit { ticket, .. } => self.committed(now, ticket),
+                    Output::Look { phone, rollout, .. } => {
+                        let health = Ok(Box::new(Health::well(version)));
+                        self.command(now, RolloutCommand::Looked { phone, rollout, health });
+                    }
                     Output::Install { phone, order } => drop(ends.insert((now + install, phone), order.rollout)),
                     _ => {}
                 }

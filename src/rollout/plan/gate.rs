@@ -1,4 +1,5 @@
-//! The gate before each wave: how much has failed, whether anybody has the version, how long it is watched, and who must agree.
+//! The gate before each wave: how much has failed, whether anybody has the version, how long it is watched, how those fare that have it
+//! ([`super::looks`]), and who must agree.
 //!
 //! Invariant: a wave begins only behind its gate, and each gate is passed once (`open_waves`).
 
@@ -37,11 +38,16 @@ impl Rollouts {
         let soak = rollout.record.strategy.soak();
         if wave > 0 && !soak.is_zero() && rollout.record.soaks_until.is_none() {
             rollout.record.soaks_until = Some(wall.plus(soak));
+            rollout.reckoned.soak = true;
             rollout.soak_is_over = false;
             rollout.dirty = true;
             self.draft.touched.insert(number);
             return false;
         }
+        if !self.passes_gates(now, number, wave) {
+            return false;
+        }
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
         if rollout.record.strategy.approve == Approve::Each {
             rollout.set(RolloutState::WaitingApproval, "");
             self.draft.touched.insert(number);
@@ -99,6 +105,7 @@ impl Rollout {
         self.record.open_waves = wave.saturating_add(1);
         self.record.soaks_until = None;
         self.soak_is_over = false;
+        self.look = None;
         self.dirty = true;
     }
 

@@ -13,7 +13,7 @@
 //!                                                                              Waiting ◀─▶ Parked (away)
 //! ```
 //!
-//! Before each wave stands a gate ([`gate`]).
+//! Before each wave stands a gate ([`gate`]), and before each install stand its limits ([`limits`]).
 //!
 //! Each input drafts at most one batch. What follows from it (an install, an answer, a report) is held until that batch is
 //! committed. One rollout installs at a time: the oldest that is running; the others wait for it to finish or to be paused.
@@ -26,6 +26,8 @@
 mod bench;
 mod forecast;
 mod gate;
+mod limits;
+mod looks;
 mod offers;
 mod parking;
 #[cfg(test)]
@@ -40,7 +42,14 @@ mod stories_of_choice;
 #[cfg(test)]
 mod stories_of_gates;
 #[cfg(test)]
+mod stories_of_limits;
+#[cfg(test)]
+mod stories_of_looks;
+#[cfg(test)]
 mod stories_of_parking;
+#[cfg(test)]
+mod stories_of_times;
+mod times;
 mod views;
 mod waves;
 
@@ -52,12 +61,13 @@ use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::config;
 use crate::rack::candidate::Candidate;
 use crate::rack::event::{InstallOrder, RolloutCommand};
-use crate::rack::ids::{PackageName, PhoneId, VersionCode};
+use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 pub use crate::rack::request::Ask;
 use crate::rack::request::{Done, Refusal};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
 use crate::store::promise::{AuditRecord, Promise, RolloutPhoneRecord, RolloutRecord};
+pub use looks::LOOK_MAX;
 pub use parking::PARK_AFTER;
 pub use start::Wanted;
 
@@ -96,6 +106,15 @@ pub enum Output {
         phone: PhoneId,
         /// What.
         order: InstallOrder,
+    },
+    /// Ask a phone how it fares since its install; answered with [`RolloutCommand::Looked`].
+    Look {
+        /// The phone.
+        phone: PhoneId,
+        /// For which rollout.
+        rollout: RolloutId,
+        /// So long ago the install ended.
+        within: Duration,
     },
     /// Tell the server that its notice failed for this phone; answered with [`RolloutCommand::FailureTold`].
     ReportFailure {
@@ -143,6 +162,10 @@ pub struct Rollouts {
     wall_at_start: UnixMillis,
     /// When this core began to hear of phones.
     began: Moment,
+    /// When it heard of anything last.
+    now: Moment,
+    /// Whether the windows were shut then.
+    was_shut: bool,
     rollouts: BTreeMap<RolloutNumber, Rollout>,
     phones: BTreeMap<PhoneId, Presence>,
     candidates: BTreeMap<PhoneId, Candidate>,
@@ -165,6 +188,9 @@ struct Rollout {
     gathered_by: Moment,
     /// The time for which the last wave is watched has passed, whether or not it is this rollout's turn.
     soak_is_over: bool,
+    reckoned: times::Reckoned,
+    /// The look at its last wave that is under way.
+    look: Option<looks::Look>,
 }
 
 #[derive(Debug)]
@@ -177,6 +203,10 @@ struct Phone {
     report_again: Option<Moment>,
     /// When it is tried again after a failure that may pass; at once after a restart.
     retry_at: Option<Moment>,
+    /// This core has reckoned since when it is unfit.
+    unfitness_is_reckoned: bool,
+    /// When this core heard that its install worked.
+    done_at: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -226,6 +256,8 @@ impl Rollouts {
             agent,
             wall_at_start,
             began: now,
+            now,
+            was_shut: false,
             rollouts: BTreeMap::new(),
             phones: BTreeMap::new(),
             candidates: BTreeMap::new(),
@@ -243,6 +275,7 @@ impl Rollouts {
             rollout.phones.sort_by_key(|phone| phone.record.position);
         }
         core.outputs.push_back(Output::Changed);
+        core.bound_waits();
         core.close(now);
         core
     }
@@ -259,6 +292,8 @@ impl Rollouts {
                     apk: Apk::Wanted,
                     gathered_by,
                     soak_is_over: false,
+                    reckoned: times::Reckoned::default(),
+                    look: None,
                 };
                 self.rollouts.insert(rollout.record.number, rollout);
             }
@@ -267,7 +302,7 @@ impl Rollouts {
                 let flight = (record.state == RolloutPhoneState::Installing)
                     .then_some(Flight { deadline: Some(now + self.config.install_timeout), gone: true });
                 if let Some(rollout) = self.rollouts.get_mut(&record.rollout) {
-                    rollout.phones.push(Phone { record, dirty: false, flight, report_again: None, retry_at: None });
+                    rollout.phones.push(Phone { flight, ..Phone::new(record) });
                 }
             }
             Promise::ForgetRollout(_)
@@ -290,11 +325,18 @@ impl Rollouts {
     pub fn command(&mut self, now: Moment, command: RolloutCommand) {
         match command {
             RolloutCommand::Offered { phone, notice } => self.offered(now, phone, notice),
-            RolloutCommand::Known { phone, candidate } => drop(self.candidates.insert(phone, *candidate)),
+            RolloutCommand::Known { phone, candidate } => self.known(phone, *candidate),
             RolloutCommand::Available { phone, version_code } => self.available(now, phone, version_code),
             RolloutCommand::Unavailable { phone, why } => self.unavailable(now, phone, why),
             RolloutCommand::Installed { phone, rollout, result } => self.installed(now, &phone, &rollout, result),
             RolloutCommand::FailureTold { phone, message_id } => self.told(&phone, message_id),
+            RolloutCommand::Looked { phone, rollout, health } => {
+                self.looked(&phone, &rollout, health.map(|health| *health));
+            }
+            RolloutCommand::ClockSet(epoch) => {
+                self.now = now;
+                self.clock_set(epoch);
+            }
         }
         self.close(now);
     }
@@ -336,6 +378,9 @@ impl Rollouts {
             }
             next = Deadline::earlier(next, self.gate_deadline(rollout));
             next = Deadline::earlier(next, self.parking_deadline(rollout));
+            next = Deadline::earlier(next, self.limits_deadline(rollout));
+            next = Deadline::earlier(next, self.times_deadline(rollout));
+            next = Deadline::earlier(next, self.look_deadline(rollout));
             for at in rollout.phones.iter().filter_map(|phone| phone.flight?.deadline) {
                 next = Deadline::earlier(next, Some(Deadline { at, why: "the result of an install" }));
             }
@@ -366,6 +411,8 @@ impl Rollouts {
 
     /// Takes the steps that have become possible, and makes one batch of all that this input has changed.
     fn close(&mut self, now: Moment) {
+        self.now = now;
+        self.look_at_windows();
         self.close_gatherings(now);
         self.park(now);
         self.run_waves(now);

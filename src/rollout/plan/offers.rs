@@ -90,12 +90,13 @@ impl Rollouts {
             package: notice.package.clone(),
             version_code: notice.version_code,
             version_name: notice.version_name.clone(),
-            strategy: self.config.strategy.clone(),
+            strategy: Box::new(self.config.strategy.clone()),
             open_waves: 0,
             soaks_until: None,
             accepted_failures: 0,
             joins: None,
             closes: None,
+            starts: None,
             sha256: None,
             created: self.wall(now),
             ended: None,
@@ -111,8 +112,19 @@ impl Rollouts {
 
     pub(super) fn begin(&mut self, record: RolloutRecord, apk: Apk, gathered_by: Moment) {
         let number = record.number;
-        self.rollouts
-            .insert(number, Rollout { record, dirty: true, phones: Vec::new(), apk, gathered_by, soak_is_over: false });
+        self.rollouts.insert(
+            number,
+            Rollout {
+                record,
+                dirty: true,
+                phones: Vec::new(),
+                apk,
+                gathered_by,
+                soak_is_over: false,
+                reckoned: super::times::Reckoned::default(),
+                look: None,
+            },
+        );
         self.draft.touched.insert(number);
     }
 
@@ -130,10 +142,11 @@ impl Rollouts {
             interrupted: 0,
             retried: 0,
             why: None,
+            unfit_since: None,
             notice,
             report: Report::None,
         };
-        rollout.phones.push(Phone { record, dirty: true, flight: None, report_again: None, retry_at: None });
+        rollout.phones.push(Phone { dirty: true, ..Phone::new(record) });
         self.draft.touched.insert(number);
     }
 

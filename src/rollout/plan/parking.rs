@@ -27,6 +27,7 @@ impl Rollouts {
             let number = rollout.record.number;
             if rollout.record.state == RolloutState::Running && rollout.record.closes.is_none() {
                 rollout.record.closes = Some(wall.plus(rollout.record.strategy.close_after()));
+                rollout.reckoned.close = true;
                 rollout.dirty = true;
                 self.draft.touched.insert(number);
             }
@@ -92,12 +93,6 @@ impl Rollouts {
         next
     }
 
-    /// The moment of a wall-clock time; that of the start for an earlier one.
-    pub(super) fn moment(&self, wall: UnixMillis) -> Moment {
-        let since_start = wall.0.saturating_sub(self.wall_at_start.0);
-        Moment::from_start(Duration::from_millis(u64::try_from(since_start).unwrap_or_default()))
-    }
-
     /// A phone is here: it has the turns that it missed, and joins the rollout that is for such phones.
     pub(super) fn appeared(&mut self, now: Moment, phone: &PhoneId) {
         for rollout in self.rollouts.values_mut().filter(|rollout| !rollout.is_over()) {
@@ -151,12 +146,14 @@ impl Rollouts {
     pub(super) fn parked_why(&self, rollout: &Rollout) -> String {
         let parked = || rollout.phones.iter().filter(|one| one.record.state == RolloutPhoneState::Parked);
         let mut why = format!(
-            "{}; waits for {} that {} away, at most {} in all",
+            "{}; waits for {} that {} away",
             rollout.sum(),
             phones(parked().count()),
             if parked().count() == 1 { "is" } else { "are" },
-            span(rollout.record.strategy.close_after_s),
         );
+        if let Some(closes) = rollout.record.closes {
+            why += &format!(", until {}", self.config.windows.zone.say(closes));
+        }
         if let Some(first) = parked().next() {
             why += &format!(": {}", first.record.phone);
             if let Some(away) = self.is_away(&first.record.phone) {
@@ -175,7 +172,7 @@ impl Rollout {
 }
 
 /// A time as people say it.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     match seconds {
         86_400 => "1 day".to_owned(),
         86_401.. if seconds.is_multiple_of(86_400) => format!("{} days", seconds / 86_400),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::bench::{Shelf, apk, config, core, failure, id, notice};
+use super::bench::{EPOCH, Shelf, apk, config, core, failure, fit, id, notice};
 use super::*;
 use crate::phone::InstallFailureClass;
-use crate::rack::candidate::Choice;
+use crate::rack::candidate::{Choice, Readings};
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
 use crate::rack::strategy::{Approve, StrategyChanges};
@@ -22,6 +22,7 @@ enum Op {
     Start { version: u64 },
     Arrive { phone: u8 },
     Leave { phone: u8, install: Ending },
+    Reads { phone: u8, battery: u8 },
     Result { phone: u8, install: Ending },
     Fetched { good: bool },
     Approve { rollout: u32 },
@@ -29,11 +30,13 @@ enum Op {
     Resume { rollout: u32 },
     Skip { rollout: u32, phone: u8 },
     Promote { rollout: u32 },
+    Retry { rollout: u32 },
     Abort { rollout: u32 },
     Pass { seconds: u64 },
     Commit,
     Report { arrives: bool },
     Crash { install: Ending },
+    SetClock { day_s: u64 },
 }
 
 /// What an install does on the phone when something happens to it.
@@ -50,6 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (2..4_u64).prop_map(|version| Op::Start { version }),
         4 => (0..PHONES).prop_map(|phone| Op::Arrive { phone }),
         1 => (0..PHONES, ending.clone()).prop_map(|(phone, install)| Op::Leave { phone, install }),
+        2 => (0..PHONES, prop_oneof![Just(10), Just(29), Just(30)]).prop_map(|(phone, battery)| Op::Reads { phone, battery }),
         5 => (0..PHONES, ending.clone()).prop_map(|(phone, install)| Op::Result { phone, install }),
         2 => prop::bool::weighted(0.9).prop_map(|good| Op::Fetched { good }),
         3 => (1..4_u32).prop_map(|rollout| Op::Approve { rollout }),
@@ -57,24 +61,42 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1..4_u32).prop_map(|rollout| Op::Resume { rollout }),
         1 => (1..4_u32, 0..PHONES).prop_map(|(rollout, phone)| Op::Skip { rollout, phone }),
         1 => (1..4_u32).prop_map(|rollout| Op::Promote { rollout }),
+        1 => (1..4_u32).prop_map(|rollout| Op::Retry { rollout }),
         1 => (1..4_u32).prop_map(|rollout| Op::Abort { rollout }),
         2 => prop_oneof![Just(1), Just(5), Just(300), Just(700), Just(700_000)].prop_map(|seconds| Op::Pass { seconds }),
         12 => Just(Op::Commit),
         2 => any::<bool>().prop_map(|arrives| Op::Report { arrives }),
         1 => ending.prop_map(|install| Op::Crash { install }),
+        1 => (0..86_400_u64).prop_map(|day_s| Op::SetClock { day_s }),
     ]
 }
 
 #[derive(Debug)]
 struct Handset {
     here: bool,
+    battery: u8,
     version: u64,
     running: Option<(RolloutId, u64, Moment)>,
+}
+
+/// At most two at once, and one of the hub.
+fn limited() -> crate::config::Rollout {
+    let mut config = config(Approve::First);
+    config.windows.each = vec!["00:00-18:00".parse().unwrap()];
+    let limits = &mut config.strategy.limits;
+    (limits.at_once, limits.at_once_per_hub) = (2, 1);
+    config
+}
+
+fn hub(phone: &PhoneId) -> Option<String> {
+    ["P1", "P3"].contains(&phone.as_str()).then(|| "H1".to_owned())
 }
 
 struct World {
     core: Rollouts,
     now: Moment,
+    /// The wall time of the start.
+    epoch: UnixMillis,
     shelf: Shelf,
     commits: VecDeque<(Ticket, Vec<Promise>)>,
     fetches: VecDeque<Fetch>,
@@ -88,10 +110,11 @@ struct World {
 impl World {
     fn new() -> Self {
         let shelf = Shelf::default();
-        let handset = |n| (id(&format!("P{n}")), Handset { here: false, version: 1, running: None });
+        let handset = |n| (id(&format!("P{n}")), Handset { here: false, battery: 80, version: 1, running: None });
         let mut world = Self {
-            core: core(config(Approve::First), Moment::START, &shelf),
+            core: core(limited(), Moment::START, &shelf),
             now: Moment::START,
+            epoch: EPOCH,
             shelf,
             commits: VecDeque::new(),
             fetches: VecDeque::new(),
@@ -127,6 +150,15 @@ impl World {
                 handset.end(*install);
                 self.core.command(self.now, RolloutCommand::Unavailable { phone, why: "unplugged".into() });
             }
+            Op::SetClock { day_s } => {
+                self.epoch = UnixMillis::default().plus(Duration::from_secs(*day_s));
+                self.core.command(self.now, RolloutCommand::ClockSet(self.epoch));
+            }
+            Op::Reads { phone, battery } => {
+                let phone = name(phone);
+                self.handsets.get_mut(&phone).unwrap().battery = *battery;
+                self.tell_readings(&phone);
+            }
             Op::Result { phone, install } => self.result(&name(phone), *install),
             Op::Fetched { good } => {
                 if let Some(fetch) = self.fetches.pop_front() {
@@ -134,20 +166,13 @@ impl World {
                     self.core.fetched(self.now, fetch.rollout, result);
                 }
             }
-            Op::Approve { rollout } => self.ask(Request::RolloutApprove { rollout: RolloutNumber(*rollout).id() }),
-            Op::Pause { rollout } => self.ask(Request::RolloutPause { rollout: RolloutNumber(*rollout).id() }),
-            Op::Resume { rollout } => self.ask(Request::RolloutResume { rollout: RolloutNumber(*rollout).id() }),
-            Op::Skip { rollout, phone } => {
-                self.ask(Request::RolloutSkip { rollout: RolloutNumber(*rollout).id(), phone: name(phone) });
-            }
-            Op::Promote { rollout } => {
-                let rollout = RolloutNumber(*rollout).id();
-                self.ask(Request::RolloutPromote { rollout, reason: "seen".into() });
-            }
-            Op::Abort { rollout } => {
-                let rollout = RolloutNumber(*rollout).id();
-                self.ask(Request::RolloutAbort { rollout, reason: "bad build".into() });
-            }
+            Op::Approve { .. }
+            | Op::Pause { .. }
+            | Op::Resume { .. }
+            | Op::Skip { .. }
+            | Op::Promote { .. }
+            | Op::Retry { .. }
+            | Op::Abort { .. } => self.decide(op),
             Op::Pass { seconds } => {
                 self.now = self.now + Duration::from_secs(*seconds);
                 self.core.advance(self.now);
@@ -166,10 +191,30 @@ impl World {
                 }
                 self.commits.clear();
                 self.fetches.clear();
-                self.core = core(config(Approve::First), self.now, &self.shelf);
+                self.core = core(limited(), self.now, &self.shelf);
+                self.epoch = EPOCH;
             }
         }
         self.pull();
+    }
+
+    /// What an operator does.
+    fn decide(&mut self, op: &Op) {
+        let id = |rollout: &u32| RolloutNumber(*rollout).id();
+        let request = match op {
+            Op::Approve { rollout } => Request::RolloutApprove { rollout: id(rollout) },
+            Op::Pause { rollout } => Request::RolloutPause { rollout: id(rollout) },
+            Op::Resume { rollout } => Request::RolloutResume { rollout: id(rollout) },
+            Op::Skip { rollout, phone } => {
+                let phone = super::bench::id(&format!("P{phone}"));
+                Request::RolloutSkip { rollout: id(rollout), phone }
+            }
+            Op::Promote { rollout } => Request::RolloutPromote { rollout: id(rollout), reason: "seen".into() },
+            Op::Retry { rollout } => Request::RolloutRetry { rollout: id(rollout), phone: None },
+            Op::Abort { rollout } => Request::RolloutAbort { rollout: id(rollout), reason: "bad build".into() },
+            _ => return,
+        };
+        self.ask(request);
     }
 
     fn ask(&mut self, request: Request) {
@@ -181,8 +226,16 @@ impl World {
         if handset.running.is_none() {
             handset.here = true;
             let version_code = Some(VersionCode(handset.version));
+            self.tell_readings(phone);
             self.core.command(self.now, RolloutCommand::Available { phone: phone.clone(), version_code });
         }
+    }
+
+    /// Phones of odd names share a hub.
+    fn tell_readings(&mut self, phone: &PhoneId) {
+        let readings = Readings { battery_percent: Some(self.handsets[phone].battery), ..fit().readings };
+        let candidate = Box::new(Candidate { readings, hub: hub(phone), ..fit() });
+        self.core.command(self.now, RolloutCommand::Known { phone: phone.clone(), candidate });
     }
 
     fn result(&mut self, phone: &PhoneId, install: Ending) {
@@ -219,16 +272,39 @@ impl World {
     fn pull(&mut self) {
         while let Some(output) = self.core.poll() {
             match output {
-                Output::Commit { ticket, batch } => self.commits.push_back((ticket, batch)),
+                Output::Commit { ticket, batch } => {
+                    self.decided(&batch);
+                    self.commits.push_back((ticket, batch));
+                }
                 Output::Fetch(fetch) => self.fetches.push_back(fetch),
                 Output::Install { phone, order } => self.install(&phone, &order),
                 Output::ReportFailure { phone, message_id, .. } => self.reports.push_back((phone, message_id)),
-                Output::Answer { .. } | Output::Changed => {}
+                Output::Look { .. } | Output::Answer { .. } | Output::Changed => {}
             }
         }
         if let Some(deadline) = self.core.deadline() {
             assert!(!deadline.why.is_empty());
         }
+    }
+
+    /// No install is promised to a phone that is known to be unfit, nor beyond what may be under way at once.
+    fn decided(&self, batch: &[Promise]) {
+        let mut records = self.shelf.phones.clone();
+        let earlier = self.commits.iter().flat_map(|(_, batch)| batch);
+        for (promise, is_new) in earlier.map(|old| (old, false)).chain(batch.iter().map(|new| (new, true))) {
+            let Promise::RolloutPhone(record) = promise else { continue };
+            let before = records.insert((record.rollout, record.phone.clone()), record.clone());
+            let begins = is_new && before.map_or(0, |before| before.attempts) < record.attempts;
+            if begins {
+                let battery = self.handsets[&record.phone].battery;
+                assert!(limited().windows.are_open(self.epoch.plus(self.now.since_start())), "the windows are shut");
+                assert!(battery >= 30, "{} is to be installed on with {battery} %", record.phone);
+            }
+        }
+        let installing = |record: &&RolloutPhoneRecord| record.state == RolloutPhoneState::Installing;
+        let installing: Vec<_> = records.values().filter(installing).map(|record| &record.phone).collect();
+        assert!(installing.len() <= 2, "too many at once: {installing:?}");
+        assert!(installing.iter().filter(|phone| hub(phone).is_some()).count() <= 1, "of one hub: {installing:?}");
     }
 
     /// The heart of it: what must hold whenever an install goes out.
@@ -254,7 +330,7 @@ impl World {
 
     /// Everything goes well from here: every rollout must end, with every phone where it should be.
     fn converge(&mut self) {
-        for _ in 0..200 {
+        for round in 0..200 {
             while !self.commits.is_empty() {
                 self.apply(&Op::Commit);
             }
@@ -262,9 +338,15 @@ impl World {
             {
                 return;
             }
+            if round == 0 {
+                // A clock at which the windows stay open for long enough.
+                let day_s = 2 * 86_400 - self.now.since_start().as_secs() % 86_400;
+                self.apply(&Op::SetClock { day_s });
+            }
             self.apply(&Op::Pass { seconds: 5 });
             self.apply(&Op::Report { arrives: true });
             for phone in 0..PHONES {
+                self.apply(&Op::Reads { phone, battery: 80 });
                 self.apply(&Op::Result { phone, install: Ending::TakesEffect });
                 self.apply(&Op::Arrive { phone });
             }
@@ -312,7 +394,7 @@ proptest! {
             }
         }
         // What the core shows is what a core made from the store shows.
-        let restored = core(config(Approve::First), world.now, &world.shelf);
+        let restored = core(limited(), world.now, &world.shelf);
         assert_eq!(world.core.views(), restored.views());
     }
 }

@@ -3,7 +3,7 @@
 use super::{Phone, Rollout};
 use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
-use crate::store::promise::{Promise, Report};
+use crate::store::promise::{Promise, Report, RolloutPhoneRecord};
 
 impl Rollout {
     pub(super) fn is_over(&self) -> bool {
@@ -53,12 +53,38 @@ impl Rollout {
 }
 
 impl Phone {
+    /// As its record says, with nothing under way.
+    pub(super) fn new(record: RolloutPhoneRecord) -> Self {
+        Self {
+            record,
+            dirty: false,
+            flight: None,
+            report_again: None,
+            retry_at: None,
+            unfitness_is_reckoned: false,
+            done_at: None,
+        }
+    }
+
     pub(super) fn set(&mut self, state: RolloutPhoneState, why: Option<String>) {
         self.record.state = state;
         self.record.why = why;
         self.flight = None;
         self.retry_at = None;
+        self.record.unfit_since = None;
         self.dirty = true;
+    }
+
+    /// Has all its tries and all its time again; if it failed or needs a hand it waits for its turn, which is told.
+    pub(super) fn try_again(&mut self) -> bool {
+        let was_unfit = self.record.unfit_since.take().is_some();
+        self.dirty |= self.record.interrupted > 0 || self.record.retried > 0 || was_unfit;
+        (self.record.interrupted, self.record.retried) = (0, 0);
+        let again = matches!(self.record.state, RolloutPhoneState::Failed | RolloutPhoneState::NeedsHand);
+        if again {
+            self.set(RolloutPhoneState::Waiting, None);
+        }
+        again
     }
 
     /// Whether the order to install has gone out and has no result yet.

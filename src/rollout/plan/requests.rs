@@ -1,6 +1,6 @@
 //! What the operator asks: start, approve, pause, resume. Each is answered once it is promised, or refused with what to do.
 
-use super::{Apk, Ask, OPERATOR, Output, Rollout, Rollouts};
+use super::{Apk, Ask, OPERATOR, Output, Phone, Rollout, Rollouts};
 use crate::clock::Moment;
 use crate::rack::ids::{PhoneId, RolloutId};
 use crate::rack::lease::REASON_MAX;
@@ -16,6 +16,7 @@ impl Rollouts {
             Request::RolloutApprove { rollout } => self.approve(now, rollout),
             Request::RolloutPause { rollout } => self.pause(now, rollout),
             Request::RolloutResume { rollout } => self.resume(now, rollout),
+            Request::RolloutRetry { rollout, phone } => self.retry(now, rollout, phone.as_ref()),
             Request::RolloutSkip { rollout, phone } => self.skip(now, rollout, phone),
             Request::RolloutPromote { rollout, reason } => self.promote(now, rollout, reason),
             Request::RolloutAbort { rollout, reason } => self.abort(now, rollout, reason),
@@ -64,20 +65,37 @@ impl Rollouts {
             state => return Err(wrong_state(id, "paused", state)),
         }
         rollout.want_again();
-        let mut again = 0;
-        for phone in &mut rollout.phones {
-            phone.dirty |= phone.record.interrupted > 0 || phone.record.retried > 0;
-            (phone.record.interrupted, phone.record.retried) = (0, 0);
-            if matches!(phone.record.state, RolloutPhoneState::Failed | RolloutPhoneState::NeedsHand) {
-                phone.set(RolloutPhoneState::Waiting, None);
-                again += 1;
-            }
-        }
+        rollout.look = None;
+        let again = rollout.phones.iter_mut().map(Phone::try_again).filter(|again| *again).count();
         let what = match again {
             0 => format!("{id} goes on"),
             _ => format!("{id} goes on and tries {} again", phones(again)),
         };
         self.decided(now, id, "resumed", what)
+    }
+
+    /// A rollout that is finished is open again by that, and whoever is away is waited for anew.
+    fn retry(&mut self, now: Moment, id: &RolloutId, phone: Option<&PhoneId>) -> Result<Done, Refusal> {
+        let rollout = self.find(id)?;
+        match rollout.record.state {
+            RolloutState::Running | RolloutState::Paused | RolloutState::Finished => {}
+            state => return Err(wrong_state(id, "running, paused or finished", state)),
+        }
+        if let Some(missing) = phone.filter(|phone| rollout.phones.iter().all(|one| one.record.phone != **phone)) {
+            return Err(not_in_it(id, missing));
+        }
+        let is_meant = |one: &&mut Phone| phone.is_none_or(|phone| one.record.phone == *phone);
+        let again = rollout.phones.iter_mut().filter(is_meant).map(Phone::try_again).filter(|again| *again).count();
+        if again == 0 {
+            let what = format!("nothing that failed or needs a hand is left to try again in {id}");
+            return Err(refusal("rollout.nothing_to_do", what, None));
+        }
+        if rollout.is_over() {
+            (rollout.record.ended, rollout.record.closes) = (None, None);
+        }
+        rollout.set(RolloutState::Running, "");
+        rollout.want_again();
+        self.decided(now, id, "retried", format!("{id} tries {} again", phones(again)))
     }
 
     fn skip(&mut self, now: Moment, id: &RolloutId, phone: &PhoneId) -> Result<Done, Refusal> {
@@ -86,8 +104,7 @@ impl Rollouts {
             return Err(wrong_state(id, "under way", rollout.record.state));
         }
         let Some(known) = rollout.phone_mut(phone) else {
-            let help = format!("`farmhand rollout show {id}` lists its phones");
-            return Err(refusal("rollout.phone_unknown", format!("{phone} is not in {id}"), Some(&help)));
+            return Err(not_in_it(id, phone));
         };
         match known.record.state {
             RolloutPhoneState::Waiting
@@ -185,6 +202,11 @@ pub(super) fn done(number: RolloutNumber, what: String) -> Done {
 
 pub(super) fn refusal(code: &str, what: impl Into<String>, help: Option<&str>) -> Refusal {
     Refusal { code: code.to_owned(), what: what.into(), help: help.map(str::to_owned) }
+}
+
+fn not_in_it(id: &RolloutId, phone: &PhoneId) -> Refusal {
+    let help = format!("`farmhand rollout show {id}` lists its phones");
+    refusal("rollout.phone_unknown", format!("{phone} is not in {id}"), Some(&help))
 }
 
 fn wrong_state(id: &RolloutId, expected: &str, seen: RolloutState) -> Refusal {

@@ -8,9 +8,10 @@ use super::requests::{done, phones, refusal};
 use super::{Apk, Ask, OPERATOR, Output, Presence, Rollouts};
 use crate::agent::fit::{Downgrade, Handset, InstalledPackage, Misfit, fits};
 use crate::agent::{ApkSource, CheckedApk};
-use crate::clock::Moment;
+use crate::clock::{Moment, UnixMillis};
 use crate::rack::candidate::{Choice, spread};
 use crate::rack::ids::{PackageName, PhoneId, VersionCode};
+use crate::rack::limits::Heed;
 use crate::rack::request::{Done, Refusal};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::rack::strategy::{Approve, Join, StrategyChanges};
@@ -119,9 +120,11 @@ impl Rollouts {
         apk: CheckedApk,
         Wanted { file, choice, strategy }: Wanted,
     ) -> Result<(RolloutNumber, String), Refusal> {
+        let starts = self.starts(now, strategy.at.as_deref())?;
         let strategy = strategy.applied_to(&self.config.strategy);
         let Layout { gets, canaries, parked, left_out } = self.lay_out(&apk, &choice, strategy.join)?;
         let is_open = strategy.join == Join::Dynamic && choice.phones.is_empty() && choice.percent.is_none();
+        let is_forced = strategy.limits.readings == Heed::Forced;
         let must_be_approved = strategy.approve != Approve::None;
         let (number, count, away) = (self.next_number(), gets.len(), parked.len());
         let mut what = format!("{number} takes {} {} to {}", apk.package, apk.version_code, phones(count));
@@ -133,12 +136,13 @@ impl Rollouts {
             package: apk.package.clone(),
             version_code: apk.version_code,
             version_name: apk.version_name.clone(),
-            strategy,
+            strategy: Box::new(strategy),
             open_waves: 0,
             soaks_until: None,
             accepted_failures: 0,
             joins: is_open.then(|| Box::new(choice)),
             closes: None,
+            starts,
             sha256: Some(apk.sha256.clone()),
             created: self.wall(now),
             ended: None,
@@ -167,11 +171,28 @@ impl Rollouts {
             what += &format!("; it waits for {} that {} away", phones(away), if away == 1 { "is" } else { "are" });
         }
         what += &said_of(&left_out);
+        if let Some(starts) = starts {
+            what += &format!("; it begins at {}", self.config.windows.zone.say(starts));
+        }
+        if is_forced {
+            what += "; by force: the phones' batteries are not looked at";
+        }
         if must_be_approved {
             what += &format!("; it waits for `farmhand rollout approve {number}`");
         }
         self.audit(now, OPERATOR, format!("started: {what}"), number.to_string());
         Ok((number, what))
+    }
+
+    /// When it shall begin.
+    fn starts(&self, now: Moment, at: Option<&str>) -> Result<Option<UnixMillis>, Refusal> {
+        let zone = &self.config.windows.zone;
+        let Some(text) = at else { return Ok(None) };
+        zone.read(text, self.wall(now)).map(Some).map_err(|why| {
+            let example = zone.say(self.wall(now));
+            let help = format!("22:00, \"2026-11-28 22:00\" or 2026-11-28T22:00:00+01:00; here it is {example}");
+            refusal("rollout.time", format!("`{text}` {why}"), Some(&help))
+        })
     }
 
     fn leave_out(&mut self, number: RolloutNumber, phone: &PhoneId, why: String) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, apk, config, id, notice};
+use super::bench::{Bench, apk, config, fit, id, notice};
 use super::*;
 use crate::rack::candidate::Choice;
 use crate::rack::ids::{Label, SlotName};
@@ -17,7 +17,7 @@ fn candidate(slot: &str, model: &str, label: &str) -> Candidate {
         model: model.into(),
         sdk: Some(34),
         abis: vec!["arm64-v8a".into()],
-        asks_its_user: None,
+        ..fit()
     }
 }
 

@@ -110,6 +110,30 @@ fn what_a_wave_got_is_watched_for_its_soak_also_over_a_restart() {
 }
 
 #[test]
+fn what_failed_is_tried_again_in_a_rollout_that_is_finished_too() {
+    let mut bench = Bench::under_way_by(Strategy { waves: sizes("3"), ..strategy() }, 3);
+    bench.failed("P1", "R1", NeedsHand);
+    bench.failed("P2", "R1", NeedsHand);
+    bench.installed("P3", "R1", 2);
+    assert_eq!(bench.view("R1").state, RolloutState::Finished);
+    bench.out();
+    let retry = |phone: Option<&str>| Request::RolloutRetry { rollout: r1(), phone: phone.map(super::bench::id) };
+    assert_eq!(bench.ask(&retry(Some("P9"))).unwrap_err().code, "rollout.phone_unknown");
+    assert_eq!(bench.ask(&retry(Some("P3"))).unwrap_err().code, "rollout.nothing_to_do");
+    assert_eq!(bench.ask(&retry(Some("P2"))).unwrap().what, "R1 tries 1 phone again");
+    assert_eq!(bench.installs(), ["P2"]);
+    bench.installed("P2", "R1", 2);
+    assert_eq!(bench.view("R1").why, "2 phones on version 2; 1 needs a hand");
+    bench.restart();
+    bench.available("P1", 1);
+    assert_eq!(bench.ask(&retry(None)).unwrap().what, "R1 tries 1 phone again");
+    bench.fetched(1, Ok(super::bench::apk(2)));
+    bench.out.clear();
+    bench.installed("P1", "R1", 2);
+    assert_eq!(bench.view("R1").why, "3 phones on version 2");
+}
+
+#[test]
 fn an_owner_who_wants_to_agree_to_each_wave_is_asked_before_each() {
     let mut bench = Bench::under_way_by(Strategy { approve: Approve::Each, ..strategy() }, 3);
     assert_eq!(bench.installs(), ["P1"]);

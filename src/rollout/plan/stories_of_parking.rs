@@ -1,6 +1,6 @@
 //! Phones that are away, come back, and appear while a rollout is under way.
 
-use super::bench::{Bench, apk, id};
+use super::bench::{Bench, apk, fit, id};
 use super::*;
 use crate::rack::candidate::Choice;
 use crate::rack::ids::Label;
@@ -57,7 +57,7 @@ fn a_rollout_says_for_whom_it_waits_and_lets_the_next_one_go() {
         bench.installed(phone, "R1", 2);
     }
     let view = bench.view("R1");
-    let why = "3 phones on version 2; 1 parked; waits for 1 phone that is away, at most 7 days in all: P4 (mara holds it: battery check)";
+    let why = "3 phones on version 2; 1 parked; waits for 1 phone that is away, until Thu 8 Jan 1970, 00:16 (UTC): P4 (mara holds it: battery check)";
     assert_eq!((view.state, view.why.as_str()), (RolloutState::Running, why));
     bench.start(apk(3), &["P1"]).unwrap();
     bench.out.clear();
@@ -112,7 +112,7 @@ fn nobody_goes_on_when_the_whole_first_wave_is_away() {
 #[test]
 fn a_phone_that_appears_joins_the_last_wave_if_it_is_meant() {
     let mut bench = rack();
-    let top = Candidate { labels: [Label::new("top")].into(), ..Candidate::default() };
+    let top = Candidate { labels: [Label::new("top")].into(), ..fit() };
     for phone in ["P1", "P2", "P3", "P4"] {
         bench.known(phone, top.clone());
     }

@@ -44,7 +44,7 @@ impl Rollouts {
         };
         let why = match record.state {
             RolloutPhoneState::Waiting | RolloutPhoneState::Parked if !rollout.is_over() => {
-                absent.or_else(|| record.why.clone())
+                absent.or_else(|| self.hindrance(rollout, phone)).or_else(|| record.why.clone())
             }
             _ => record.why.clone(),
         };
@@ -70,9 +70,12 @@ impl Rollouts {
     }
 
     fn running_why(&self, rollout: &Rollout, waves: usize) -> String {
+        if let Some(starts) = rollout.record.starts.filter(|_| self.begins_later(rollout)) {
+            return format!("begins at {}", self.config.windows.zone.say(starts));
+        }
         let others = |other: &&Rollout| {
             let number = other.record.number;
-            let before = other.has_turns() && number < rollout.record.number;
+            let before = other.has_turns() && number < rollout.record.number && !self.begins_later(other);
             number != rollout.record.number && (before || other.is_installing())
         };
         if let Some(other) = self.rollouts.values().find(others) {
@@ -89,19 +92,34 @@ impl Rollouts {
             let soak = rollout.record.strategy.soak_s;
             return format!("{} done; soaks for {soak} s before wave {} of {waves}", rollout.behind(wave), wave + 1);
         }
+        if rollout.is_looked_at() {
+            return format!("{} done; its phones are asked how they fare", rollout.behind(wave));
+        }
         let in_wave = || rollout.phones.iter().filter(|phone| phone.record.wave == wave);
         let done = in_wave().filter(|phone| phone.record.state == RolloutPhoneState::Done).count();
         let mut why = format!("wave {} of {waves}: {done} of {} done", wave + 1, phones(in_wave().count()));
-        let absent = in_wave().find(|phone| {
-            phone.record.state == RolloutPhoneState::Waiting
-                && !matches!(self.phones.get(&phone.record.phone), Some(Presence::Available(_)))
-        });
-        if let Some(absent) = absent {
-            why += &format!("; waits for {}", absent.record.phone);
-            if let Some(reason) = self.phone_view(rollout, absent).why {
+        if self.is_shut() {
+            return why + &self.shut_why();
+        }
+        let waits = |phone: &&Phone| phone.record.state == RolloutPhoneState::Waiting;
+        let is_away = |phone: &&Phone| !matches!(self.phones.get(&phone.record.phone), Some(Presence::Available(_)));
+        let is_unfit = |phone: &&Phone| self.why_unfit(rollout, &phone.record.phone).is_some();
+        let held_up = in_wave().filter(waits).find(is_away).or_else(|| in_wave().filter(waits).find(is_unfit));
+        if let Some(held_up) = held_up {
+            why += &format!("; waits for {}", held_up.record.phone);
+            if let Some(reason) = self.phone_view(rollout, held_up).why {
                 why += &format!(" ({reason})");
             }
         }
         why
+    }
+
+    /// Why nothing begins now, and when it does, as the end of a sentence.
+    fn shut_why(&self) -> String {
+        let windows = &self.config.windows;
+        match windows.next_change(self.wall(self.now)) {
+            Some(opens) => format!("; outside the maintenance windows: goes on at {}", windows.zone.say(opens)),
+            None => "; outside the maintenance windows".to_owned(),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::forecast::TIMES_MAX;
 use super::gate::retry_after;
+use super::limits::Room;
 use super::start::Unmeant;
 use super::{Flight, INTERRUPTED_MAX, Output, Phone, Presence, REPORT_AGAIN, Rollout, Rollouts};
 use crate::clock::Moment;
@@ -16,6 +17,8 @@ use crate::store::promise::Report;
 enum Turn {
     Has(&'static str),
     Misfit(String),
+    /// It must not be installed on for now.
+    Unfit(String),
     Installs(InstallOrder),
 }
 
@@ -102,6 +105,7 @@ impl Rollouts {
                     self.install_times.push_front((now + self.config.install_timeout).since(deadline));
                 }
                 known.set(RolloutPhoneState::Done, None);
+                known.done_at = Some(now);
                 self.draft.touched.insert(number);
             }
             Ok(version) => {
@@ -180,8 +184,9 @@ impl Rollouts {
     }
 
     /// The oldest running rollout in which a phone waits for its turn, unless an install of another may still be under way.
-    fn turn(&self) -> Option<RolloutNumber> {
-        let number = self.rollouts.values().find(|rollout| rollout.has_turns())?.record.number;
+    pub(super) fn turn(&self) -> Option<RolloutNumber> {
+        let has_turns = |rollout: &&Rollout| rollout.has_turns() && !self.begins_later(rollout);
+        let number = self.rollouts.values().find(has_turns)?.record.number;
         let busy = self.rollouts.values().any(|other| other.record.number != number && other.is_installing());
         (!busy).then_some(number)
     }
@@ -206,24 +211,46 @@ impl Rollouts {
     fn take_turns(&mut self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
         let mut settled = self.park(now);
         let turns = self.turns(now, number, wave);
-        let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
+        let Some(mut room) = self.rollouts.get(&number).map(|rollout| self.room(rollout)) else { return false };
         for (place, turn) in turns {
-            let Some(phone) = rollout.phones.get_mut(place) else { continue };
-            self.draft.touched.insert(number);
+            let Some(phone) = self.rollouts.get_mut(&number).and_then(|rollout| rollout.phones.get_mut(place)) else {
+                continue;
+            };
             match turn {
                 Turn::Has(why) => phone.set(RolloutPhoneState::Done, Some(why.to_owned())),
                 Turn::Misfit(why) => phone.miss(RolloutPhoneState::Skipped, why),
+                Turn::Unfit(why) => {
+                    settled |= self.must_wait(now, number, place, &why);
+                    continue;
+                }
                 Turn::Installs(order) => {
-                    phone.set(RolloutPhoneState::Installing, None);
-                    phone.flight = Some(Flight { deadline: None, gone: false });
-                    phone.record.attempts += 1;
-                    self.draft.effects.push(Output::Install { phone: phone.record.phone.clone(), order });
+                    self.begin_install(number, place, order, &mut room);
                     continue;
                 }
             }
+            self.draft.touched.insert(number);
             settled = true;
         }
         settled
+    }
+
+    /// Orders an install, if there is room for one more. A phone that is fit again waits no longer to be so.
+    fn begin_install(&mut self, number: RolloutNumber, place: usize, order: InstallOrder, room: &mut Room) {
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        let Some(phone) = rollout.phones.get_mut(place) else { return };
+        let hub = self.candidates.get(&phone.record.phone).and_then(|candidate| candidate.hub.as_ref());
+        if !room.take(hub) {
+            if phone.record.unfit_since.is_some() {
+                phone.set(RolloutPhoneState::Waiting, None);
+                self.draft.touched.insert(number);
+            }
+            return;
+        }
+        phone.set(RolloutPhoneState::Installing, None);
+        phone.flight = Some(Flight { deadline: None, gone: false });
+        phone.record.attempts += 1;
+        self.draft.effects.push(Output::Install { phone: phone.record.phone.clone(), order });
+        self.draft.touched.insert(number);
     }
 
     /// What becomes of the phones of a wave that can take their turn now, by their places.
@@ -248,6 +275,12 @@ impl Rollouts {
         let apk = rollout.checked_apk()?;
         if let Some(Unmeant::Misfit(why)) = self.why_not(apk, phone) {
             return Some(Turn::Misfit(why));
+        }
+        if self.is_shut() {
+            return None;
+        }
+        if let Some(why) = self.why_unfit(rollout, phone) {
+            return Some(Turn::Unfit(why));
         }
         let (rollout, apk, package) = (record.number.id(), apk.path.clone(), record.package.clone());
         Some(Turn::Installs(InstallOrder { rollout, apk, package, version_code: wanted }))

@@ -24,7 +24,7 @@ function el(tag, attributes, ...children) {
 const TONES = {
   ready: ["good", "●"], registered: ["good", "●"], live: ["good", "●"], connected: ["good", "●"], done: ["good", "✓"], finished: ["good", "✓"],
   detected: ["busy", "◔"], claiming: ["busy", "◔"], online: ["busy", "◑"], provisioning: ["busy", "◕"], authorising: ["busy", "?"],
-  connecting: ["busy", "◔"], installing: ["busy", "◑"], gathering: ["busy", "◔"], fetching: ["busy", "◔"], waiting_approval: ["busy", "?"], running: ["busy", "◑"],
+  connecting: ["busy", "◔"], installing: ["busy", "◑"], parked: ["quiet", "◌"], skipped: ["quiet", "–"], gathering: ["busy", "◔"], fetching: ["busy", "◔"], waiting_approval: ["busy", "?"], running: ["busy", "◑"],
   recovering: ["bad", "▲"], quarantined: ["bad", "■"], stale: ["bad", "▲"], away: ["bad", "▲"], unacknowledged: ["bad", "▲"], needs_identity: ["bad", "?"], failed: ["bad", "✕"], needs_hand: ["bad", "!"],
   paused: ["bad", "▲"], aborted: ["bad", "✕"],
 };

@@ -9,8 +9,9 @@ use farmhand::adb::message::{FrameError, Message};
 use farmhand::clock::{Deadline, Moment};
 use farmhand::phone::{self, InstallFailure, InstallFailureClass, OpenFault, Profile};
 use farmhand::rack::event::InstallOrder;
-use farmhand::rack::ids::{PackageName, Serial, VersionCode};
-use farmhand::rack::snapshot::InstalledAgent;
+use farmhand::rack::gates::Health;
+use farmhand::rack::ids::{PackageName, RolloutId, Serial, VersionCode};
+use farmhand::rack::snapshot::{Battery, InstalledAgent, Storage};
 
 use super::handset::APK_BYTES;
 use super::input::Said;
@@ -73,6 +74,7 @@ enum What {
     Profile,
     Provision,
     Install(InstallOrder),
+    Inspect(RolloutId, Duration),
     RestartAgent,
     Reboot,
 }
@@ -132,6 +134,10 @@ impl Actor {
         self.work(now, What::Provision);
     }
 
+    pub(super) fn inspect(&mut self, now: Moment, rollout: RolloutId, within: Duration) {
+        self.work(now, What::Inspect(rollout, within));
+    }
+
     pub(super) fn restart_agent(&mut self, now: Moment) {
         self.work(now, What::RestartAgent);
     }
@@ -154,6 +160,7 @@ impl Actor {
             What::Profile => ("shell:getprop".to_owned(), QUESTION_MAX, "the profile"),
             What::Provision => (format!("exec:install {AGENT_VERSION}"), INSTALL_MAX, "the agent's install"),
             What::Install(order) => (format!("exec:install {}", order.version_code), INSTALL_MAX, "an install"),
+            What::Inspect(..) => ("shell:inspect".to_owned(), QUESTION_MAX, "how the agent fares"),
             What::RestartAgent => ("shell:monkey".to_owned(), QUESTION_MAX, "the agent's start"),
             What::Reboot => ("reboot:".to_owned(), QUESTION_MAX, "the restart to begin"),
         };
@@ -294,6 +301,7 @@ fn failed(what: What, why: &str) -> phone::Event {
         What::Profile => phone::Event::ProfileFailed { why },
         What::Provision => phone::Event::ProvisionFailed(failure),
         What::Install(order) => phone::Event::Installed { rollout: order.rollout, result: Err(failure) },
+        What::Inspect(rollout, within) => phone::Event::Inspected { rollout, health: Box::default(), within },
         What::RestartAgent => phone::Event::AgentRestarted { result: Err(why) },
         What::Reboot => phone::Event::Acted { result: Err(why) },
     }
@@ -322,6 +330,11 @@ fn finished(work: Work) -> phone::Event {
             });
             phone::Event::Installed { rollout: order.rollout, result }
         }
+        What::Inspect(rollout, within) => {
+            let version = text.parse().ok().map(VersionCode);
+            let health = Health { version, running: Some(true), faults: Some(Vec::new()), ..Health::default() };
+            phone::Event::Inspected { rollout, health: Box::new(health), within }
+        }
         What::RestartAgent => phone::Event::AgentRestarted { result: Ok(()) },
         What::Reboot => phone::Event::Acted { result: Ok(()) },
         what @ What::Probe { .. } => failed(what, &format!("it was answered with `{text}`")),
@@ -330,7 +343,7 @@ fn finished(work: Work) -> phone::Event {
 
 fn profile(text: &str) -> Option<Profile> {
     let words: Vec<&str> = text.split(' ').collect();
-    let [serial, imei, booted, agent] = words[..] else { return None };
+    let [serial, imei, booted, agent, percent, celsius, free_mib] = words[..] else { return None };
     let booted = booted == "1";
     Some(Profile {
         serial: Some(Serial::new(serial)),
@@ -340,6 +353,15 @@ fn profile(text: &str) -> Option<Profile> {
         imei: booted.then(|| imei.to_owned()),
         booted,
         agent: agent.parse().ok().filter(|_| booted).map(agent_of),
+        battery: Some(Battery {
+            level_percent: percent.parse().ok()?,
+            temperature_celsius: Some(celsius.parse().ok()?),
+            voltage_millivolts: None,
+            current_milliamps: None,
+            health: None,
+            charging: true,
+        }),
+        storage: Some(Storage { free_bytes: free_mib.parse::<u64>().ok()? << 20, total_bytes: 64 << 30 }),
         network: "wifi".to_owned(),
         ..Profile::default()
     })

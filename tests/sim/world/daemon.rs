@@ -92,7 +92,7 @@ impl World {
             rack,
             actors: (0..PLACES).map(|_| Actor::default()).collect(),
             lines: Lines::new(),
-            rollouts: RolloutShell::new(core),
+            rollouts: RolloutShell::new(core, wall),
             keeper: Keeper::default(),
             told_until: now,
             touched: true,
@@ -275,6 +275,7 @@ impl World {
             }
             phone::Command::ReadProfile => actor.read_profile(now),
             phone::Command::Probe => actor.probe(now),
+            phone::Command::Inspect { rollout, within } => actor.inspect(now, rollout, within),
             phone::Command::RestartAgent => actor.restart_agent(now),
             phone::Command::Provision => actor.provision(now),
             phone::Command::Install { order } => {

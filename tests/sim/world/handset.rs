@@ -60,6 +60,9 @@ pub(super) struct Handset {
     pub(super) garbage_until: Moment,
     pub(super) trust: Trust,
     pub(super) mood: Mood,
+    pub(super) battery_percent: u8,
+    pub(super) celsius: i16,
+    pub(super) free_mib: u64,
     /// When its last answer reached the host.
     pub(super) answered: Moment,
     link: u32,
@@ -102,6 +105,9 @@ impl Handset {
             garbage_until: zero,
             trust: Trust::Known,
             mood: Mood::Fine,
+            battery_percent: 80,
+            celsius: 25,
+            free_mib: 9000,
             answered: zero,
             link: 0,
             streams: BTreeMap::new(),
@@ -185,8 +191,13 @@ impl Handset {
             ["shell:getprop"] => {
                 let booted = u8::from(stage.now >= self.booted_at);
                 let agent = self.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-                let text = format!("{} {} {booted} {agent}", self.serial, self.imei);
+                let how = format!("{} {} {}", self.battery_percent, self.celsius, self.free_mib);
+                let text = format!("{} {} {booted} {agent} {how}", self.serial, self.imei);
                 self.answer(stage, local, host, text);
+            }
+            ["shell:inspect"] => {
+                let agent = self.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
+                self.answer(stage, local, host, agent);
             }
             ["shell:monkey"] => self.answer(stage, local, host, "Events injected: 1".to_owned()),
             ["exec:install", version] => {

@@ -1,14 +1,14 @@
 //! The rollouts' shell, as the daemon has it: a commit is waited for before anything else is taken.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use farmhand::agent::fit::Requirements;
 use farmhand::agent::{Build, CheckedApk};
-use farmhand::clock::{Deadline, Moment};
+use farmhand::clock::{Deadline, Moment, UnixMillis};
 use farmhand::rack::Event;
-use farmhand::rack::candidate::Choice;
+use farmhand::rack::candidate::{Candidate, Choice};
 use farmhand::rack::event::{RolloutCommand, RolloutEvent};
-use farmhand::rack::ids::PackageName;
+use farmhand::rack::ids::{PackageName, PhoneId};
 use farmhand::rack::request::Request;
 use farmhand::rack::strategy::StrategyChanges;
 use farmhand::rollout::plan::{Ask, Fetch, Output, Rollouts, Ticket, Wanted};
@@ -25,6 +25,10 @@ pub(super) struct RolloutShell {
     pub(super) committing: Option<(Ticket, Vec<Promise>)>,
     waiting: VecDeque<Word>,
     changed: bool,
+    /// What the core was told of each phone last.
+    known: BTreeMap<PhoneId, Candidate>,
+    /// The wall time of the start, as the core was told last.
+    epoch: UnixMillis,
     asks: u64,
     deadline: Option<Deadline>,
 }
@@ -39,8 +43,17 @@ pub(super) enum Word {
 }
 
 impl RolloutShell {
-    pub(super) fn new(core: Rollouts) -> Self {
-        Self { core, committing: None, waiting: VecDeque::new(), changed: false, asks: 0, deadline: None }
+    pub(super) fn new(core: Rollouts, epoch: UnixMillis) -> Self {
+        Self {
+            core,
+            committing: None,
+            waiting: VecDeque::new(),
+            changed: false,
+            known: BTreeMap::new(),
+            epoch,
+            asks: 0,
+            deadline: None,
+        }
     }
 
     /// A shell that waits for the store takes nothing else.
@@ -56,13 +69,23 @@ impl RolloutShell {
         self.asks += 1;
         let ask = Ask(self.asks);
         match word {
-            Word::Command(command) => self.core.command(now, command),
+            Word::Command(command) => {
+                if let RolloutCommand::Known { phone, candidate } = &command {
+                    self.known.insert(phone.clone(), (**candidate).clone());
+                }
+                if let RolloutCommand::ClockSet(epoch) = command {
+                    self.epoch = epoch;
+                }
+                self.core.command(now, command);
+            }
             Word::Request(request) => self.core.request(now, ask, &request),
             Word::Fetched { fetch, result } => self.core.fetched(now, fetch.rollout, *result),
             Word::Start { version, choice } => {
                 if self.core.may_start(None, &choice).is_ok() {
+                    let at = self.asks.is_multiple_of(5).then(|| "22:30".to_owned());
                     let file = "/home/owner/agent.apk".into();
-                    let wanted = Wanted { file, choice, strategy: StrategyChanges::default() };
+                    let wanted =
+                        Wanted { file, choice, strategy: StrategyChanges { at, ..StrategyChanges::default() } };
                     return checks::forecast::begin(&mut self.core, now, ask, version, wanted);
                 }
             }
@@ -150,6 +173,10 @@ impl World {
         match output {
             Output::Commit { ticket, batch } => {
                 self.stage.tell(format_args!("commit {ticket:?} of {} promises", batch.len()));
+                let (windows, wall) = (&self.temper.rollout.windows, shell.epoch.plus(self.stage.now.since_start()));
+                if let Err(rule) = checks::limits::promised(&batch, &self.disk, &shell.known, windows, wall) {
+                    self.stage.broke(rule);
+                }
                 shell.committing = Some((ticket, batch));
                 let slow = self.stage.now < self.temper.slow_store_until;
                 let pause = if slow { self.stage.chance.seconds(1, 30) } else { self.stage.chance.millis(2, 15) };
@@ -165,6 +192,9 @@ impl World {
                     self.stage.broke(rule);
                 }
                 self.tell_model(Event::Rollout(RolloutEvent::Install { phone, order }));
+            }
+            Output::Look { phone, rollout, within } => {
+                self.tell_model(Event::Rollout(RolloutEvent::Look { phone, rollout, within }));
             }
             Output::ReportFailure { phone, message_id, why } => {
                 self.tell_model(Event::Rollout(RolloutEvent::ReportFailure { phone, message_id, why }));

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use farmhand::clock::Moment;
-use farmhand::config::{Credential, Relay, Rollout, Rung};
+use farmhand::config::{Credential, Relay, Rollout, Rung, Windows};
 use farmhand::phone::life::AgentPolicy;
 use farmhand::rack::Settings;
+use farmhand::rack::gates::Gates;
 use farmhand::rack::ids::{Endpoint, Label, Serial, SlotName};
+use farmhand::rack::limits::Limits;
 use farmhand::rack::snapshot::PowerPort;
 use farmhand::rack::strategy::{Approve, Join, Share, Strategy};
 
@@ -58,6 +60,7 @@ impl Temper {
                 strategy: strategy(chance),
                 gather: Duration::from_secs(5),
                 install_timeout: Duration::from_secs(5 * 60),
+                windows: windows(chance),
                 sources: Vec::new(),
             },
             pace: *chance.pick(&paces),
@@ -104,6 +107,12 @@ fn settings(chance: &mut Chance) -> Settings {
     }
 }
 
+/// By the clock with which a life begins, which is 22:13: open at once, after a while, or always.
+fn windows(chance: &mut Chance) -> Windows {
+    let texts = *chance.pick(&["", "", "22:00-22:25,22:40-23:50", "22:30-21:00"]);
+    Windows { each: texts.split(',').filter_map(|text| text.parse().ok()).collect(), ..Windows::default() }
+}
+
 fn strategy(chance: &mut Chance) -> Strategy {
     let waves = *chance.pick(&["1,3", "1,10,50", "8", "1,25%,100%"]);
     Strategy {
@@ -114,5 +123,12 @@ fn strategy(chance: &mut Chance) -> Strategy {
         retries: *chance.pick(&[0, 2]),
         join: *chance.pick(&[Join::Dynamic, Join::Dynamic, Join::Static]),
         close_after_s: *chance.pick(&[900, 86_400]),
+        limits: Limits {
+            at_once: *chance.pick(&[1, 3, 32]),
+            at_once_per_hub: *chance.pick(&[2, 8]),
+            fit_within_s: *chance.pick(&[120, 3600]),
+            ..Limits::default()
+        },
+        gates: Gates { agent: chance.one_in(3).then(|| "100%".parse().ok()).flatten(), ..Gates::default() },
     }
 }

@@ -33,6 +33,8 @@ pub(super) enum Trouble {
     InstallMood,
     Reboot,
     Distrust,
+    /// Its battery is low or hot, or its storage full, or all is well with it again.
+    Condition,
     CentreAway,
     CentreRefuses,
     CentreTalks,
@@ -53,7 +55,7 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Unplug,
         Self::Stall,
         Self::Epidemic,
@@ -61,6 +63,7 @@ impl Trouble {
         Self::InstallMood,
         Self::Reboot,
         Self::Distrust,
+        Self::Condition,
         Self::CentreAway,
         Self::CentreRefuses,
         Self::CentreTalks,
@@ -104,7 +107,8 @@ impl World {
             | Trouble::Garbage
             | Trouble::InstallMood
             | Trouble::Reboot
-            | Trouble::Distrust => self.trouble_a_phone(kind, phone),
+            | Trouble::Distrust
+            | Trouble::Condition => self.trouble_a_phone(kind, phone),
             Trouble::CentreAway | Trouble::CentreRefuses | Trouble::CentreTalks | Trouble::ForcedOffline => {
                 self.trouble_at_the_centre(kind);
             }
@@ -198,6 +202,11 @@ impl World {
             Trouble::Distrust => {
                 let tap = self.stage.chance.seconds(2, 400);
                 handset.trust = *self.stage.chance.pick(&[Trust::Open, Trust::Known, Trust::Taps(tap)]);
+            }
+            Trouble::Condition => {
+                handset.battery_percent = *self.stage.chance.pick(&[12, 29, 30, 80]);
+                handset.celsius = *self.stage.chance.pick(&[25, 25, 42, 43]);
+                handset.free_mib = *self.stage.chance.pick(&[9000, 9000, 1, 0]);
             }
             Trouble::InstallMood => {
                 let moods = [
@@ -295,7 +304,8 @@ impl World {
             return;
         }
         let rollout = self.stage.chance.pick(&known).clone();
-        let request = match self.stage.chance.below(7) {
+        let request = match self.stage.chance.below(8) {
+            7 => Request::RolloutRetry { rollout, phone: None },
             0 | 1 => Request::RolloutApprove { rollout },
             2 => Request::RolloutPause { rollout },
             3 => Request::RolloutPromote { rollout, reason: "it was looked at".to_owned() },
@@ -342,6 +352,7 @@ impl World {
             handset.garbage_until = now;
             handset.trust = Trust::Known;
             handset.mood = Mood::Fine;
+            (handset.battery_percent, handset.celsius, handset.free_mib) = (80, 25, 9000);
             if handset.plugged.is_none() {
                 self.plug_anywhere(phone);
             }

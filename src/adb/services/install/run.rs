@@ -17,12 +17,22 @@ use crate::adb::failure::{InstallFailure, InstallFailureClass};
 use crate::adb::services::batches::{Batches, Layout, Source};
 use crate::adb::services::shell::{ServiceError, ShellLimits, read_all};
 use crate::adb::services::sync::{PushOptions, RemoteFile, SyncError};
+use crate::checkpoint;
 
 /// How much a package manager may say, in bytes.
 const ANSWER_MAX: usize = 64 << 10;
 
 /// Where APKs are put on handsets that can't take them from a stream, before `.apk`. One install runs on a handset at a time.
 const REMOTE_APK: &str = "/data/local/tmp/farmhand-install";
+/// Parts of a split app whose files are looked for: more splits than an app for one phone has.
+const PARTS_MAX: usize = 16;
+
+/// The files that installs which were cut off may have left on a phone, with a space between.
+#[must_use]
+pub fn leftovers() -> String {
+    let parts = (0..PARTS_MAX).map(|index| format!(" {REMOTE_APK}-{index}.apk"));
+    format!("{REMOTE_APK}.apk") + &parts.collect::<String>()
+}
 
 /// How much of an APK's name is told to the phone, in characters.
 const PART_NAME_MAX: usize = 64;
@@ -269,6 +279,7 @@ impl Adb {
         let mut batch = batches.next().await.map_err(unreadable)?;
         while let Some(now) = batch {
             let (written, next) = tokio::join!(stream.write(now.bytes), batches.next());
+            checkpoint::at(checkpoint::INSTALL_HALF);
             match written {
                 Ok(()) => {}
                 Err(error) if error.reason == EndReason::ByPeer => break,

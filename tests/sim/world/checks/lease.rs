@@ -7,7 +7,12 @@ use farmhand::rack::ids::Endpoint;
 /// A command goes to a phone.
 pub(crate) fn ordered(rack: &Rack, at: &Endpoint, command: &Command) -> Result<(), String> {
     let harmless = match command {
-        Command::Open | Command::ReadProfile | Command::Probe | Command::Close | Command::Leave => true,
+        Command::Open
+        | Command::ReadProfile
+        | Command::Inspect { .. }
+        | Command::Probe
+        | Command::Close
+        | Command::Leave => true,
         Command::Provision | Command::Install { .. } | Command::RestartAgent | Command::ResetUsb | Command::Reboot => {
             false
         }

@@ -6,6 +6,7 @@ pub(super) mod detached;
 pub(super) mod forecast;
 pub(super) mod incident;
 pub(super) mod lease;
+pub(super) mod limits;
 pub(super) mod line;
 pub(super) mod place;
 pub(super) mod promised;

@@ -88,7 +88,8 @@ fn over_or_waiting(world: &World, rollout: &RolloutView) -> Result<(), String> {
     let ready = world.ready();
     let waits = |number| world.disk.phones.values().any(|phone| phone.rollout == number && !phone.state.is_settled());
     let has_turns = |record: &&RolloutRecord| record.state == RolloutState::Running && waits(record.number);
-    let turn = world.disk.rollouts.values().find(has_turns);
+    // One that begins later has no turn yet, and its own view says so.
+    let turn = world.disk.rollouts.values().filter(|record| record.starts.is_none()).find(has_turns);
     let has_turn = turn.is_some_and(|record| record.number.id() == rollout.id);
     let left = |wave: &&farmhand::rack::snapshot::WaveView| wave.phones.iter().any(|phone| !phone.state.is_settled());
     let parked = rollout
@@ -100,7 +101,8 @@ fn over_or_waiting(world: &World, rollout: &RolloutView) -> Result<(), String> {
         return Err(format!("rollout {} waits for {}, which is here", rollout.id, parked.phone));
     }
     joined(world, rollout)?;
-    let soaks = rollout.why.contains("; soaks for ");
+    let soaks =
+        ["; soaks for ", "outside the maintenance windows", "begins at "].iter().any(|time| rollout.why.contains(time));
     let Some(wave) = rollout.waves.iter().find(left).filter(|_| has_turn && !soaks) else { return Ok(()) };
     for phone in &wave.phones {
         let is_retried = phone.why.as_deref().is_some_and(|why| why.starts_with("tried again "));

@@ -1,0 +1,100 @@
+//! Following a rollout until it is over, or until somebody must look at it: `--wait`, and what `watch` stands on.
+//!
+//! A daemon that restarts meanwhile is waited for: the rollout goes on where it was.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::super::Heard;
+use super::super::client::{Client, segment};
+use super::super::failure::Failure;
+use crate::rack::ids::RolloutId;
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState, RolloutView};
+
+/// What `--help` says below the options of a command that waits.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes of a wait, beside those of `farmhand --help`:
+   0  finished, and every phone has the version
+  10  finished, and some phones have not: they failed, need a hand, or were left out
+  11  paused
+  12  given up
+  13  waits for an approval
+  14  the time was over";
+
+/// Every phone has the version.
+const ALL_DONE: u8 = 0;
+/// Some phones have not.
+const SOME_DONE: u8 = 10;
+const PAUSED: u8 = 11;
+const ABORTED: u8 = 12;
+const WAITS_FOR_APPROVAL: u8 = 13;
+const TIME_IS_OVER: u8 = 14;
+
+/// Between two looks. What changes between them is seen at the next one.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The longest that a daemon may be away meanwhile.
+const AWAY_MAX: Duration = Duration::from_secs(120);
+
+/// Whether a command waits for what it has begun.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Wait {
+    /// Wait until it is over, or until somebody must look at it; the exit code says which
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Wait at most so long, such as 2h
+    #[arg(long, value_name = "TIME", requires = "wait", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Looks at a rollout again and again until it stands still, and gives what it came to. `show` is told of each look and may end it.
+///
+/// # Errors
+/// The daemon is away for too long, or has no such rollout.
+pub(super) async fn follow(
+    client: &Client,
+    id: &RolloutId,
+    timeout: Option<Duration>,
+    mut show: impl FnMut(&RolloutView) -> Heard,
+) -> Result<u8, Failure> {
+    let path = format!("/api/rollouts/{}", segment(id.as_str()));
+    let (begin, mut answered) = (Instant::now(), Instant::now());
+    loop {
+        match client.read::<RolloutView>(&path).await {
+            Ok(view) => {
+                answered = Instant::now();
+                match show(&view) {
+                    Heard::Yes => {}
+                    Heard::NoMore => return Ok(ALL_DONE),
+                    Heard::Failed => return Ok(1),
+                }
+                if let Some(code) = code_of(&view) {
+                    return Ok(code);
+                }
+            }
+            Err(away @ (Failure::NoDaemon { .. } | Failure::BrokenOff { .. } | Failure::Slow { .. })) => {
+                if answered.elapsed() > AWAY_MAX {
+                    return Err(away);
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+        if timeout.is_some_and(|timeout| begin.elapsed() >= timeout) {
+            return Ok(TIME_IS_OVER);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What a rollout that stands still came to; `None` while it goes on by itself.
+fn code_of(view: &RolloutView) -> Option<u8> {
+    let mut phones = view.waves.iter().flat_map(|wave| &wave.phones);
+    match view.state {
+        RolloutState::Finished if phones.all(|phone| phone.state == RolloutPhoneState::Done) => Some(ALL_DONE),
+        RolloutState::Finished => Some(SOME_DONE),
+        RolloutState::Paused => Some(PAUSED),
+        RolloutState::Aborted => Some(ABORTED),
+        RolloutState::WaitingApproval => Some(WAITS_FOR_APPROVAL),
+        RolloutState::Gathering | RolloutState::Fetching | RolloutState::Running => None,
+    }
+}

@@ -1,0 +1,153 @@
+//! A look at the phones of a wave before the next one begins: each is asked how it fares, and the gates judge the answers.
+//!
+//! Nothing of a look is stored: after a restart it is taken again.
+//!
+//! Invariant: a wave behind a gate that is looked at begins only after every phone of the wave before has answered, or the operator has
+//! promoted it (`stories_of_looks`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::requests::phones;
+use super::{Output, Rollout, Rollouts};
+use crate::clock::{Deadline, Moment};
+use crate::rack::gates::{Gate, Health, Least, Verdict};
+use crate::rack::ids::{PhoneId, RolloutId};
+use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::store::RolloutNumber;
+
+/// The longest that a phone has to say how it fares.
+pub const LOOK_MAX: Duration = Duration::from_secs(60);
+/// Phones that are named for one gate; the others are counted.
+const NAMED_MAX: usize = 3;
+
+/// A look at one wave.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// The wave that waits for it.
+    wave: u32,
+    until: Moment,
+    /// Who was asked, and the answer once there is one.
+    answers: BTreeMap<PhoneId, Option<Result<Health, String>>>,
+}
+
+impl Look {
+    fn is_complete(&self, now: Moment) -> bool {
+        self.until <= now || self.answers.values().all(Option::is_some)
+    }
+
+    /// How each phone stands at a gate.
+    fn verdicts(&self, gate: Gate, rollout: &Rollout) -> Vec<(&PhoneId, Verdict)> {
+        let version = rollout.record.version_code;
+        let verdict = |answer: &Option<Result<Health, String>>| match answer {
+            Some(Ok(health)) => health.at(gate, version),
+            Some(Err(why)) => Verdict::Unknown(why.clone()),
+            None => Verdict::Unknown(format!("it has not answered within {} s", LOOK_MAX.as_secs())),
+        };
+        self.answers.iter().map(|(phone, answer)| (phone, verdict(answer))).collect()
+    }
+}
+
+impl Rollouts {
+    /// Whether the gates let a wave begin. Asks the phones of the wave before first; what is wrong pauses the rollout.
+    pub(super) fn passes_gates(&mut self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
+        if wave == 0 || rollout.record.strategy.gates.on().next().is_none() {
+            return true;
+        }
+        match rollout.look.take_if(|look| look.wave == wave && look.is_complete(now)) {
+            Some(look) => match rollout.judge_look(&look) {
+                Ok(()) => true,
+                Err(why) => {
+                    rollout.set(RolloutState::Paused, why);
+                    self.draft.touched.insert(number);
+                    false
+                }
+            },
+            None if rollout.look.as_ref().is_some_and(|look| look.wave == wave) => false,
+            None => {
+                self.begin_look(now, number, wave);
+                // Nobody to ask, as where all of them had the version already.
+                let nobody = |rollout: &mut Rollout| rollout.look.take_if(|look| look.answers.is_empty()).is_some();
+                self.rollouts.get_mut(&number).is_some_and(nobody)
+            }
+        }
+    }
+
+    fn begin_look(&mut self, now: Moment, number: RolloutNumber, wave: u32) {
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        let got_it = |phone: &&super::Phone| {
+            phone.record.wave + 1 == wave && phone.record.state == RolloutPhoneState::Done && phone.record.attempts > 0
+        };
+        // When an earlier daemon installed is not known here; so long ago it was at least.
+        let soak = rollout.record.strategy.soak();
+        let since = |phone: &super::Phone| phone.done_at.map_or(soak, |at| now.since(at));
+        let asked: Vec<(PhoneId, Duration)> =
+            rollout.phones.iter().filter(got_it).map(|phone| (phone.record.phone.clone(), since(phone))).collect();
+        let answers = asked.iter().map(|(phone, _)| (phone.clone(), None)).collect();
+        rollout.look = Some(Look { wave, until: now + LOOK_MAX, answers });
+        for (phone, within) in asked {
+            self.draft.effects.push(Output::Look { phone, rollout: number.id(), within });
+        }
+        self.draft.effects.push(Output::Changed);
+    }
+
+    /// A phone says how it fares.
+    pub(super) fn looked(&mut self, phone: &PhoneId, rollout: &RolloutId, health: Result<Health, String>) {
+        let known = RolloutNumber::of(rollout).and_then(|number| self.rollouts.get_mut(&number));
+        if let Some(answer) = known.and_then(|rollout| rollout.look.as_mut()?.answers.get_mut(phone)) {
+            *answer = Some(health);
+        }
+    }
+
+    /// When a look ends without the answers that are missing.
+    pub(super) fn look_deadline(&self, rollout: &Rollout) -> Option<Deadline> {
+        let has_turn = || self.turn() == Some(rollout.record.number);
+        let look = rollout.look.as_ref().filter(|_| rollout.record.state == RolloutState::Running && has_turn())?;
+        Some(Deadline { at: look.until, why: "the phones of a wave to say how they fare" })
+    }
+}
+
+impl Rollout {
+    /// Whether the phones are being asked.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.look.is_some()
+    }
+
+    /// # Errors
+    /// Why the wave must not begin, as a sentence.
+    fn judge_look(&self, look: &Look) -> Result<(), String> {
+        for (gate, least) in self.record.strategy.gates.on() {
+            let verdicts = look.verdicts(gate, self);
+            let named = |wanted: fn(&Verdict) -> Option<&String>| {
+                let told: Vec<String> = verdicts
+                    .iter()
+                    .filter_map(|(phone, verdict)| Some(format!("{phone}: {}", wanted(verdict)?)))
+                    .collect();
+                let others = told.len().saturating_sub(NAMED_MAX);
+                let first = told.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
+                (told.len(), if others > 0 { format!("{first}; and {others} more") } else { first })
+            };
+            let (unknown, why) = named(|verdict| match verdict {
+                Verdict::Unknown(why) => Some(why),
+                _ => None,
+            });
+            if unknown > 0 {
+                return Err(format!("the gate `{}` can't be judged: {why}", gate.as_str()));
+            }
+            let (failed, why) = named(|verdict| match verdict {
+                Verdict::Fails(why) => Some(why),
+                _ => None,
+            });
+            self.judge_gate(gate, least, verdicts.len() - failed, verdicts.len(), &why)?;
+        }
+        Ok(())
+    }
+
+    fn judge_gate(&self, gate: Gate, least: Least, passed: usize, total: usize, why: &str) -> Result<(), String> {
+        if least.is_met(passed, total) {
+            return Ok(());
+        }
+        Err(format!("the gate `{}` wants {least}, and {passed} of {} pass; {why}", gate.as_str(), phones(total)))
+    }
+}
