@@ -132,6 +132,7 @@ impl Rack {
                 adb: phone.adb,
                 network: phone.network,
                 debuggable: phone.debuggable,
+                adbd_away_s: phone.adbd_away_s,
                 ..PhoneSpec::new(phone.name.clone(), serial)
             };
             let started = VirtualPhone::start_among(spec, Arc::clone(&tunnels))

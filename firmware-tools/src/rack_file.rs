@@ -109,6 +109,9 @@ pub struct Phone {
     /// Whether it is a build for developers: `adb root` works.
     #[serde(default)]
     pub debuggable: bool,
+    /// Seconds that its adbd is away when only that restarts, as for `adb root`; with 0 nothing but the connection ends.
+    #[serde(default)]
+    pub adbd_away_s: f64,
     /// What is wrong with it from the start.
     #[serde(default)]
     pub faults: Vec<PhoneFault>,

@@ -37,9 +37,12 @@ const STORY: [(&str, &str, Then, &str, &str); 11] = [
     ("unroot:", "adbd not running as root\n", Stays, "id", "uid=2000(shell)"),
 ];
 
+/// A phone for developers, and one as it is sold.
+const RACK: &str = "[[phone]]\nname = 'A1'\ndebuggable = true\nadbd_away_s = 0.5\n[[phone]]\nname = 'A2'\n";
+
 #[tokio::test]
 async fn adbd_starts_again_and_the_daemon_has_it_again() {
-    let desk = Desk::start("[[phone]]\nname = 'A1'\ndebuggable = true\n[[phone]]\nname = 'A2'\n", "").await;
+    let desk = Desk::start(RACK, "").await;
     desk.look(async {
         let other = desk.ready("A2").await.unwrap();
         for (number, (service, words, then, line, shown)) in STORY.into_iter().enumerate() {

@@ -287,9 +287,13 @@ async fn restart(android: &Android, port: &Port) {
 
 /// adbd alone is away and comes back: Android goes on.
 async fn restart_adbd(android: &Android, port: &Port) {
+    let away = seconds(android.spec.adbd_away_s);
+    if away.is_zero() {
+        return;
+    }
     // Nothing is bound while it is away, so nothing can fail.
     let _ = port.set_up(false).await;
-    tokio::time::sleep(seconds(android.spec.adbd_away_s)).await;
+    tokio::time::sleep(away).await;
     if let Err(error) = port.set_up(true).await {
         tracing::warn!(phone = android.spec.name, %error, "adbd is back, but its port is taken");
     }

@@ -46,8 +46,8 @@ pub struct PhoneSpec {
     /// Whether it is a build for developers: `adb root` works.
     #[serde(default)]
     pub debuggable: bool,
-    /// Seconds that its adbd is away when only that restarts, as for `adb root`.
-    #[serde(default = "default_adbd_away")]
+    /// Seconds that its adbd is away when only that restarts, as for `adb root`; with 0 nothing but the connection ends.
+    #[serde(default)]
     pub adbd_away_s: f64,
     /// Seconds that it is away when it restarts.
     #[serde(default = "default_away")]
@@ -75,7 +75,7 @@ impl PhoneSpec {
             adb: AdbGeneration::default(),
             network: Network::default(),
             debuggable: false,
-            adbd_away_s: default_adbd_away(),
+            adbd_away_s: 0.0,
             reboot_away_s: default_away(),
             boot_s: default_boot(),
         }
@@ -144,10 +144,6 @@ fn default_listen() -> SocketAddr {
 
 fn default_battery() -> f64 {
     80.0
-}
-
-fn default_adbd_away() -> f64 {
-    0.5
 }
 
 fn default_away() -> f64 {
