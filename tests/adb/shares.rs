@@ -77,8 +77,8 @@ fn a_push_without_end_and_one_of_farmhands_own_share_a_phone() {
         own.push(content.as_slice(), &to, &PushOptions::default()).await.unwrap();
         let meanwhile = moved.load(Ordering::Relaxed) - before;
         assert!(std::fs::read(&to.path).unwrap() == content);
-        // adbd takes the one from a pipe and the other to a disk, so that it is no even half.
-        assert!(meanwhile > 4 << 20, "the person's {meanwhile} bytes stand still");
+        // The sockets hold some of it; adbd takes the one from a pipe and the other to a disk, so that it is no even half.
+        assert!(meanwhile > 16 << 20, "the person's {meanwhile} bytes stand still");
         assert!(meanwhile < 16 * (48 << 20), "farmhand's own waits for {meanwhile} bytes");
         endless.abort();
     });
