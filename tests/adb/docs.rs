@@ -1,7 +1,8 @@
 //! docs/adb-server.md, block by block: what a reader types is run as it stands, on a rack of the name `rack` with one phone, in a network and
 //! with folders of its own. Each block of TOML is what the daemon runs with from then on.
 //!
-//! scrcpy needs a screen: in its place stands a script that has adb do what scrcpy has it do before its first picture.
+//! scrcpy needs a screen: in its place stands a script that has adb do what scrcpy has it do before its first picture. Its tunnel begins at a
+//! port of the phone, since a virtual phone has no abstract sockets.
 
 use std::fs;
 use std::net::TcpStream;
@@ -42,8 +43,8 @@ if [ \"$forward\" ]; then
   adb forward --list | grep 'tcp:27183 localabstract:scrcpy'
   adb -s \"$serial\" forward --remove tcp:27183
 else
-  adb -s \"$serial\" reverse localabstract:scrcpy tcp:27183
-  adb -s \"$serial\" reverse --remove localabstract:scrcpy
+  adb -s \"$serial\" reverse tcp:27184 tcp:27183
+  adb -s \"$serial\" reverse --remove tcp:27184
 fi
 adb -s \"$serial\" shell cat /data/local/tmp/scrcpy-server.jar | grep server
 ";
