@@ -1,4 +1,4 @@
--- user_version 9
+-- user_version 10
 CREATE TABLE rollout (
     number INTEGER PRIMARY KEY,
     state TEXT NOT NULL,

@@ -12,7 +12,7 @@ use super::requests::phones;
 use super::{Output, Rollout, Rollouts};
 use crate::clock::{Deadline, Moment};
 use crate::rack::gates::{Gate, Health, Least, Verdict};
-use crate::rack::ids::{PhoneId, RolloutId};
+use crate::rack::ids::{PhoneId, RolloutId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::RolloutNumber;
 
@@ -44,8 +44,14 @@ impl Look {
             Some(Err(why)) => Verdict::Unknown(why.clone()),
             None => Verdict::Unknown(format!("it has not answered within {} s", LOOK_MAX.as_secs())),
         };
-        self.answers.iter().map(|(phone, answer)| (phone, verdict(answer))).collect()
+        let judged = self.answers.iter().filter(|(_, answer)| !has_moved_on(answer.as_ref(), version));
+        judged.map(|(phone, answer)| (phone, verdict(answer))).collect()
     }
+}
+
+/// Whether a phone has a newer version by now, of another rollout: it says nothing of this one any more.
+fn has_moved_on(answer: Option<&Result<Health, String>>, version: VersionCode) -> bool {
+    answer.is_some_and(|answer| answer.as_ref().is_ok_and(|health| health.version > Some(version)))
 }
 
 impl Rollouts {

@@ -445,6 +445,11 @@ impl Rollouts {
         match &output {
             Output::Install { phone, order } => {
                 let here = matches!(self.phones.get(phone), Some(Presence::Available(_)));
+                if let Some(version) = self.installed_version(phone).filter(|version| *version >= order.version_code) {
+                    // Another rollout's late result has brought it while this one waited for its promise.
+                    let (phone, rollout) = (phone.clone(), order.rollout.clone());
+                    return self.installed(now, &phone, &rollout, Ok(version));
+                }
                 let deadline = Some(now + self.config.install_timeout);
                 // Without a flight a late result of the attempt before has settled it while this one waited for its promise.
                 let Some(flight) = self.flight(phone, order) else { return };

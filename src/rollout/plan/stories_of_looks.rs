@@ -58,6 +58,14 @@ fn a_gate_that_is_not_passed_pauses_and_says_why_until_it_is_looked_at_again_or_
 }
 
 #[test]
+fn a_phone_that_has_a_newer_version_by_now_does_not_judge_an_older_one() {
+    let mut bench = watched(all("100%"));
+    bench.out();
+    looked(&mut bench, "P1", Ok(Health { running: Some(false), ..Health::well(VersionCode(3)) }));
+    assert_eq!(bench.installs(), ["P2", "P3", "P4"]);
+}
+
+#[test]
 fn a_gate_that_cannot_be_judged_pauses() {
     let mut bench = watched(all("1%"));
     looked(&mut bench, "P1", Ok(Health { running: None, ..well() }));
