@@ -15,7 +15,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RACKBENCH := $(TARGET)/debug/rackbench
 FARMHAND := $(TARGET)/debug/farmhand
 
-.PHONY: help build setup demo demo-check test lint usbtest check-usb check-adb-server check-rollout proof-rollout sim bench fuzz deb check-deb install peers
+.PHONY: help build setup demo demo-check test lint usbtest check-usb check-adb-server proof-rollout sim bench fuzz deb check-deb install peers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22

@@ -35,7 +35,7 @@ pub const INSTALL_ENDED: &str = "install-ended";
 pub const INSTALL_READ_BACK: &str = "install-read-back";
 
 /// Comes by the place of this name.
-#[cfg(not(feature = "checkpoints"))]
+#[cfg(all(feature = "daemon", not(feature = "checkpoints")))]
 pub(crate) const fn at(_name: &str) {}
 
 /// Comes by the place of this name, and may not get past it.

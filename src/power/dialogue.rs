@@ -241,17 +241,18 @@ mod tests {
         #[test]
         fn how_the_bytes_fall_does_not_matter(reply in "([ -=?-~]{0,30}\r\n){0,8}", cuts in proptest::collection::vec(1_usize..9, 1..40)) {
             let whole = format!("{reply}>>");
-            let at_once = asked(Request::Id).receive(whole.as_bytes()).unwrap();
+            // Where a line happens to be a command, both see that the hub is out of step.
+            let at_once = asked(Request::Id).receive(whole.as_bytes());
             let mut dialogue = asked(Request::Id);
             let mut rest = whole.as_bytes();
-            let mut last = None;
+            let mut last = Ok(None);
             for cut in cuts.iter().cycle() {
                 if rest.is_empty() {
                     break;
                 }
                 let (chunk, left) = rest.split_at((*cut).min(rest.len()));
-                prop_assert!(last.is_none());
-                last = dialogue.receive(chunk).unwrap();
+                prop_assert_eq!(&last, &Ok(None));
+                last = dialogue.receive(chunk);
                 rest = left;
             }
             prop_assert_eq!(last, at_once);
