@@ -94,6 +94,14 @@ mod tests {
         names.filter(|name| name.trim() == wanted).count()
     }
 
+    fn until_threads(name: &str, wanted: usize) {
+        let until = Instant::now() + LONG;
+        while threads(name) != wanted {
+            assert!(Instant::now() < until, "{} threads for {wanted} calls", threads(name));
+            thread::yield_now();
+        }
+    }
+
     #[test]
     fn a_rack_that_hangs_in_open_keeps_nobody_from_the_disk() {
         // One thread for files: a call on it would keep the file from being read.
@@ -113,7 +121,8 @@ mod tests {
                 assert_eq!(error.fault, OpenFault::Protocol);
                 assert_eq!(error.why, "opening of the handset at 1-2 has not ended within 0 s");
             }
-            assert_eq!(threads(name), CALLS_MAX);
+            // A thread has its name once it runs.
+            until_threads(name, CALLS_MAX);
             let read = tokio::task::spawn_blocking(|| std::fs::read("/proc/self/comm")).await.unwrap();
             assert!(!read.unwrap().is_empty());
             let error = calls.run(&path(), "opening", SOON, || Ok(())).await.unwrap_err();
@@ -121,11 +130,7 @@ mod tests {
             drop(let_go);
             assert_eq!(calls.run(&path(), "opening", LONG, || Ok(7)).await, Ok(7), "there is room again");
         });
-        let until = Instant::now() + LONG;
-        while threads(name) > 0 {
-            assert!(Instant::now() < until, "{} threads are left without a call", threads(name));
-            thread::yield_now();
-        }
+        until_threads(name, 0);
     }
 
     #[tokio::test]
