@@ -182,6 +182,8 @@ impl Rollouts {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
         rollout.apk = Apk::Ready(Box::new(apk.clone()));
         if rollout.record.state != RolloutState::Fetching {
+            // What it waits for is another thing now.
+            self.draft.effects.push(Output::Changed);
             return self.join_all_late(now);
         }
         rollout.record.sha256 = Some(apk.sha256.clone());
