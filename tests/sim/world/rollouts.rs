@@ -57,6 +57,11 @@ impl RolloutShell {
     }
 
     /// A shell that waits for the store takes nothing else.
+    /// What its clock on the wall shows.
+    pub(super) fn wall(&self, now: Moment) -> UnixMillis {
+        self.epoch.plus(now.since_start())
+    }
+
     pub(super) fn deadline(&self) -> Option<Deadline> {
         self.deadline.filter(|_| self.committing.is_none())
     }

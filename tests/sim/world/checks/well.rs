@@ -64,7 +64,9 @@ fn joined(world: &World, rollout: &RolloutView) -> Result<(), String> {
     let mut open = world.disk.rollouts.values().filter(|record| record.ended.is_none());
     let (Some(record), None) = (open.next(), open.next()) else { return Ok(()) };
     let Some(daemon) = &world.daemon else { return Ok(()) };
-    if record.joins.as_deref() != Some(&Choice::default()) || record.number.id() != rollout.id {
+    let wall = daemon.rollouts.wall(world.stage.now);
+    let is_closed = record.closes.is_some_and(|closes| closes <= wall);
+    if is_closed || record.joins.as_deref() != Some(&Choice::default()) || record.number.id() != rollout.id {
         return Ok(());
     }
     for phone in daemon.rack.snapshot(world.stage.now).phones {
@@ -89,7 +91,9 @@ fn over_or_waiting(world: &World, rollout: &RolloutView) -> Result<(), String> {
     let waits = |number| world.disk.phones.values().any(|phone| phone.rollout == number && !phone.state.is_settled());
     let has_turns = |record: &&RolloutRecord| record.state == RolloutState::Running && waits(record.number);
     // One that begins later has no turn yet, and its own view says so.
-    let turn = world.disk.rollouts.values().filter(|record| record.starts.is_none()).find(has_turns);
+    let wall = world.daemon.as_ref().map(|daemon| daemon.rollouts.wall(world.stage.now));
+    let has_begun = |record: &&RolloutRecord| record.starts.is_none_or(|starts| Some(starts) <= wall);
+    let turn = world.disk.rollouts.values().filter(has_begun).find(has_turns);
     let has_turn = turn.is_some_and(|record| record.number.id() == rollout.id);
     let left = |wave: &&farmhand::rack::snapshot::WaveView| wave.phones.iter().any(|phone| !phone.state.is_settled());
     let parked = rollout
