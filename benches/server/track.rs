@@ -93,6 +93,8 @@ impl Server {
         let cable = Cable::lay()?;
         let mut command = Command::new(program);
         command.args(["-L", &format!("tcp:{GOOGLE_PORT}"), "server", "nodaemon"]).env("HOME", dir);
+        // Otherwise it finds adbd by itself, without the cable, and takes it for an emulator.
+        command.env("ADB_LOCAL_TRANSPORT_MAX_PORT", "5553");
         let child = quiet(&mut command).spawn()?;
         let google = Some(program.to_owned());
         Ok(Self { name: "google's server 34", port: GOOGLE_PORT, child, cable, google })
@@ -138,12 +140,13 @@ fn quiet(command: &mut Command) -> &mut Command {
 
 pub(crate) fn measure(google: &Path) -> io::Result<()> {
     let dir = tempfile::Builder::new().prefix("farmhand-bench").tempdir_in("/dev/shm")?;
-    let servers = [Server::farmhand(dir.path())?, Server::google(google, dir.path())?];
     let mut took = [Vec::new(), Vec::new()];
-    for _ in 0..UNPLUGS {
-        for (server, took) in servers.iter().zip(&mut took) {
-            took.push(server.unplug()?);
-        }
+    for round in 0..UNPLUGS {
+        // Each time a server that knows nothing of the times before: a phone that goes away again and again is given up.
+        let dir = dir.path().join(round.to_string());
+        fs::create_dir(&dir)?;
+        took[0].push(Server::farmhand(&dir)?.unplug()?);
+        took[1].push(Server::google(google, &dir)?.unplug()?);
     }
     let [ours, googles] = took.map(median);
     say(&format!(

@@ -1,7 +1,6 @@
 //! Who is at the other end of a connection, and the entrances of this host.
 
 use std::io;
-use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, UnixListener};
 
@@ -12,10 +11,8 @@ use crate::rack::access::Role;
 /// Who is at the other end.
 #[derive(Clone, Debug)]
 pub(super) enum Client {
-    /// A user of this host, whom the socket's permissions have let in.
-    User(String),
     /// A user of this host.
-    Loopback { client: SocketAddr, server: SocketAddr },
+    User(String),
     /// The owner of a token, on any host.
     Token { owner: String, role: Role },
 }
@@ -24,13 +21,12 @@ impl Client {
     pub(super) fn name(&self) -> String {
         match self {
             Self::User(name) | Self::Token { owner: name, .. } => name.clone(),
-            Self::Loopback { client, server } => peer::user_of_tcp(*client, *server),
         }
     }
 
     pub(super) fn role(&self) -> Role {
         match self {
-            Self::User(_) | Self::Loopback { .. } => Role::Admin,
+            Self::User(_) => Role::Admin,
             Self::Token { role, .. } => *role,
         }
     }
@@ -52,8 +48,9 @@ impl Entrance {
             }
             Self::Loopback(listener) => {
                 let (stream, client) = listener.accept().await?;
-                let server = stream.local_addr()?;
-                Ok((Client::Loopback { client, server }, tcp_halves(stream)?))
+                // At once: nobody owns a socket that is closed.
+                let client = Client::User(peer::user_of_tcp(client, stream.local_addr()?));
+                Ok((client, tcp_halves(stream)?))
             }
         }
     }
