@@ -315,13 +315,12 @@ async fn a_daemon_that_is_killed_in_the_middle_of_a_use_leaves_its_beginning_in_
         let port = stage.doors.listen.unwrap().port().to_string();
         client(&clients[1], &port, stage.dir.path(), words)
     };
-    let mut use_of_it = adb(&stage, &["shell", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
-    let held = until(PATIENCE, "the lease is shown", async || {
-        let phones: Vec<PhoneView> =
-            stage.daemon.ask(&["phones", "--json"]).await.map_err(|error| error.to_string())?;
-        if phones[0].leases.is_empty() { Err("none".to_owned()) } else { Ok(()) }
-    });
-    held.await.unwrap();
+    let mut use_of_it = adb(&stage, &["shell", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // What the phone has heard is in the audit; the lease is shown before.
+    use_of_it.stdin.as_mut().unwrap().write_all(b"hello\n").await.unwrap();
+    let mut echo = [0; 6];
+    let heard = tokio::time::timeout(PATIENCE, use_of_it.stdout.as_mut().unwrap().read_exact(&mut echo)).await;
+    heard.expect("the phone answers in time").unwrap();
     stage.daemon.kill().await.unwrap();
     let _ = tokio::time::timeout(PATIENCE, use_of_it.wait()).await.expect("adb sees its server die");
 
