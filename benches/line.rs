@@ -114,7 +114,10 @@ async fn open_line(
     });
     let device = DeviceInfo { brand: "acme".to_owned(), model: "A1".to_owned(), sdk: 33, ..DeviceInfo::default() };
     let credential = format!("{:015}", 490_154_203_000_000 + number);
-    commands.send(LineCommand::Open { credential, device, pause: Duration::ZERO }).await.expect("the line lives");
+    commands
+        .send(LineCommand::Open { credential, device: Box::new(device), pause: Duration::ZERO })
+        .await
+        .expect("the line lives");
     // Phones come up one by one; the herd that is measured is the one after the restart.
     tokio::time::sleep(Duration::from_millis(1)).await;
     commands

@@ -114,7 +114,7 @@ impl Exercise {
             7 => self.session.corrupt("nonsense", now),
             8 => {
                 let brand = script.byte().map(|b| b.to_string()).unwrap_or_default();
-                self.session.command(LineCommand::Device(DeviceInfo { brand, ..DeviceInfo::default() }), now);
+                self.session.command(LineCommand::Device(Box::new(DeviceInfo { brand, ..DeviceInfo::default() })), now);
             }
             9 => {
                 let task = TaskName { message_id: 1, task_type: 1094, ..TaskName::default() };
@@ -189,7 +189,7 @@ impl Exercise {
 }
 
 fn open() -> LineCommand {
-    LineCommand::Open { credential: "c".to_owned(), device: DeviceInfo::default(), pause: Duration::ZERO }
+    LineCommand::Open { credential: "c".to_owned(), device: Box::default(), pause: Duration::ZERO }
 }
 
 /// The bytes of an input, read from the front.

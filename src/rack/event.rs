@@ -217,7 +217,7 @@ pub enum LineCommand {
         /// What it is registered as (`Credential` of `DeviceAuthReq`, AuthType DeviceCode).
         credential: String,
         /// What `PostDeviceInfoNotice` says of it.
-        device: DeviceInfo,
+        device: Box<DeviceInfo>,
         /// How long to wait before the first connection, so that not a whole rack connects at once.
         pause: Duration,
     },
@@ -227,7 +227,7 @@ pub enum LineCommand {
         why: String,
     },
     /// The phone's versions changed: tell the server.
-    Device(DeviceInfo),
+    Device(Box<DeviceInfo>),
     /// The answer to [`LineEvent::HeartbeatDue`].
     Presence(Presence),
     /// How the phone fares, as last read.

@@ -262,14 +262,14 @@ impl Line {
         let same = before.as_ref().filter(|open| open.credential == credential);
         let told = match same {
             Some(open) if open.device == device => None,
-            Some(_) => Some(LineCommand::Device(device.clone())),
+            Some(_) => Some(LineCommand::Device(Box::new(device.clone()))),
             None => {
                 if before.is_some() {
                     // What was said of one credential says nothing of another.
                     self.alert = None;
                 }
                 let pause = turns.take(now);
-                Some(LineCommand::Open { credential: credential.clone(), device: device.clone(), pause })
+                Some(LineCommand::Open { credential: credential.clone(), device: Box::new(device.clone()), pause })
             }
         };
         let fares = same.map_or_else(Condition::default, |open| open.condition.clone()) != condition;

@@ -13,9 +13,7 @@ use farmhand::central::proto::{
 use farmhand::central::resolver::Resolver;
 use farmhand::central::session::Settings;
 use farmhand::config::{Ack, AgentPort, Allowance, Policy, PolicyGroup};
-use farmhand::rack::event::{
-    Act, Asked, BatteryCondition, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName,
-};
+use farmhand::rack::event::{Act, Asked, BatteryCondition, Condition, LineCommand, LineEvent, Presence, TaskName};
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::LineState;
 use farmhand::store::{StateDir, Store};
@@ -81,7 +79,7 @@ impl Line {
         let line = Self { commands, events, cancel, task, office };
         line.tell(LineCommand::Open {
             credential: CREDENTIAL.to_owned(),
-            device: DeviceInfo::default(),
+            device: Box::default(),
             pause: Duration::ZERO,
         })
         .await;
@@ -228,12 +226,8 @@ async fn nobody_listening_is_a_reason_to_wait() {
     let cancel = CancellationToken::new();
     let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
     let mut line = Line { commands, events, cancel, task, office };
-    line.tell(LineCommand::Open {
-        credential: CREDENTIAL.to_owned(),
-        device: DeviceInfo::default(),
-        pause: Duration::ZERO,
-    })
-    .await;
+    line.tell(LineCommand::Open { credential: CREDENTIAL.to_owned(), device: Box::default(), pause: Duration::ZERO })
+        .await;
     let why = line.until(LineState::Waiting).await;
     assert!(why.contains("127.0.0.1") && why.contains("cannot be reached"), "{why}");
 }
@@ -354,12 +348,8 @@ async fn a_server_that_is_not_there_is_named_in_words() {
     let cancel = CancellationToken::new();
     let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
     let mut line = Line { commands, events, cancel, task, office };
-    line.tell(LineCommand::Open {
-        credential: CREDENTIAL.to_owned(),
-        device: DeviceInfo::default(),
-        pause: Duration::ZERO,
-    })
-    .await;
+    line.tell(LineCommand::Open { credential: CREDENTIAL.to_owned(), device: Box::default(), pause: Duration::ZERO })
+        .await;
     let why = line.until(LineState::Waiting).await;
     assert_eq!(why, format!("the central server cannot be reached: nobody listens at {address}"));
     assert!(line.until_it_waits_for("the next attempt").await <= Duration::from_secs(2));

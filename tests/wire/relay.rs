@@ -75,7 +75,7 @@ impl Rig {
         let cancel = CancellationToken::new();
         spawn(settings, PhoneId::new("A1"), orders, reports, cancel.clone());
         let device = DeviceInfo { brand: "acme".to_owned(), ..DeviceInfo::default() };
-        let open = LineCommand::Open { credential: IMEI.to_owned(), device, pause: Duration::ZERO };
+        let open = LineCommand::Open { credential: IMEI.to_owned(), device: Box::new(device), pause: Duration::ZERO };
         commands.send(open).await.unwrap();
         commands.send(LineCommand::Tunnel(Some(endpoint.clone()))).await.unwrap();
         let told = model(commands, events);

@@ -63,7 +63,10 @@ impl Line {
         let mut line = Self { relay: Relay::new(session, Ack::Auto, 1), up: Vec::new(), events: 0 };
         line.relay.change_policy(policy);
         let device = DeviceInfo::default();
-        line.relay.command(LineCommand::Open { credential: IMEI.to_owned(), device, pause: Duration::ZERO }, NOW);
+        line.relay.command(
+            LineCommand::Open { credential: IMEI.to_owned(), device: Box::new(device), pause: Duration::ZERO },
+            NOW,
+        );
         line.relay.connected(NOW);
         let response = DeviceAuthRspMessage { access_token: "of the centre".to_owned(), ..Default::default() };
         line.relay.receive(&envelope(1, 1011, &response.encode_to_vec(), ""), NOW);

@@ -256,9 +256,9 @@ impl Session {
     /// The model tells the line something.
     pub fn command(&mut self, command: LineCommand, now: Moment) {
         match command {
-            LineCommand::Open { credential, device, pause } => self.open(credential, device, pause, now),
+            LineCommand::Open { credential, device, pause } => self.open(credential, *device, pause, now),
             LineCommand::Close { why } => self.close(why),
-            LineCommand::Device(device) => self.device(device),
+            LineCommand::Device(device) => self.device(*device),
             LineCommand::Presence(presence) => self.presence(&presence, now),
             LineCommand::Condition(condition) => self.fares(condition),
             // The way of the agent to this line is the shell's.

@@ -102,7 +102,11 @@ impl Stage {
 
     pub(super) fn open(&mut self, credential: &str) {
         let device = DeviceInfo { brand: "acme".to_owned(), ..DeviceInfo::default() };
-        self.command(LineCommand::Open { credential: credential.to_owned(), device, pause: Duration::ZERO });
+        self.command(LineCommand::Open {
+            credential: credential.to_owned(),
+            device: Box::new(device),
+            pause: Duration::ZERO,
+        });
     }
 
     pub(super) fn command(&mut self, command: LineCommand) {

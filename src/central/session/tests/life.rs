@@ -181,7 +181,11 @@ fn a_bar_is_on_the_credential_and_not_on_the_phone() {
     line.serve(EnumMsgType::AccountForceOfflineNotice, &forced_offline(1), 0);
     line.command(LineCommand::Close { why: "unplugged".to_owned() });
     line.outputs.clear();
-    line.command(LineCommand::Open { credential: "of-its-own".to_owned(), device: device(), pause: Duration::ZERO });
+    line.command(LineCommand::Open {
+        credential: "of-its-own".to_owned(),
+        device: Box::new(device()),
+        pause: Duration::ZERO,
+    });
     assert!(line.outputs.contains(&Output::Connect), "nobody else holds this one");
 }
 

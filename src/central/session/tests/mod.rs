@@ -51,7 +51,11 @@ impl Line {
     }
 
     fn open(&mut self) {
-        self.command(LineCommand::Open { credential: IMEI.to_owned(), device: device(), pause: Duration::ZERO });
+        self.command(LineCommand::Open {
+            credential: IMEI.to_owned(),
+            device: Box::new(device()),
+            pause: Duration::ZERO,
+        });
     }
 
     fn command(&mut self, command: LineCommand) {

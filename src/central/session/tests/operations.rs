@@ -20,11 +20,11 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let command = prop_oneof![
         4 => ("[ab]", 0_u64..3).prop_map(|(credential, seconds)| LineCommand::Open {
             credential,
-            device: device(),
+            device: Box::new(device()),
             pause: Duration::from_secs(seconds),
         }),
         1 => Just(LineCommand::Close { why: "x".to_owned() }),
-        1 => "[a-c]".prop_map(|brand| LineCommand::Device(DeviceInfo { brand, ..device() })),
+        1 => "[a-c]".prop_map(|brand| LineCommand::Device(Box::new(DeviceInfo { brand, ..device() }))),
         6 => Just(LineCommand::Presence(Presence::Answered)),
         1 => Just(LineCommand::Presence(Presence::Silent)),
         1 => any::<i64>().prop_map(|message_id| LineCommand::TaskEnded {

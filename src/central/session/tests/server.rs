@@ -217,9 +217,9 @@ fn the_device_is_told_again_when_asked_for_and_when_it_changed() {
     let id = line.serve_bytes(1016, b"", 0);
     let sent = line.sent();
     assert_eq!((sent[0].code, sent[0].reference, sent[1].code), (1002, id, 2027));
-    line.command(LineCommand::Device(device()));
+    line.command(LineCommand::Device(Box::new(device())));
     assert_eq!(line.codes(), [0; 0], "nothing changed");
-    line.command(LineCommand::Device(DeviceInfo { network: "none".to_owned(), ..device() }));
+    line.command(LineCommand::Device(Box::new(DeviceInfo { network: "none".to_owned(), ..device() })));
     assert_eq!(line.codes(), [2027]);
 }
 
@@ -228,7 +228,7 @@ fn a_version_that_fits_no_number_of_theirs_is_not_told() {
     let mut line = Line::registered();
     let mut device = device();
     device.apps[0].version_code = VersionCode(1 << 40);
-    line.command(LineCommand::Device(device));
+    line.command(LineCommand::Device(Box::new(device)));
     let info = PostDeviceInfoNoticeMessage::decode(&line.sent()[0].body[..]).unwrap();
     assert_eq!(info.app_infos, []);
 }
