@@ -21,6 +21,8 @@
 //!
 //! Read [`rack`] first: everything else feeds it or serves it.
 
+#[cfg(feature = "daemon")]
+mod accept;
 pub mod adb;
 pub mod agent;
 #[cfg(feature = "daemon")]

@@ -15,7 +15,8 @@ const FILE_LINES_MAX: usize = 500;
 /// Which modules of the library a module may use, itself aside. `clock`, and the vocabulary in `rack` and `config`, are for
 /// everyone; the arrows between actors go through `rack::event`, not from one actor to the other.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("adb", &["checkpoint", "clock", "peer", "rack"]),
+    ("accept", &[]),
+    ("adb", &["accept", "checkpoint", "clock", "peer", "rack"]),
     ("agent", &["rack"]),
     ("announce", &["config"]),
     ("central", &["adb", "rack", "clock", "config", "reason", "store"]),
@@ -34,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("host", &["rack"]),
     ("mqtt", &["rack", "config", "clock", "reason"]),
     ("peer", &[]),
-    ("phone", &["adb", "checkpoint", "clock", "config", "peer", "rack", "spelling", "usb"]),
+    ("phone", &["accept", "adb", "checkpoint", "clock", "config", "peer", "rack", "spelling", "usb"]),
     ("power", &["clock", "config", "rack"]),
     ("rack", &["clock", "config", "phone"]),
     ("reason", &[]),

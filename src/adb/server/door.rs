@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::answer::{self, OKAY, VERSION};
 use super::client::{Client, Entrance};
 use super::devices::{Condition, Device, DeviceList, DeviceState, Numbers, Target};
-use super::forward::{Forwards, Route};
+use super::forward::{Forwards, PhoneRoute};
 use super::keeper::{AuditEntry, Keeper};
 use super::request::{HEAD_LEN, Host, Listing, Question, Request, RequestError, TransportReply, WaitFor, text_len};
 use super::reverse::{Tunnel, host_address};
@@ -24,6 +24,7 @@ use super::roles;
 use super::socket::{ReadHalf, WriteHalf};
 use super::splice::{linger, splice};
 use super::uses::{Family, time_away};
+use crate::accept::accept_all;
 use crate::adb::driver::Adb;
 use crate::adb::online::OnlinePhones;
 use crate::rack::ids::PhoneId;
@@ -38,8 +39,6 @@ const TUNNELS_MAX: usize = 256;
 const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// The longest that a client may take to read an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// Between two tries when the system gives no more connections.
-pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What this server can do, as `host-features` tells: Google's adb 34 without mDNS and libusb.
 const HOST_FEATURES: &str = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir,apex,abb,fixed_push_symlink_timestamp,abb_exec,remount_shell,track_app,sendrecv_v2,sendrecv_v2_brotli,sendrecv_v2_lz4,sendrecv_v2_zstd,sendrecv_v2_dry_run_send,push_sync";
@@ -52,7 +51,7 @@ pub struct AdbServer {
     events: mpsc::Sender<Event>,
     devices: watch::Receiver<Arc<DeviceList>>,
     pub(super) keeper: Keeper,
-    forwards: Forwards,
+    forwards: Forwards<PhoneRoute>,
     tunnels: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -73,7 +72,7 @@ impl AdbServer {
         let (list, devices) = watch::channel(Arc::new(list_of(&mut numbers, &snapshots, &online)));
         tokio::spawn(follow(numbers, snapshots.clone(), online.clone(), list, cancel.clone()));
         tokio::spawn(keeper.clone().run(events.clone(), records, cancel.clone()));
-        let forwards = Forwards::new(tasks.clone(), keeper.clone());
+        let forwards = Forwards::new(tasks.clone());
         let tunnels = Arc::new(Semaphore::new(TUNNELS_MAX));
         Self { snapshots, online, events, devices, keeper, forwards, tunnels, tasks }
     }
@@ -89,33 +88,17 @@ impl AdbServer {
     }
 
     async fn serve(self, entrance: Entrance, cancel: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
-        loop {
-            let next = async {
-                let permit = permits.clone().acquire_owned().await;
-                (permit, entrance.accept().await)
-            };
-            tokio::select! {
-                () = cancel.cancelled() => break,
-                (permit, accepted) = next => match accepted {
-                    Ok((client, (reader, writer))) => {
-                        let server = self.clone();
-                        connections.spawn(async move {
-                            let _permit = permit;
-                            if let Err(error) = server.converse(&client, reader, writer).await {
-                                debug!("an adb client broke off: {error}");
-                            }
-                        });
-                    }
-                    Err(error) => {
-                        warn!("an adb client could not be let in: {error}");
-                        tokio::time::sleep(ACCEPT_RETRY).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
+        let carry = |(client, (reader, writer))| {
+            let server = self.clone();
+            async move {
+                if let Err(error) = server.converse(&client, reader, writer).await {
+                    debug!("an adb client broke off: {error}");
+                }
             }
-        }
+        };
+        let (permits, mut connections) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), JoinSet::new());
+        let accepting = accept_all("adb client", &permits, &mut connections, || entrance.accept(), carry);
+        cancel.run_until_cancelled(accepting).await;
         self.forwards.end_all();
     }
 
@@ -193,16 +176,12 @@ impl AdbServer {
             Host::Forward { target, rebind, local, remote } => {
                 let device = devices.choose(&about(&target, bound), Condition::Connected)?;
                 let (phone, adb, who) = self.admit(client, device)?;
-                let port = self.forwards.begin(&local, rebind, Route { phone, adb, remote, who }).await?;
-                let port = port.map(|port| answer::text(&port.to_string())).unwrap_or_default();
-                [OKAY, OKAY, &port].concat()
+                let route = PhoneRoute { phone, adb, remote, who, keeper: self.keeper.clone() };
+                self.forwards.begin(&local, rebind, route).await?
             }
-            Host::KillForward { local } => self.forwards.end(&local).map(|()| OKAY.repeat(2))?,
-            Host::KillForwardAll => {
-                self.forwards.end_all();
-                OKAY.repeat(2)
-            }
-            Host::ListForward => answer::okay(&self.forwards.text()),
+            Host::KillForward { local } => self.forwards.end(&local)?,
+            Host::KillForwardAll => self.forwards.end_all(),
+            Host::ListForward => self.forwards.listed(),
             // What is offline farmhand opens by itself, as often as its recovery allows.
             Host::ReconnectOffline | Host::MdnsServices | Host::MdnsCheck => answer::okay(""),
             Host::Connect(address) => answer::okay(&connect(&devices, &address)),

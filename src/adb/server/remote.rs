@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::answer::{self, OKAY};
 use super::client::Client;
-use super::door::{ACCEPT_RETRY, AdbServer, CONNECTIONS_MAX, read_request, tell};
+use super::door::{AdbServer, CONNECTIONS_MAX, read_request, tell};
 use super::socket::{ReadHalf, WriteHalf};
 use super::splice::linger;
 use super::tokens::{Gate, Refused, TokenError};
@@ -28,6 +28,8 @@ use crate::rack::access::{TokenBook, TokenRecord};
 
 /// The longest between a connection and its token: some round trips over a bad network.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
+/// Between two tries when the system gives no more connections.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// A client that was silent for so long is asked whether it is still there: a laptop that was closed says nothing.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// Between two such questions, of which [`KEEPALIVE_COUNT`] may stay without an answer.

@@ -209,6 +209,18 @@ impl Request {
     }
 }
 
+/// The text of a question about one phone, such as `get-state`: what [`Request::parse`] takes apart.
+#[must_use]
+pub fn about(target: &Target, question: &str) -> String {
+    match target {
+        Target::Any => format!("host:{question}"),
+        Target::Of(Scope::Usb) => format!("host-usb:{question}"),
+        Target::Of(Scope::Tcp) => format!("host-local:{question}"),
+        Target::Named(name) => format!("host-serial:{name}:{question}"),
+        Target::Id(id) => format!("host-transport-id:{id}:{question}"),
+    }
+}
+
 /// `127.0.0.1:5555:get-state`: a serial may hold colons, so the question is the first rest that is one.
 fn parse_named(text: &str) -> Result<Host, RequestError> {
     for (at, _) in text.match_indices(':') {

@@ -31,6 +31,15 @@ fn a_head_is_four_hex_digits() {
     assert_eq!(Request::emit("host:version"), b"000chost:version");
 }
 
+proptest! {
+    #[test]
+    fn a_question_about_a_phone_is_read_as_it_was_meant(serial in "[A-Za-z0-9._-]{1,30}(:[0-9]{1,5})?", id: u64) {
+        for target in [Target::Any, Target::Of(Scope::Usb), Target::Of(Scope::Tcp), named(&serial), Target::Id(id)] {
+            prop_assert_eq!(host(&about(&target, "get-serialno")), Host::About(target, Question::Serial));
+        }
+    }
+}
+
 #[test]
 fn whom_a_question_is_about_stands_before_it() {
     let state = |target| Host::About(target, Question::State);

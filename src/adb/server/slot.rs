@@ -19,6 +19,7 @@ use super::keeper::StreamUse;
 use super::portal::{Order, Portal, STREAMS_MAX};
 use super::roles;
 use super::uses::Family;
+use crate::accept::accept_all;
 use crate::adb::auth::{KnownKeys, owner_in};
 use crate::adb::driver::{Adb, Stream};
 use crate::adb::message::{Decoder, Framing, Message};
@@ -35,8 +36,6 @@ const GREETING_MAX: Duration = Duration::from_secs(10);
 const UNKNOWN_MAX: Duration = Duration::from_secs(60);
 /// The longest that a client may take to read one message.
 const WRITE_MAX: Duration = Duration::from_secs(30);
-/// Between two tries when the system gives no more connections.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 impl AdbServer {
     /// Speaks for the phone in `slot` at a port until `cancel`: of the loopback, or else with those only who have one of `keys`.
@@ -47,33 +46,17 @@ impl AdbServer {
         keys: Option<Arc<KnownKeys>>,
         cancel: CancellationToken,
     ) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
-        loop {
-            let accept = async {
-                let permit = permits.clone().acquire_owned().await;
-                (permit, listener.accept().await)
-            };
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                (permit, accepted) = accept => match accepted {
-                    Ok((socket, client)) => {
-                        let (server, slot, keys) = (self.clone(), slot.clone(), keys.clone());
-                        connections.spawn(async move {
-                            let _permit = permit;
-                            if let Err(error) = server.speak(&slot, socket, client, keys).await {
-                                debug!("an adb client of slot {slot} broke off: {error}");
-                            }
-                        });
-                    }
-                    Err(error) => {
-                        warn!("an adb client of slot {slot} could not be let in: {error}");
-                        tokio::time::sleep(ACCEPT_RETRY).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
+        let carry = |(socket, client)| {
+            let (server, slot, keys) = (self.clone(), slot.clone(), keys.clone());
+            async move {
+                if let Err(error) = server.speak(&slot, socket, client, keys).await {
+                    debug!("an adb client of slot {slot} broke off: {error}");
+                }
             }
-        }
+        };
+        let (permits, mut connections) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), JoinSet::new());
+        let accepting = accept_all("adb client of a slot", &permits, &mut connections, || listener.accept(), carry);
+        cancel.run_until_cancelled(accepting).await;
     }
 
     async fn speak(

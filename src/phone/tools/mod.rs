@@ -31,8 +31,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
+use crate::accept::accept_all;
 use crate::adb::driver::Adb;
 use crate::adb::online::OnlinePhones;
 use crate::adb::services::RebootTarget;
@@ -48,8 +49,6 @@ use wire::{Answer, Ask, Down, Up, Work};
 const CONNECTIONS_MAX: usize = 256;
 /// The longest between a connection and its first ask: commands ask at once.
 const ASK_MAX: Duration = Duration::from_secs(10);
-/// Between two tries when the system gives no more connections.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// The longest that the model may take to take an order.
 const TELL_MAX: Duration = Duration::from_secs(5);
 
@@ -67,31 +66,13 @@ pub struct ToolServer {
 impl ToolServer {
     /// Serves commands until `cancel`.
     pub async fn serve(self, listener: UnixListener, cancel: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
-        loop {
-            let accept = async {
-                let permit = permits.clone().acquire_owned().await;
-                (permit, listener.accept().await)
-            };
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                (permit, accepted) = accept => match accepted {
-                    Ok((stream, _)) => {
-                        let server = self.clone();
-                        connections.spawn(async move {
-                            let _permit = permit;
-                            server.converse(stream).await;
-                        });
-                    }
-                    Err(error) => {
-                        warn!("a command could not be let in: {error}");
-                        tokio::time::sleep(ACCEPT_RETRY).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
-            }
-        }
+        let carry = |(stream, _)| {
+            let server = self.clone();
+            async move { server.converse(stream).await }
+        };
+        let (permits, mut connections) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), JoinSet::new());
+        let accepting = accept_all("command", &permits, &mut connections, || listener.accept(), carry);
+        cancel.run_until_cancelled(accepting).await;
     }
 
     async fn converse(&self, stream: UnixStream) {

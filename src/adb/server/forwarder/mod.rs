@@ -10,8 +10,8 @@
 //!
 //! Invariant: the token is told to nobody but the server with the certificate that is named in it (`tests/adb/remote.rs`).
 
-mod forwards;
 mod rack;
+mod route;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,19 +22,22 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional_with_s
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::answer::{self, OKAY};
 use super::devices::Target;
-use super::door::{ACCEPT_RETRY, CONNECTIONS_MAX, read_request, tell};
-use super::request::{Host, Request, TransportReply};
+use super::door::{CONNECTIONS_MAX, read_request, tell};
+use super::forward::Forwards;
+use super::request::{Host, Rebind, Request, TransportReply, about};
 use super::socket::{ReadHalf, WriteHalf, tcp_halves};
 use super::splice::linger;
 use super::tokens::{Sha256Digest, Token};
-use forwards::Forwards;
+use crate::accept::accept_all;
 use rack::Rack;
+use route::RackRoute;
 
 /// The longest between a connection and its first request: clients ask at once.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -82,7 +85,7 @@ pub enum ForwarderError {
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     rack: Arc<Rack>,
-    forwards: Forwards,
+    forwards: Forwards<RackRoute>,
 }
 
 impl Forwarder {
@@ -94,7 +97,7 @@ impl Forwarder {
     pub async fn open(address: &str, token: &Token, certificate: Option<Sha256Digest>) -> Result<Self, ForwarderError> {
         let rack = Arc::new(Rack::new(address, token, certificate.unwrap_or(token.certificate))?);
         rack.ask("host:version").await?.map_err(|reason| rack.refused(reason))?;
-        Ok(Self { forwards: Forwards::new(Arc::clone(&rack)), rack })
+        Ok(Self { forwards: Forwards::new(TaskTracker::new()), rack })
     }
 
     /// Where programs of this desk will find it.
@@ -107,33 +110,18 @@ impl Forwarder {
 
     /// Serves programs of this desk until `cancel`.
     pub async fn serve(self, listener: TcpListener, cancel: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
-        loop {
-            let next = async {
-                let permit = permits.clone().acquire_owned().await;
-                (permit, listener.accept().await)
-            };
-            tokio::select! {
-                () = cancel.cancelled() => break,
-                (permit, accepted) = next => match accepted.and_then(|(socket, _)| tcp_halves(socket)) {
-                    Ok((reader, writer)) => {
-                        let forwarder = self.clone();
-                        connections.spawn(async move {
-                            let _permit = permit;
-                            if let Err(error) = forwarder.converse(reader, writer).await {
-                                debug!("an adb client broke off: {error}");
-                            }
-                        });
-                    }
-                    Err(error) => {
-                        debug!("an adb client could not be let in: {error}");
-                        sleep(ACCEPT_RETRY).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
+        let accept = || async { listener.accept().await.and_then(|(socket, _)| tcp_halves(socket)) };
+        let carry = |(reader, writer)| {
+            let forwarder = self.clone();
+            async move {
+                if let Err(error) = forwarder.converse(reader, writer).await {
+                    debug!("an adb client broke off: {error}");
+                }
             }
-        }
+        };
+        let (permits, mut connections) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), JoinSet::new());
+        let accepting = accept_all("adb client", &permits, &mut connections, accept, carry);
+        cancel.run_until_cancelled(accepting).await;
         self.forwards.end_all();
     }
 
@@ -160,7 +148,7 @@ impl Forwarder {
                     }
                 }
                 (Ok(Request::Host(host)), Ok(text)) => {
-                    match self.forwards.answer(&host, bound.as_ref().map(|bound| &bound.target)).await {
+                    match self.answer(&host, bound.as_ref().map(|bound| &bound.target)).await {
                         Some(answer) => answer.unwrap_or_else(|why| answer::fail(&why)),
                         None => return self.pass_on(bound, &text, reader, writer).await,
                     }
@@ -173,6 +161,28 @@ impl Forwarder {
             linger(reader, writer).await;
             return Ok(());
         }
+    }
+
+    /// The answer to what is about forwards, on a connection that is bound to a phone or is not; none to everything else.
+    async fn answer(&self, host: &Host, bound: Option<&Target>) -> Option<Result<Vec<u8>, String>> {
+        match host {
+            Host::Forward { target, rebind, local, remote } => {
+                let target = bound.filter(|_| *target == Target::Any).unwrap_or(target);
+                Some(self.begin(target, *rebind, local, remote).await)
+            }
+            Host::KillForward { local } => Some(self.forwards.end(local)),
+            Host::KillForwardAll => Some(Ok(self.forwards.end_all())),
+            Host::ListForward => Some(Ok(self.forwards.listed())),
+            _ => None,
+        }
+    }
+
+    async fn begin(&self, target: &Target, rebind: Rebind, local: &str, remote: &str) -> Result<Vec<u8>, String> {
+        // Which phone it is that was meant is known now, and stays.
+        let asked = self.rack.ask(&about(target, "get-serialno")).await;
+        let serial = asked.map_err(|error| error.to_string())??;
+        let route = RackRoute { serial, remote: remote.to_owned(), rack: Arc::clone(&self.rack) };
+        self.forwards.begin(local, rebind, route).await
     }
 
     /// Has the rack bind a connection to a phone; what it answers is for the client.
@@ -250,10 +260,4 @@ async fn carry(local: (ReadHalf, WriteHalf), rack: (ReadHalf, WriteHalf)) {
     if let Err(error) = copy_bidirectional_with_sizes(&mut local, &mut rack, BUFFER, BUFFER).await {
         debug!("a connection to the rack broke off: {error}");
     }
-}
-
-/// `OKAY` and a number of a port, if there is one, as Google's server answers a forward.
-fn begun(port: Option<u16>) -> Vec<u8> {
-    let port = port.map(|port| answer::text(&port.to_string())).unwrap_or_default();
-    [OKAY, OKAY, &port].concat()
 }
