@@ -1,16 +1,20 @@
 //! What fuzzing calls: each parser on any bytes. Each panics only by a broken invariant.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio_util::codec::Decoder as _;
 
 use crate::auth::AndroidPublicKey;
+use crate::connection::{Connection, exercise as connection};
 use crate::device::FileSystem as _;
+use crate::line::Line;
 use crate::memory::MemoryFiles;
 use crate::reverse::Request;
 use crate::services::{Offers, Service, sync};
-use crate::stream::{Flow, Shared, Stream};
-use crate::wire::{Codec, Command, Sums, Terms};
+use crate::stream::Stream;
+use crate::wire::{Codec, Command, Message, Sums, Terms};
 
 /// The most that a file system holds here.
 const CAPACITY_BYTES: u64 = 1 << 20;
@@ -53,26 +57,37 @@ pub fn lz4(bytes: &[u8]) {
     sync::exercise_lz4(bytes);
 }
 
+/// What a host and the services of a phone may do, an operation for each two bytes.
+///
+/// # Panics
+/// An invariant is broken.
+pub fn connection(bytes: &[u8]) {
+    connection::operations(bytes);
+}
+
 /// Requests for files: whatever comes, the service ends when its stream does, and no more is kept than fits.
 ///
 /// # Panics
 /// An invariant is broken.
 pub fn sync(bytes: &[u8]) {
-    const HOST_ID: u32 = 7;
     let files = MemoryFiles::new(CAPACITY_BYTES, &["/sdcard"]);
-    let shared = Shared::new(1, HOST_ID, Flow::Window { send_bytes: u32::MAX });
+    let (jobs, _run) = mpsc::channel(1);
+    let line = Line::new(connection::online(4096), jobs);
+    let Some(mut stream) = Stream::begin(&line, connection::open_sync) else { return };
+    let local = stream.local();
     for piece in bytes.chunks(1000) {
-        assert!(shared.received(Bytes::copy_from_slice(piece)).is_ok(), "it fits into the window");
+        let message = Message::new(Command::WRTE, connection::HOST_ID, local, Bytes::copy_from_slice(piece));
+        line.with(|core| core.receive(message, Duration::ZERO));
     }
-    let (outgoing, mut sent) = mpsc::channel(8);
-    let mut stream = Stream::new(shared, outgoing, 4096);
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
     runtime.block_on(async {
         let serving = async {
-            // The host hangs up: without this the service would wait for more.
-            let closed = stream.writer();
+            // The host hangs up when all it said is read: without this the service would wait for more.
             let hang_up = async {
-                closed.close_when_read().await;
+                while !line.with(|core| core.is_read(local)) {
+                    tokio::task::yield_now().await;
+                }
+                line.with(Connection::lose_host);
                 std::future::pending::<()>().await;
             };
             // A service that ends by itself leaves unread what came behind.
@@ -80,12 +95,18 @@ pub fn sync(bytes: &[u8]) {
                 _ = sync::serve(&files, &mut stream, Offers { lz4: true }) => {}
                 () = hang_up => {}
             }
-            drop(stream);
+            line.with(Connection::hang_up);
         };
         let reading = async {
-            while let Some(message) = sent.recv().await {
-                assert!(matches!(message.command, Command::WRTE | Command::OKAY), "only data and its acknowledgement");
-                assert!(message.payload.len() <= 4096, "a message is longer than agreed");
+            while !line.with(|core| core.hangs_up()) {
+                line.has_to_send().await;
+                while let Some((message, _)) = line.with(Connection::next_message) {
+                    assert!(
+                        matches!(message.command, Command::WRTE | Command::OKAY),
+                        "only data and its acknowledgement"
+                    );
+                    assert!(message.payload.len() <= 4096, "a message is longer than agreed");
+                }
             }
         };
         tokio::join!(serving, reading);

@@ -5,7 +5,7 @@
 //! check each other. Google's `adb` is the third, see `firmware-tools/tests/google_adb.rs`.
 //!
 //! ```text
-//!   transport ──▶ Source ──▶ session (CNXN, AUTH, OPEN, OKAY, WRTE, CLSE) ──▶ Sink ──▶ transport
+//!   transport ──▶ Source ──▶ connection (CNXN, AUTH, OPEN, OKAY, WRTE, CLSE) ──▶ Sink ──▶ transport
 //!                               │ one per OPEN
 //!                               ▼
 //!             Stream ◀──▶ services: shell, exec, abb, sync, reverse, reboot ──▶ your Device
@@ -26,18 +26,19 @@
 pub mod auth;
 mod banner;
 mod buffers;
+mod connection;
 mod console;
 mod device;
 pub mod exercise;
 mod functionfs;
 pub mod limits;
+mod line;
 mod link;
 mod memory;
 mod reverse;
 mod services;
 mod session;
 mod stream;
-mod table;
 pub mod wire;
 
 pub use auth::{AndroidPublicKey, Authorisation, KeyStore, UnknownKey};

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::device::{Device, TunnelChange};
+use crate::line::Line;
 use crate::stream::Stream;
-use crate::table::Switchboard;
 
 /// The name of this connection in the list of its tunnels; adbd counts its TCP connections so.
 const TRANSPORT: &str = "host-1";
@@ -116,7 +116,7 @@ impl Listeners {
     }
 
     /// Does what a host asks; gives the answer as it goes on the wire.
-    pub(crate) async fn obey<D: Device>(&self, request: &str, device: &Arc<D>, switchboard: &Switchboard) -> String {
+    pub(crate) async fn obey<D: Device>(&self, request: &str, device: &Arc<D>, line: &Line) -> String {
         let done = match Request::parse(request) {
             Ok(Request::List) => return counted(&self.listed()),
             Ok(Request::KillAll) => {
@@ -125,7 +125,7 @@ impl Listeners {
             }
             Ok(Request::Kill { local }) => self.kill(&local, &**device),
             Ok(Request::Forward { local, remote, existing }) => {
-                self.forward(local, remote, existing, device, switchboard).await
+                self.forward(local, remote, existing, device, line).await
             }
             Err(why) => Err(why),
         };
@@ -158,7 +158,7 @@ impl Listeners {
         remote: String,
         existing: Existing,
         device: &Arc<D>,
-        switchboard: &Switchboard,
+        line: &Line,
     ) -> Result<String, String> {
         if let Some(tunnel) = self.lock().get(&local) {
             if existing == Existing::Refuse {
@@ -179,10 +179,9 @@ impl Listeners {
         let local = format!("tcp:{}", address.port());
         device.tunnel(TunnelChange::Kept { local: &local, address, remote: &remote });
         let (stop, remote) = (CancellationToken::new(), Arc::new(Mutex::new(remote)));
-        let accepting = accept_all(listener, Arc::clone(&remote), switchboard.clone(), stop.clone());
+        let accepting = accept_all(listener, Arc::clone(&remote), line.clone(), stop.clone());
         self.lock().insert(local, Tunnel { remote, address, _stop: stop.drop_guard() });
-        // Fails only when the session has ended.
-        let _ = switchboard.jobs.send(Box::pin(accepting)).await;
+        line.run(Box::pin(accepting)).await;
         Ok(counted(&address.port().to_string()))
     }
 }
@@ -198,12 +197,7 @@ pub(crate) fn counted(text: &str) -> String {
     format!("{:04x}{text}", text.len())
 }
 
-async fn accept_all(
-    listener: TcpListener,
-    remote: Arc<Mutex<String>>,
-    switchboard: Switchboard,
-    stop: CancellationToken,
-) {
+async fn accept_all(listener: TcpListener, remote: Arc<Mutex<String>>, line: Line, stop: CancellationToken) {
     loop {
         let socket = tokio::select! {
             () = stop.cancelled() => return,
@@ -216,16 +210,15 @@ async fn accept_all(
             },
         };
         let destination = remote.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let own = switchboard.clone();
+        let own = line.clone();
         let carry = async move {
-            if let Some(stream) = own.open(&destination).await {
+            if let Some(stream) = Stream::open(&own, &destination).await {
                 let local = stream.local();
                 pump(socket, stream).await;
-                own.close(local).await;
+                own.with(|core| core.close(local));
             }
         };
-        // Fails only when the session has ended.
-        let _ = switchboard.jobs.send(Box::pin(carry)).await;
+        line.run(Box::pin(carry)).await;
     }
 }
 

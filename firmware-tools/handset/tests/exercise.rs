@@ -20,6 +20,7 @@ fn replay(target: &str, run: fn(&[u8])) {
 
 #[test]
 fn the_corpus_breaks_nothing() {
+    replay("handset_connection", exercise::connection);
     replay("handset_messages", exercise::messages);
     replay("handset_names", exercise::names);
     replay("handset_sync", exercise::sync);

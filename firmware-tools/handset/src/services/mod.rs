@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use crate::banner::{Feature, Profile};
 use crate::console::{Console, Protocol, Terminal};
 use crate::device::{Adbd, AdbdThen, Device, RebootTarget};
+use crate::line::Line;
 use crate::reverse::{Listeners, counted, pump};
 use crate::stream::{Closed, Stream};
-use crate::table::Switchboard;
 
 /// A service, as named in OPEN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +148,7 @@ pub(crate) async fn run<D: Device>(
     ready: Ready,
     mut stream: Stream,
     device: &Arc<D>,
-    switchboard: &Switchboard,
+    line: &Line,
     listeners: &Listeners,
     offers: Offers,
 ) -> Afterwards {
@@ -161,7 +161,7 @@ pub(crate) async fn run<D: Device>(
                 pump(socket, stream).await;
                 Ok(Afterwards::Stay)
             }
-            Ready::Service(service) => serve(service, &mut stream, device, switchboard, listeners, offers).await,
+            Ready::Service(service) => serve(service, &mut stream, device, line, listeners, offers).await,
         }
     };
     let given_up = async {
@@ -181,7 +181,7 @@ async fn serve<D: Device>(
     service: Service,
     stream: &mut Stream,
     device: &Arc<D>,
-    switchboard: &Switchboard,
+    line: &Line,
     listeners: &Listeners,
     offers: Offers,
 ) -> Result<Afterwards, Closed> {
@@ -213,7 +213,7 @@ async fn serve<D: Device>(
             }
         }
         Service::Remount => stream.write(device.remount()).await?,
-        Service::Reverse { request } => stream.write(listeners.obey(&request, device, switchboard).await).await?,
+        Service::Reverse { request } => stream.write(listeners.obey(&request, device, line).await).await?,
         Service::Track => {
             stream.write(counted("")).await?;
             stream.closed().await;
