@@ -160,12 +160,14 @@ pub fn judge(answer: &str) -> Result<(), InstallFailure> {
 
 fn judge_failure(said: &str) -> InstallFailure {
     let in_reason = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || "_-".contains(c);
-    let end = said.find(|c| !in_reason(c)).unwrap_or(said.len());
+    let end = said.find([':', ' ', ']', '(']).unwrap_or(said.len());
     let (reason, detail) = said.split_at(end);
+    // An exception of Java's has small letters in its name.
+    let is_reason = reason.starts_with(|c: char| c.is_ascii_uppercase()) && reason.chars().all(in_reason);
     let detail = detail.trim_start_matches([':', ' ']);
     let (class, sentence) = match REASONS.iter().find(|(known, ..)| *known == reason) {
         Some((_, class, sentence)) => (*class, *sentence),
-        None if !reason.starts_with(|c: char| c.is_ascii_uppercase()) => return judge_complaint(said),
+        None if !is_reason => return judge_complaint(said),
         // A reason that a later Android or a maker invented is about this APK on this phone, as nearly all are.
         None => (Permanent, "the phone refused the app"),
     };
@@ -254,6 +256,10 @@ mod tests {
         assert!(why.starts_with("Android's package manager has not started"), "{why}");
         assert_eq!(failure("").2, "the phone ended the install without a word");
         assert_eq!(failure("Failure [null]").0, Transient);
+        assert_eq!(failure("Failure [NullPointerException: a field]").1, None);
+        let (class, reason, why) = failure("Failure [SecurityException: User restriction prevents installing]");
+        assert_eq!((class, reason), (NeedsHand, None));
+        assert!(why.contains("does not let its shell install"), "{why}");
         assert_eq!(failure("Killed").2, "the phone's package manager failed: Killed");
     }
 
