@@ -27,8 +27,11 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// All figures over TCP, on a stage of its own.
 fn main() -> io::Result<()> {
+    // Fetching needs the network that is left.
+    let adb_client = stage::adb_client()?;
     stage::leave_the_network()?;
-    let stage = stage::Stage::set()?;
+    let mut stage = stage::Stage::set()?;
+    stage.adb_client = Some(adb_client);
     stage.race().run()?;
     inside::measure(stage::ADBD)?;
     heap::measure(stage::ADBD, ALLOCATOR)

@@ -38,7 +38,8 @@ pub(crate) struct Contender {
     pub(crate) name: String,
     command: Vec<String>,
     pub(crate) push: Vec<&'static str>,
-    server: u32,
+    /// None where the program does all by itself.
+    server: Option<u32>,
 }
 
 /// The way in which Google's adb sends files.
@@ -51,13 +52,31 @@ impl Contender {
             name: "farmhand".to_owned(),
             command: words.map(str::to_owned).into(),
             push: vec!["push"],
-            server: daemon,
+            server: Some(daemon),
         }
     }
 
     pub(crate) fn adb(name: &str, program: &Path, port: u16, serial: &str, server: u32) -> Self {
         let words = [&program.display().to_string(), "-P", &port.to_string(), "-s", serial];
-        Self { name: name.to_owned(), command: words.map(str::to_owned).into(), push: vec!["push"], server }
+        Self {
+            name: name.to_owned(),
+            command: words.map(str::to_owned).into(),
+            push: vec!["push"],
+            server: Some(server),
+        }
+    }
+
+    /// The crate `adb_client`, by its own command line: a connection for each command, and no server.
+    pub(crate) fn adb_client(program: &Path, address: &str) -> Self {
+        // Without a key it makes one each time.
+        let key = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-tools/handset/tests/keys/adbkey");
+        let words = [&program.display().to_string(), "tcp", "--private-key", key, address];
+        Self {
+            name: "adb_client".to_owned(),
+            command: words.map(str::to_owned).into(),
+            push: vec!["push"],
+            server: None,
+        }
     }
 
     /// The same, told not to compress.
@@ -76,7 +95,7 @@ impl Contender {
 
     /// Runs it; gives seconds by the wall clock and by the processor.
     pub(crate) fn run(&self, arguments: &[&str]) -> io::Result<Run> {
-        let cpu = || Ok::<_, io::Error>((children_s()?, process_s(self.server)?));
+        let cpu = || Ok::<_, io::Error>((children_s()?, self.server.map_or(Ok(0.0), process_s)?));
         let ((children, server), begun) = (cpu()?, Instant::now());
         let (program, first) = self.command.split_first().expect("a program");
         let output = Command::new(program).args(first).args(arguments).stdin(Stdio::null()).output()?;
@@ -105,6 +124,8 @@ pub(crate) struct Race {
     /// How its figures are called.
     pub(crate) bus: String,
     pub(crate) contenders: Vec<Contender>,
+    /// One that is told beside the others, and is no measure.
+    pub(crate) beside: Option<Contender>,
     /// A folder that this process and the phone see.
     pub(crate) dir: PathBuf,
     pub(crate) sizes: Sizes,
@@ -133,11 +154,11 @@ impl Race {
         let file = self.dir.join("file");
         fs::write(&file, noise(self.sizes.file_len)?)?;
         let sum = sha256(&file)?;
-        let mut cpu = vec![0.0; self.contenders.len()];
+        let mut cpu = vec![0.0; self.all().len()];
 
         let pushed = self.dir.join("pushed");
         let (from, to) = (file.display().to_string(), pushed.display().to_string());
-        let pushes = self.rounds(ROUNDS, |contender| {
+        let pushes = rounds(&self.all(), ROUNDS, |contender| {
             let run = contender.run(&[&contender.push[..], &[&from, &to]].concat())?;
             same(&sum, &pushed, &contender.name)?;
             fs::remove_file(&pushed)?;
@@ -147,7 +168,7 @@ impl Race {
 
         let pulled = self.dir.join("pulled");
         let to = pulled.display().to_string();
-        let pulls = self.rounds(ROUNDS, |contender| {
+        let pulls = rounds(&self.all(), ROUNDS, |contender| {
             let run = contender.run(&[&contender.pull()[..], &[&from, &to]].concat())?;
             same(&sum, &pulled, &contender.name)?;
             fs::remove_file(&pulled)?;
@@ -160,7 +181,7 @@ impl Race {
             *cpu = runs.0.iter().chain(runs.1).map(|run| run.cpu_s).sum::<f64>() / (bytes as f64 / 1e9);
         }
         self.tell("processor, s a GB", &cpu);
-        report(&self.figure("cpu_s_per_gb_vs_adb"), cpu[0] / best(&cpu[1..]), "ratio", Goal::AtMost(0.4))?;
+        report(&self.figure("cpu_s_per_gb_vs_adb"), cpu[0] / self.best_peer(&cpu), "ratio", Goal::AtMost(0.4))?;
         if self.bus != "tcp" {
             // The others are about the processes, not about the bus.
             return Ok(());
@@ -197,9 +218,10 @@ impl Race {
     }
 
     fn shells(&self) -> io::Result<()> {
-        let mut runs = vec![Vec::new(); self.contenders.len()];
+        let all = self.all();
+        let mut runs = vec![Vec::new(); all.len()];
         for _ in 0..SHELLS / SHELLS_PER_TURN {
-            for (runs, contender) in runs.iter_mut().zip(&self.contenders) {
+            for (runs, contender) in runs.iter_mut().zip(&all) {
                 for _ in 0..SHELLS_PER_TURN {
                     runs.push(contender.run(&["shell", "true"])?);
                 }
@@ -239,35 +261,48 @@ impl Race {
     pub(crate) fn rounds(
         &self,
         count: usize,
-        mut once: impl FnMut(&Contender) -> io::Result<Run>,
+        once: impl FnMut(&Contender) -> io::Result<Run>,
     ) -> io::Result<Vec<Vec<Run>>> {
-        let mut runs = vec![Vec::new(); self.contenders.len()];
-        for round in 0..count {
-            for turn in 0..self.contenders.len() {
-                let index = (round + turn) % self.contenders.len();
-                runs[index].push(once(&self.contenders[index])?);
-            }
-        }
-        Ok(runs)
+        rounds(&self.contenders.iter().collect::<Vec<_>>(), count, once)
+    }
+
+    fn all(&self) -> Vec<&Contender> {
+        self.contenders.iter().chain(&self.beside).collect()
+    }
+
+    /// The best of what all but the first have.
+    fn best_peer(&self, values: &[f64]) -> f64 {
+        values.iter().take(self.contenders.len()).skip(1).copied().fold(f64::INFINITY, f64::min)
     }
 
     pub(crate) fn ratio(&self, figure: &str, runs: &[Vec<Run>], goal: f64) -> io::Result<()> {
         let times: Vec<f64> =
             runs.iter().map(|runs| median(runs.iter().map(|run| run.took.as_secs_f64() * 1e3).collect())).collect();
         self.tell(&format!("{figure}: median, ms"), &times);
-        report(figure, times[0] / best(&times[1..]), "ratio", Goal::AtMost(goal))
+        report(figure, times[0] / self.best_peer(&times), "ratio", Goal::AtMost(goal))
     }
 
     #[allow(clippy::print_stdout, reason = "printing is what a bench is for")]
     pub(crate) fn tell(&self, what: &str, values: &[f64]) {
-        let values =
-            self.contenders.iter().zip(values).map(|(contender, value)| format!("{} {value:.2}", contender.name));
+        let values = self.all().into_iter().zip(values);
+        let values = values.map(|(contender, value)| format!("{} {value:.2}", contender.name));
         println!("# {what}: {}", values.collect::<Vec<_>>().join(", "));
     }
 }
 
-fn best(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::INFINITY, f64::min)
+fn rounds(
+    contenders: &[&Contender],
+    count: usize,
+    mut once: impl FnMut(&Contender) -> io::Result<Run>,
+) -> io::Result<Vec<Vec<Run>>> {
+    let mut runs = vec![Vec::new(); contenders.len()];
+    for round in 0..count {
+        for turn in 0..contenders.len() {
+            let index = (round + turn) % contenders.len();
+            runs[index].push(once(contenders[index])?);
+        }
+    }
+    Ok(runs)
 }
 
 /// Bytes that nothing makes smaller.

@@ -51,9 +51,21 @@ fn start_script() -> io::Result<PathBuf> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().into())
 }
 
+/// The command line of the crate adb_client, made once.
+pub(crate) fn adb_client() -> io::Result<PathBuf> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/make-adb-client.sh");
+    let output = Command::new(script).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(io::Error::other("adb_cli could not be built"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+}
+
 /// All who play; they end with it.
 pub(crate) struct Stage {
     dir: TempDir,
+    /// The crate adb_client, where it plays, too.
+    pub(crate) adb_client: Option<PathBuf>,
     servers: Vec<Child>,
     contenders: Vec<(String, PathBuf, u16, u32)>,
     daemon: u32,
@@ -72,7 +84,7 @@ impl Stage {
     pub(crate) fn set() -> io::Result<Self> {
         // In memory: what is measured is no disk.
         let dir = tempfile::Builder::new().prefix("farmhand-bench").tempdir_in("/dev/shm")?;
-        let mut stage = Self { dir, servers: Vec::new(), contenders: Vec::new(), daemon: 0 };
+        let mut stage = Self { dir, adb_client: None, servers: Vec::new(), contenders: Vec::new(), daemon: 0 };
         stage.start_adbd()?;
         stage.start_daemon()?;
         let adb34 = start_script()?.with_file_name("start-adb");
@@ -92,7 +104,8 @@ impl Stage {
             contenders.push(adb);
             contenders.extend(uncompressed);
         }
-        Race { bus: "tcp".to_owned(), contenders, dir: self.dir.path().to_owned(), sizes: Sizes::TCP }
+        let beside = self.adb_client.as_ref().map(|program| Contender::adb_client(program, ADBD));
+        Race { bus: "tcp".to_owned(), contenders, beside, dir: self.dir.path().to_owned(), sizes: Sizes::TCP }
     }
 
     /// The same client, of Google's adb 34, before farmhand's server and before Google's own.
@@ -102,7 +115,7 @@ impl Stage {
             Contender::adb("farmhand's server", adb34, FARMHAND_PORT, PHONE, self.daemon),
             Contender::adb("google's server 34", adb34, *port, ADBD, *pid),
         ];
-        Ok(Race { bus: "tcp".to_owned(), contenders, dir: self.dir.path().to_owned(), sizes: Sizes::TCP })
+        Ok(Race { bus: "tcp".to_owned(), contenders, beside: None, dir: self.dir.path().to_owned(), sizes: Sizes::TCP })
     }
 
     /// Google's adb 34, and the port of its server.
