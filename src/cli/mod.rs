@@ -14,6 +14,7 @@ mod audit;
 mod client;
 mod completions;
 mod config;
+mod deferred;
 mod doctor;
 mod failure;
 mod hub;
@@ -38,6 +39,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use client::Client;
+use deferred::Deferred;
 use failure::Failure;
 use paper::Paper;
 
@@ -74,37 +76,37 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The daemon itself, in the foreground
-    Run(run::Run),
+    Run(Deferred<run::Run>),
     /// How the rack is, on one screen
-    Status(status::Status),
+    Status(Deferred<status::Status>),
     /// Every phone
-    Phones(phones::Phones),
+    Phones(Deferred<phones::Phones>),
     /// One phone
-    Phone(phone::Phone),
+    Phone(Deferred<phone::Phone>),
     /// Every place on USB; names for their ports
-    Slots(slots::Slots),
+    Slots(Deferred<slots::Slots>),
     /// Every power hub with its ports
-    Hubs(hubs::Hubs),
+    Hubs(Deferred<hubs::Hubs>),
     /// One power hub: show it, switch a port
-    Hub(hub::Hub),
+    Hub(Deferred<hub::Hub>),
     /// Rollouts of an app: start, watch, approve, pause, resume
-    Rollout(rollout::Rollout),
+    Rollout(Deferred<rollout::Rollout>),
     /// The lines of phones to the central server
-    Line(line::Line),
+    Line(Deferred<line::Line>),
     /// What the central server may have phones do
-    Policy(policy::Policy),
+    Policy(Deferred<policy::Policy>),
     /// Who did what to which phone
-    Audit(audit::Audit),
+    Audit(Deferred<audit::Audit>),
     /// The keys with which phones let this host in
-    Keys(keys::Keys),
+    Keys(Deferred<keys::Keys>),
     /// Who may come to the adb server from other machines
-    Tokens(tokens::Tokens),
+    Tokens(Deferred<tokens::Tokens>),
     /// The adb server: where it is; how adb on this machine reaches one elsewhere
-    AdbServer(adb_server::AdbServer),
+    AdbServer(Deferred<adb_server::AdbServer>),
     /// Check a configuration file, show what it means, print an example
     Config(config::Config),
     /// What on this host keeps farmhand from its phones, and what mends it
-    Doctor(doctor::Doctor),
+    Doctor(Deferred<doctor::Doctor>),
     /// Print the completions for a shell
     Completions(completions::Completions),
     /// Print the manual page
@@ -146,13 +148,13 @@ fn dispatch(cli: Cli) -> Result<Ending, Failure> {
     let client = Client::at(&cli.state);
     match cli.command {
         Command::Config(config) => config.carry_out().map(Ending::Text),
-        Command::Keys(keys) => keys.carry_out(&cli.state, &Paper::of_stdout()).map(Ending::Text),
-        Command::Doctor(doctor) => doctor.carry_out(),
+        Command::Keys(Deferred(keys)) => keys.carry_out(&cli.state, &Paper::of_stdout()).map(Ending::Text),
+        Command::Doctor(Deferred(doctor)) => doctor.carry_out(),
         Command::Completions(completions) => completions.carry_out(Cli::command()).map(Ending::Text),
         Command::Man(man) => man.carry_out(Cli::command()).map(Ending::Text),
-        Command::Run(run) => run.carry_out(&cli.state).map(Ending::Text),
+        Command::Run(Deferred(run)) => run.carry_out(&cli.state).map(Ending::Text),
         // These need neither runtime nor HTTP, and are started in loops.
-        Command::Phone(phone) if phone.is_work() => phone.work(&client),
+        Command::Phone(Deferred(phone)) if phone.is_work() => phone.work(&client),
         command => ask(command, &client),
     }
 }
@@ -163,18 +165,18 @@ fn ask(command: Command, client: &Client) -> Result<Ending, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(async {
         let text = match command {
-            Command::Rollout(rollout) => return rollout.carry_out(client, &paper).await,
-            Command::Status(status) => status.carry_out(client, &paper).await,
-            Command::Phones(phones) => phones.carry_out(client, &paper).await,
-            Command::Phone(phone) => phone.carry_out(client, &paper).await,
-            Command::Slots(slots) => slots.carry_out(client, &paper).await,
-            Command::Hubs(hubs) => hubs.carry_out(client, &paper).await,
-            Command::Hub(hub) => hub.carry_out(client, &paper).await,
-            Command::Line(line) => line.carry_out(client, &paper).await,
-            Command::Policy(policy) => policy.carry_out(client, &paper).await,
-            Command::Audit(audit) => audit.carry_out(client, &paper).await,
-            Command::Tokens(tokens) => tokens.carry_out(client, &paper).await,
-            Command::AdbServer(server) => server.carry_out(client, &paper).await,
+            Command::Rollout(Deferred(rollout)) => return rollout.carry_out(client, &paper).await,
+            Command::Status(Deferred(status)) => status.carry_out(client, &paper).await,
+            Command::Phones(Deferred(phones)) => phones.carry_out(client, &paper).await,
+            Command::Phone(Deferred(phone)) => phone.carry_out(client, &paper).await,
+            Command::Slots(Deferred(slots)) => slots.carry_out(client, &paper).await,
+            Command::Hubs(Deferred(hubs)) => hubs.carry_out(client, &paper).await,
+            Command::Hub(Deferred(hub)) => hub.carry_out(client, &paper).await,
+            Command::Line(Deferred(line)) => line.carry_out(client, &paper).await,
+            Command::Policy(Deferred(policy)) => policy.carry_out(client, &paper).await,
+            Command::Audit(Deferred(audit)) => audit.carry_out(client, &paper).await,
+            Command::Tokens(Deferred(tokens)) => tokens.carry_out(client, &paper).await,
+            Command::AdbServer(Deferred(server)) => server.carry_out(client, &paper).await,
             Command::Keys(_)
             | Command::Config(_)
             | Command::Doctor(_)

@@ -7,7 +7,6 @@ use crate::cli::Ending;
 use crate::cli::failure::Failure;
 use crate::phone::tools::wire::{Answer, Work};
 
-/// Light its screen and have it vibrate, so that it can be found
 #[derive(Debug, Args)]
 pub(super) struct Identify {}
 

@@ -13,7 +13,6 @@ use crate::cli::Ending;
 use crate::cli::failure::Failure;
 use crate::phone::tools::wire::{FILES_MAX, Work};
 
-/// Install an app on it, or update it
 #[derive(Debug, Args)]
 pub(super) struct Install {
     /// The APK; of an app in several APKs all of them

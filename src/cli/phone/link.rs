@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use bytes::{Bytes, BytesMut};
@@ -12,8 +12,10 @@ use crate::cli::client::Client;
 use crate::cli::failure::{Failure, Refused};
 use crate::phone::tools::wire::{Answer, Ask, Down, FILES_MAX, Frame as _, Up, Work, head, take_frame};
 
-/// How much is read at once, in bytes.
-const READ_LEN: usize = 256 << 10;
+/// How much is read at once, in bytes: little at first, for most answers are short and all of it is cleared; twice as much whenever
+/// that was not enough.
+const READ_LEN_MIN: usize = 4 << 10;
+const READ_LEN_MAX: usize = 256 << 10;
 
 /// A connection to the tool server, for work on one phone.
 pub(super) struct Link<'a> {
@@ -21,16 +23,12 @@ pub(super) struct Link<'a> {
     phone: String,
     socket: UnixStream,
     buffer: BytesMut,
-}
-
-/// The half that sends, for a thread of its own.
-pub(super) struct Sender {
-    socket: UnixStream,
+    read_len: usize,
 }
 
 impl<'a> Link<'a> {
     pub(super) fn open(client: &'a Client, phone: String) -> Result<Self, Failure> {
-        Ok(Self { client, phone, socket: client.tools()?, buffer: BytesMut::new() })
+        Ok(Self { client, phone, socket: client.tools()?, buffer: BytesMut::new(), read_len: READ_LEN_MIN })
     }
 
     /// The phone, as it was called on the command line.
@@ -54,23 +52,33 @@ impl<'a> Link<'a> {
         self.socket.write_all(frames).map_err(|error| self.client.broken_off(error))
     }
 
-    /// A half that sends by itself.
-    pub(super) fn sender(&self) -> Result<Sender, Failure> {
-        let socket = self.socket.try_clone().map_err(Failure::Runtime)?;
-        Ok(Sender { socket })
+    /// Sends what the daemon takes without a wait, and gives how many bytes that were.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes none now.
+    pub(super) fn send_some(&self, frames: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(&self.socket, frames, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
     }
 
     /// What the daemon says next: output, progress, or the answer.
     pub(super) fn next(&mut self) -> Result<Said, Failure> {
         loop {
-            match take_frame(&mut self.buffer).map_err(|error| self.client.broken_off(error))? {
-                Some(Down::Output(bytes)) => return Ok(Said::Output(bytes)),
-                Some(Down::Errors(bytes)) => return Ok(Said::Errors(bytes)),
-                Some(Down::Progress(bytes)) => return Ok(Said::Progress(bytes)),
-                Some(Down::Done(answer)) => return Ok(Said::Answer(answer)),
-                Some(Down::Refused(refusal)) => return Err(Refused(refusal).into()),
-                None => self.read()?,
+            if let Some(said) = self.come()? {
+                return Ok(said);
             }
+            self.read()?;
+        }
+    }
+
+    /// What of that has come by now.
+    pub(super) fn come(&mut self) -> Result<Option<Said>, Failure> {
+        match take_frame(&mut self.buffer).map_err(|error| self.client.broken_off(error))? {
+            Some(Down::Output(bytes)) => Ok(Some(Said::Output(bytes))),
+            Some(Down::Errors(bytes)) => Ok(Some(Said::Errors(bytes))),
+            Some(Down::Progress(bytes)) => Ok(Some(Said::Progress(bytes))),
+            Some(Down::Done(answer)) => Ok(Some(Said::Answer(answer))),
+            Some(Down::Refused(refusal)) => Err(Refused(refusal).into()),
+            None => Ok(None),
         }
     }
 
@@ -101,9 +109,10 @@ impl<'a> Link<'a> {
         self.client.broken_off(reason)
     }
 
-    fn read(&mut self) -> Result<(), Failure> {
+    /// Waits for more of what the daemon says.
+    pub(super) fn read(&mut self) -> Result<(), Failure> {
         let before = self.buffer.len();
-        self.buffer.resize(before + READ_LEN, 0);
+        self.buffer.resize(before + self.read_len, 0);
         let place = self.buffer.get_mut(before..).unwrap_or_default();
         let read = loop {
             match self.socket.read(place) {
@@ -114,21 +123,20 @@ impl<'a> Link<'a> {
         self.buffer.truncate(before + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(0) => Err(self.client.broken_off("it hung up")),
-            Ok(_) => Ok(()),
+            Ok(len) => {
+                if len == self.read_len {
+                    self.read_len = READ_LEN_MAX.min(2 * len);
+                }
+                Ok(())
+            }
             Err(error) => Err(self.client.broken_off(error)),
         }
     }
 }
 
-impl Sender {
-    /// Sends a frame; the reading half hears why it fails.
-    pub(super) fn send(&mut self, up: &Up) -> io::Result<()> {
-        self.socket.write_all(&frame(up))
-    }
-
-    /// One more of it.
-    pub(super) fn again(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()? })
+impl AsFd for Link<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -8,7 +8,6 @@ use crate::adb::services::shell::ShellMode;
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
 
-/// Its log, as it is written
 #[derive(Debug, Args)]
 pub(super) struct Logcat {
     /// Arguments of the phone's own logcat, such as `-d` or `*:W`

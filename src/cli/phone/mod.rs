@@ -4,6 +4,7 @@
 //! runtime would be up. Ctrl-C needs no handling: the connection ends with this process, and what was asked ends with it.
 
 mod detach;
+mod exchange;
 mod hold;
 mod identify;
 mod identity;
@@ -25,6 +26,7 @@ use clap::{Args, Subcommand};
 
 use super::Ending;
 use super::client::Client;
+use super::deferred::Deferred;
 use super::failure::Failure;
 use super::paper::Paper;
 use link::Link;
@@ -40,9 +42,10 @@ pub(super) struct Phone {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    Show(show::Show),
+    /// Everything that is known of it
+    Show(Deferred<show::Show>),
     /// Have it to yourself: rollouts and recovery leave it alone
-    Hold(hold::Hold),
+    Hold(Deferred<hold::Hold>),
     /// End its hold
     Release,
     /// Give its USB interface to another program, also over a restart: farmhand leaves it alone
@@ -50,17 +53,25 @@ enum Action {
     /// Take its USB interface back
     Attach,
     /// What it registers as with the central server
-    Identity(identity::Identity),
+    Identity(Deferred<identity::Identity>),
     /// What happened to it, the oldest first: the last 256 events
-    Trace(trace::Trace),
-    Shell(shell::Shell),
-    Push(push::Push),
-    Pull(pull::Pull),
-    Install(install::Install),
-    Logcat(logcat::Logcat),
-    Screenshot(screenshot::Screenshot),
-    Reboot(reboot::Reboot),
-    Identify(identify::Identify),
+    Trace(Deferred<trace::Trace>),
+    /// Run a command on it, or a shell; ends with the command's own exit code
+    Shell(Deferred<shell::Shell>),
+    /// Copy files and folders to it
+    Push(Deferred<push::Push>),
+    /// Copy files and folders from it
+    Pull(Deferred<pull::Pull>),
+    /// Install an app on it, or update it
+    Install(Deferred<install::Install>),
+    /// Its log, as it is written
+    Logcat(Deferred<logcat::Logcat>),
+    /// Its screen, as a PNG
+    Screenshot(Deferred<screenshot::Screenshot>),
+    /// Restart it
+    Reboot(Deferred<reboot::Reboot>),
+    /// Light its screen and have it vibrate, so that it can be found
+    Identify(Deferred<identify::Identify>),
 }
 
 impl Phone {
@@ -81,13 +92,13 @@ impl Phone {
     /// What the API tells.
     pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
         match self.action {
-            Action::Show(show) => show.carry_out(&self.name, client, paper).await,
-            Action::Hold(hold) => hold.carry_out(self.name, client).await,
+            Action::Show(Deferred(show)) => show.carry_out(&self.name, client, paper).await,
+            Action::Hold(Deferred(hold)) => hold.carry_out(self.name, client).await,
             Action::Release => release::carry_out(self.name, client).await,
             Action::Detach => detach::detach(self.name, client).await,
             Action::Attach => detach::attach(self.name, client).await,
-            Action::Identity(identity) => identity.carry_out(self.name, client).await,
-            Action::Trace(trace) => trace.carry_out(&self.name, client, paper).await,
+            Action::Identity(Deferred(identity)) => identity.carry_out(self.name, client).await,
+            Action::Trace(Deferred(trace)) => trace.carry_out(&self.name, client, paper).await,
             _ => Ok(String::new()),
         }
     }
@@ -103,14 +114,14 @@ impl Phone {
             | Action::Attach
             | Action::Identity(_)
             | Action::Trace(_) => Ok(Ending::Text(String::new())),
-            Action::Shell(shell) => shell.carry_out(&mut link),
-            Action::Push(push) => push.carry_out(&mut link),
-            Action::Pull(pull) => pull.carry_out(&mut link),
-            Action::Install(install) => install.carry_out(&mut link),
-            Action::Logcat(logcat) => logcat.carry_out(&mut link),
-            Action::Screenshot(screenshot) => screenshot.carry_out(&mut link),
-            Action::Reboot(reboot) => reboot.carry_out(&mut link),
-            Action::Identify(identify) => identify.carry_out(&mut link),
+            Action::Shell(Deferred(shell)) => shell.carry_out(&mut link),
+            Action::Push(Deferred(push)) => push.carry_out(&mut link),
+            Action::Pull(Deferred(pull)) => pull.carry_out(&mut link),
+            Action::Install(Deferred(install)) => install.carry_out(&mut link),
+            Action::Logcat(Deferred(logcat)) => logcat.carry_out(&mut link),
+            Action::Screenshot(Deferred(screenshot)) => screenshot.carry_out(&mut link),
+            Action::Reboot(Deferred(reboot)) => reboot.carry_out(&mut link),
+            Action::Identify(Deferred(identify)) => identify.carry_out(&mut link),
         }
     }
 }

@@ -15,8 +15,10 @@ const SHOWN_AFTER: Duration = Duration::from_millis(500);
 /// Between two turns of a bar's wheel, while no byte goes.
 const TURN: Duration = Duration::from_millis(100);
 
-/// A bar of bytes.
-pub(super) struct Progress {
+/// A bar of bytes, where somebody sees it.
+pub(super) struct Progress(Option<Shown>);
+
+struct Shown {
     bar: ProgressBar,
     /// Dropped at the end, which ends the wait before the bar is shown.
     _ended: Option<Sender<()>>,
@@ -38,23 +40,29 @@ impl Progress {
     }
 
     fn begin(total: Option<u64>, what: &str, style: &str) -> Self {
+        if !stderr().is_terminal() {
+            return Self(None);
+        }
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
         bar.set_message(what.to_owned());
-        let _ended = stderr().is_terminal().then(|| show_later(bar.clone())).flatten();
-        Self { bar, _ended }
+        Self(Some(Shown { _ended: show_later(bar.clone()), bar }))
     }
 
     /// So many bytes have gone by now.
     pub(super) fn at(&self, bytes: u64) {
-        self.bar.set_position(bytes);
+        if let Some(Shown { bar, .. }) = &self.0 {
+            bar.set_position(bytes);
+        }
     }
 
     /// All bytes are there, and something is waited for.
     pub(super) fn waits(&self, what: &str) {
-        self.bar.set_message(what.to_owned());
+        if let Some(Shown { bar, .. }) = &self.0 {
+            bar.set_message(what.to_owned());
+        }
     }
 }
 
@@ -71,7 +79,7 @@ fn show_later(bar: ProgressBar) -> Option<Sender<()>> {
     std::thread::Builder::new().name("progress".to_owned()).spawn(show).ok().map(|_| ended)
 }
 
-impl Drop for Progress {
+impl Drop for Shown {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

@@ -19,7 +19,6 @@ use crate::phone::tools::wire::{Answer, Work, parse_entries};
 /// So deep a tree is taken for one that goes in circles.
 const DEPTH_MAX: usize = 64;
 
-/// Copy files and folders from it
 #[derive(Debug, Args)]
 pub(super) struct Pull {
     /// Whether the phone compresses files on their way; `auto` is `none`, since nobody has looked at them

@@ -24,7 +24,6 @@ const INPUT_LEN: usize = 256 << 10;
 /// So deep a tree is taken for one that goes in circles.
 const DEPTH_MAX: usize = 64;
 
-/// Copy files and folders to it
 #[derive(Debug, Args)]
 pub(super) struct Push {
     /// Whether files are compressed on their way; `auto` looks at each

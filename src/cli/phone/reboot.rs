@@ -8,7 +8,6 @@ use crate::cli::Ending;
 use crate::cli::failure::Failure;
 use crate::phone::tools::wire::Work;
 
-/// Restart it
 #[derive(Debug, Args)]
 pub(super) struct Reboot {
     /// To where

@@ -15,7 +15,6 @@ use crate::phone::tools::wire::Work;
 /// So many pictures of one phone get a name of their own in a folder.
 const NAMES_MAX: u32 = 10_000;
 
-/// Its screen, as a PNG
 #[derive(Debug, Args)]
 pub(super) struct Screenshot {
     /// The file; `-` is standard output. By default a new one in this folder, named after the phone

@@ -8,7 +8,6 @@ use crate::cli::paper::{Cell, Paper, Tone, json, or_dash};
 use crate::cli::phones::{tone_of, tone_of_line};
 use crate::rack::snapshot::{DeviceView, PhoneView, Storage};
 
-/// Everything that is known of it
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// Print the API's answer as JSON

@@ -1,6 +1,7 @@
 //! The terminal of whoever started this: its size, and every key as it is typed.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::net::UnixStream;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
@@ -42,15 +43,17 @@ impl Drop for RawMode {
     }
 }
 
-/// Calls `told` with each new size, from a thread of its own, as long as it returns `Ok`.
-pub(super) fn watch_size(mut told: impl FnMut(WindowSize) -> io::Result<()> + Send + 'static) -> io::Result<()> {
+/// Has a byte for each change of its size, from a thread of its own; nothing is lost by it that more than one are read at once.
+pub(super) fn watch_size() -> io::Result<UnixStream> {
+    let (resized, mut tell) = UnixStream::pair()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let watch = async move {
         let mut changes = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change())?;
         while changes.recv().await.is_some() {
-            told(size())?;
+            tell.write_all(&[0])?;
         }
         Ok::<_, io::Error>(())
     };
-    std::thread::Builder::new().name("window-size".to_owned()).spawn(move || runtime.block_on(watch)).map(drop)
+    std::thread::Builder::new().name("window-size".to_owned()).spawn(move || runtime.block_on(watch))?;
+    Ok(resized)
 }
