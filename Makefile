@@ -32,16 +32,15 @@ demo: build ## a virtual rack and the real daemon on it, until Ctrl-C: no server
 demo-check: build setup ## the same rack, driven without a person: one STEP line for each verb of the mission
 	$(RACKBENCH) demo-check --farmhand $(FARMHAND)
 
-test: setup ## all tests, ten kills in rollouts, the whole story of the demo, and 20 s of fuzzing for each parser and core
-	$(CARGO) test --workspace
-	$(MAKE) proof-rollout KILLS=10
+test: setup ## all tests, ten kills in rollouts, the story of the demo, the USB testbed, and 20 s of fuzzing for each parser and core
+	KILLS=10 $(CARGO) test --workspace
 	$(MAKE) peers
+	@if [ "$$(uname -m)" = x86_64 ]; then $(MAKE) usbtest; else echo "NOT RUN: usbtest, which emulates an x86-64 host" >&2; fi
 	$(MAKE) fuzz TIME=20
 
 lint: ## formatting, clippy, and the pure library by itself
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --features checkpoints --test kills -- -D warnings
 	$(CARGO) check --quiet --lib --no-default-features
 
 peers: demo-check ## Python's protobuf, by protoc's descriptors, on every frame that the demo's centre saw
@@ -56,7 +55,7 @@ check-adb-server: build ## programs that nobody here wrote (Google's adb 29, 34 
 	tests/peers/adb_server/run.sh $(FARMHAND) $(RACKBENCH) $(ONLY)
 
 proof-rollout: ## kill -9 in the middle of rollouts, at each named place and at random instants: make proof-rollout [KILLS=200] [SEED=1]
-	KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --features checkpoints --test kills -- --nocapture
+	KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --test kills -- --nocapture
 
 sim: ## the whole rack in simulation: make sim SEEDS=10000, or SEED=42 to replay one
 	$(CARGO) test --release --test sim -- --nocapture

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes every parser and core for some seconds each. Prints `FUZZ <target> ok|FAIL <executions>` and writes target/fuzz.tsv
 # (target, seconds, executions, result).
-# Usage: fuzz/run.sh [seconds [prefix of the targets]]    As many run at once as there are processors.
+# Usage: [JOBS=n] fuzz/run.sh [seconds [prefix of the targets]]    As many run at once as there are processors, or JOBS.
 # Inputs that reach new code stay in fuzz/corpus/<target>/ (only the seeds are in the repository), what libFuzzer says is in
 # fuzz/target/<target>.log. A crash is exit code 1, with the command that repeats it.
 set -euo pipefail
@@ -43,7 +43,7 @@ export seconds sanitizer rows tools
 mapfile -t targets < <(cargo fuzz list | grep -- "^$only")
 ((${#targets[@]})) || { echo "no target begins with '$only'" >&2; exit 2; }
 failed=0
-printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I{} bash -c 'set -euo pipefail; run_one {}' || failed=1
+printf '%s\n' "${targets[@]}" | xargs -P "${JOBS:-$(nproc)}" -I{} bash -c 'set -euo pipefail; run_one {}' || failed=1
 mkdir -p target
 {
   printf 'target\tseconds\texecutions\tresult\n'

@@ -1,4 +1,4 @@
-//! Named places in the code at which a test kills this process, as a power cut would. Without the feature `checkpoints` they are nothing.
+//! Named places in the code at which a test kills this process, as a power cut would. In a release build they are nothing.
 //!
 //! `FARMHAND_KILL_AT=install-half:3` kills the process when it comes by the place of that name for the third time.
 
@@ -35,11 +35,11 @@ pub const INSTALL_ENDED: &str = "install-ended";
 pub const INSTALL_READ_BACK: &str = "install-read-back";
 
 /// Comes by the place of this name.
-#[cfg(all(feature = "daemon", not(feature = "checkpoints")))]
+#[cfg(all(feature = "daemon", not(debug_assertions)))]
 pub(crate) const fn at(_name: &str) {}
 
 /// Comes by the place of this name, and may not get past it.
-#[cfg(feature = "checkpoints")]
+#[cfg(all(feature = "daemon", debug_assertions))]
 pub(crate) fn at(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
