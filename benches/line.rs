@@ -20,9 +20,8 @@ use bytes::{Buf, BytesMut};
 use farmhand::adb::online::OnlinePhones;
 use farmhand::central::envelope::{Body, Envelope, View};
 use farmhand::central::frame::{self, Split};
-use farmhand::central::line::{Agents, LineSettings, spawn};
+use farmhand::central::line::{Agents, LineSettings, Server, spawn};
 use farmhand::central::proto::{DeviceAuthRspMessage, EnumMsgType};
-use farmhand::central::resolver::Resolver;
 use farmhand::central::session::Settings;
 use farmhand::config::{Ack, AgentPort};
 use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent};
@@ -96,7 +95,7 @@ async fn open_line(
 ) -> mpsc::Sender<LineCommand> {
     let ((commands, commands_out), (events_in, mut events)) = (mpsc::channel(8), mpsc::channel(8));
     let settings = LineSettings {
-        servers: vec![Resolver::new(address)],
+        servers: vec![Server::bare(address)],
         max_frame: frame::MAX_FRAME_DEFAULT,
         session: Settings::new(Duration::from_secs(3600)),
         policy: watch::channel(Arc::default()).1,

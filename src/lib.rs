@@ -50,6 +50,8 @@ pub mod rollout;
 #[cfg(feature = "daemon")]
 pub mod spelling;
 pub mod store;
+#[cfg(feature = "daemon")]
+pub mod tls;
 pub mod usb;
 #[cfg(feature = "daemon")]
 pub mod web;

@@ -16,10 +16,10 @@ const FILE_LINES_MAX: usize = 500;
 /// everyone; the arrows between actors go through `rack::event`, not from one actor to the other.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("accept", &[]),
-    ("adb", &["accept", "checkpoint", "clock", "peer", "rack"]),
+    ("adb", &["accept", "checkpoint", "clock", "peer", "rack", "tls"]),
     ("agent", &["rack"]),
     ("announce", &["config"]),
-    ("central", &["adb", "rack", "clock", "config", "reason", "store"]),
+    ("central", &["adb", "rack", "clock", "config", "reason", "store", "tls"]),
     ("checkpoint", &[]),
     ("cli", &["adb", "agent", "central", "config", "daemon", "doctor", "phone", "rack", "clock", "reason", "store"]),
     ("clock", &[]),
@@ -42,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rollout", &["agent", "checkpoint", "clock", "config", "phone", "rack", "store"]),
     ("spelling", &[]),
     ("store", &["agent", "rack", "clock"]),
+    ("tls", &[]),
     ("usb", &["adb", "clock", "rack"]),
     ("web", &["rack", "clock", "config", "peer", "spelling", "phone", "store"]),
 ];

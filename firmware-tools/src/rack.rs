@@ -428,6 +428,7 @@ fn central_spec(section: &rack_file::Central) -> CentralSpec {
         fault: section.fault,
         ack: section.ack,
         capture: section.capture.clone(),
+        tls: None,
     }
 }
 

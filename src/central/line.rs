@@ -1,19 +1,18 @@
-//! The shell of one line: a TCP connection, the agent's way to it through the cable, and a timer around [`Relay`].
+//! The shell of one line: a connection to the server, the agent's way to it through the cable, and a timer around [`Relay`].
 //!
 //! It decides nothing. A registered line that has nothing to read holds no buffer: there may be thousands of them.
 
 mod agent;
+mod link;
+mod server;
+mod tls;
 mod tunnel;
 
 use std::future::pending;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -21,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::agent::{AgentLink, Buffered, Turn, Wants};
+use self::link::{Arrival, Link};
+pub use self::server::Server;
+pub use self::tls::TlsError;
 use self::tunnel::Tunnel;
 use super::catalogue;
 use super::frame::{self, Split};
 use super::relay::Relay;
-use super::resolver::Resolver;
 use super::session::{Judged, Output, Session, Settings, Who};
 use crate::adb::driver::Stream;
 use crate::adb::online::OnlinePhones;
@@ -33,13 +34,10 @@ use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::config::{self, Ack, MinuteOfDay};
 use crate::rack::event::{LineCommand, LineEvent, LineWait};
 use crate::rack::ids::PhoneId;
-use crate::reason;
 use crate::store::Store;
 use crate::store::promise::{AuditRecord, Promise};
 pub use tunnel::Agents;
 
-/// What is read at once; most frames are shorter than a tenth of it.
-const READ_CHUNK: usize = 4096;
 /// A server that takes no bytes for this long is as good as gone.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// The last words (an Error, an acknowledgement) and the end of the stream get this long to leave.
@@ -51,8 +49,8 @@ const AGENT_LINKS: usize = 3;
 /// What all lines share: what the owner set, and where they write down what the centre asked for.
 #[derive(Clone, Debug)]
 pub struct LineSettings {
-    /// The central servers, in the order in which they are tried, each looked up once for all lines.
-    pub servers: Vec<Resolver>,
+    /// The central servers, in the order in which they are tried.
+    pub servers: Vec<Server>,
     /// The longest frame that is taken, in bytes.
     pub max_frame: usize,
     /// Intervals and deadlines; the policy is the next field's.
@@ -69,23 +67,26 @@ pub struct LineSettings {
 
 impl LineSettings {
     /// As the owner configured it.
-    #[must_use]
+    ///
+    /// # Errors
+    /// Why TLS can't be spoken so.
     pub fn new(
         central: &config::Central,
         policy: watch::Receiver<Arc<config::Policy>>,
         store: Store,
         online: OnlinePhones,
-    ) -> Self {
-        let servers: Vec<String> = std::iter::once(&central.server).chain(&central.fallbacks).cloned().collect();
-        Self {
-            servers: servers.iter().cloned().map(Resolver::new).collect(),
+    ) -> Result<Self, TlsError> {
+        let servers = Server::all_of(central)?;
+        let names = servers.iter().map(|server| server.address().to_owned()).collect();
+        Ok(Self {
+            servers,
             max_frame: central.max_frame,
-            session: Settings { warn: central.warn, servers, ..Settings::new(central.heartbeat) },
+            session: Settings { warn: central.warn, servers: names, ..Settings::new(central.heartbeat) },
             policy,
             store,
             ack: central.ack,
             agents: Agents { online, port: central.relay.agent_port },
-        }
+        })
     }
 }
 
@@ -132,26 +133,13 @@ struct Line {
     links: [Option<AgentLink>; AGENT_LINKS],
     /// From the phone, so far.
     connections: u64,
-    servers: Vec<Resolver>,
+    servers: Vec<Server>,
     max_frame: usize,
     started: Instant,
     link: Link,
     events: mpsc::Sender<LineEvent>,
     /// What the model was told last of what is waited for.
     told: Option<Deadline>,
-}
-
-/// The way to the server.
-enum Link {
-    Down,
-    Connecting(Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>),
-    Up(TcpStream, BytesMut),
-}
-
-/// What came by the link.
-enum Arrival {
-    Connected(io::Result<TcpStream>),
-    Readable(io::Result<()>),
 }
 
 /// Whether anybody still listens to the line's events.
@@ -206,7 +194,7 @@ impl Line {
     }
 
     /// The one that the session wants, or has tried last.
-    fn server(&self) -> Option<&Resolver> {
+    fn server(&self) -> Option<&Server> {
         self.servers.get(self.relay.session().server())
     }
 
@@ -218,7 +206,7 @@ impl Line {
     async fn drain(&mut self) -> Audience {
         while let Some(output) = self.relay.poll() {
             match output {
-                Output::Connect => self.link = Link::Connecting(Box::pin(connect(self.server().cloned()))),
+                Output::Connect => self.link = Link::connect(self.server().cloned()),
                 Output::Transmit(frame) => self.transmit(frame).await,
                 Output::Disconnect => self.disconnect().await,
                 Output::Judged(judged) => self.record(judged).await,
@@ -269,52 +257,39 @@ impl Line {
     }
 
     async fn transmit(&mut self, frame: Bytes) {
-        let Link::Up(stream, _) = &mut self.link else { return };
-        let failure = match timeout(WRITE_DEADLINE, stream.write_all(&frame)).await {
+        let Link::Up(wire, _) = &mut self.link else { return };
+        let failure = match timeout(WRITE_DEADLINE, wire.send(&frame)).await {
             Ok(Ok(())) => return,
-            Ok(Err(why)) => reason::of(&why),
+            Ok(Err(why)) => tls::words(&why),
             Err(_) => format!("it took no bytes for {} s", WRITE_DEADLINE.as_secs()),
         };
-        self.link = Link::Down;
-        self.relay.closed(failure, self.now());
+        self.lost(failure);
     }
 
     async fn disconnect(&mut self) {
-        if let Link::Up(mut stream, _) = std::mem::replace(&mut self.link, Link::Down) {
+        if let Link::Up(mut wire, _) = std::mem::replace(&mut self.link, Link::Down) {
             // Whether the farewell arrives is the server's affair.
-            let _ = timeout(SHUTDOWN_DEADLINE, stream.shutdown()).await;
+            let _ = timeout(SHUTDOWN_DEADLINE, wire.shutdown()).await;
         }
     }
 
     async fn arrived(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Connected(Ok(stream)) => {
-                self.link = Link::Up(stream, BytesMut::new());
+            Arrival::Connected(Ok(wire)) => {
+                self.link = Link::Up(wire, BytesMut::new());
                 self.relay.connected(self.now());
             }
             Arrival::Connected(Err(why)) => {
                 self.link = Link::Down;
-                let server = self.server().map(Resolver::server).unwrap_or_default();
-                let why = reason::connecting(server, &why);
                 self.relay.connect_failed(why, self.now());
             }
-            Arrival::Readable(Ok(())) => self.read().await,
-            Arrival::Readable(Err(why)) => self.lost(reason::of(&why)),
-        }
-    }
-
-    /// Takes one chunk from the server and hands over each whole frame.
-    async fn read(&mut self) {
-        let Link::Up(stream, buffer) = &mut self.link else { return };
-        buffer.reserve(READ_CHUNK);
-        match stream.try_read_buf(buffer) {
-            Ok(0) => {
+            Arrival::Read(Ok(0)) => {
+                let Link::Up(_, buffer) = &self.link else { return };
                 let end = frame::at_close(buffer, self.max_frame);
                 self.lost(end.err().map_or_else(|| "it was closed by the server".to_owned(), |why| why.to_string()));
             }
-            Ok(_) => self.take_frames().await,
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => release(buffer),
-            Err(why) => self.lost(reason::of(&why)),
+            Arrival::Read(Ok(_)) => self.take_frames().await,
+            Arrival::Read(Err(why)) => self.lost(tls::words(&why)),
         }
     }
 
@@ -328,7 +303,7 @@ impl Line {
                     self.relay.receive(payload, now);
                     buffer.advance(consumed);
                 }
-                Ok(Split::Partial { .. }) => return release(buffer),
+                Ok(Split::Partial { .. }) => return link::release(buffer),
                 Err(why) => self.relay.corrupt(why, now),
             }
             if self.drain().await == Audience::Gone {
@@ -426,17 +401,6 @@ async fn connection(tunnel: &mut Option<Tunnel>) -> Stream {
     }
 }
 
-impl Link {
-    /// Waits for the next thing to come by the link; for ever while it is down. May be dropped and called again.
-    async fn arrival(&mut self) -> Arrival {
-        match self {
-            Self::Down => pending().await,
-            Self::Connecting(attempt) => Arrival::Connected(attempt.await),
-            Self::Up(stream, _) => Arrival::Readable(stream.readable().await),
-        }
-    }
-}
-
 /// By the rack's own clock and time zone.
 fn minute_of_day() -> MinuteOfDay {
     let now = jiff::ZonedDateTime::now();
@@ -444,24 +408,9 @@ fn minute_of_day() -> MinuteOfDay {
     MinuteOfDay::new(hour, minute).unwrap_or_default()
 }
 
-/// The session's deadline bounds this.
-async fn connect(server: Option<Resolver>) -> io::Result<TcpStream> {
-    let addresses = server.ok_or(io::ErrorKind::NotFound)?.addresses().await?;
-    let stream = TcpStream::connect(&*addresses).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => pending().await,
-    }
-}
-
-/// Gives an empty buffer's memory back.
-fn release(buffer: &mut BytesMut) {
-    if buffer.is_empty() {
-        *buffer = BytesMut::new();
     }
 }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::failure::Failure;
 use crate::agent::apk::{self, Expectation};
+use crate::central::line::Server;
 use crate::config::{Agent, EXAMPLE, read};
 
 #[derive(Debug, Args)]
@@ -40,6 +41,7 @@ impl Config {
             Action::Check { file } => {
                 let config = read(&file)?.config;
                 let (slots, hubs) = (count(config.slots.len(), "slot"), count(config.hubs.len(), "hub"));
+                let _servers = config.central.as_ref().map(Server::all_of).transpose()?;
                 let agent = config.agent.as_ref().map(agent).transpose()?.unwrap_or_default();
                 Ok(format!("{} is right: {slots}, {hubs}.\n{agent}", file.display()))
             }

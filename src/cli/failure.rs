@@ -54,6 +54,10 @@ pub(super) enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Apk(#[from] crate::agent::apk::ApkRefusal),
+    /// TLS to the central server, as configured.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Tls(#[from] crate::central::line::TlsError),
     /// The owner's file.
     #[error("{} cannot be written: {reason}", file.display())]
     #[diagnostic(code("cli.unwritable"), help("without --append the sections are printed"))]
@@ -137,6 +141,7 @@ impl Failure {
         match self {
             Self::Config(_)
             | Self::Apk(_)
+            | Self::Tls(_)
             | Self::NotUnderstood { .. }
             | Self::Unwritable { .. }
             | Self::Phones { .. }

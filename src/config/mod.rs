@@ -32,6 +32,8 @@ mod show;
 #[cfg(feature = "daemon")]
 mod tests;
 #[cfg(feature = "daemon")]
+mod tls_section;
+#[cfg(feature = "daemon")]
 mod value;
 mod windows;
 
@@ -134,6 +136,8 @@ pub struct Central {
     /// Further servers, in the order in which they are tried where the one before cannot be had; the centre may move phones among all of
     /// them, and to no other.
     pub fallbacks: Vec<String>,
+    /// `[central.tls]`: whom to trust, and how the rack shows who it is; without the section nothing is encrypted.
+    pub tls: Option<CentralTls>,
     /// Between heartbeats; 60 s by default.
     pub heartbeat: Duration,
     /// The longest frame that is taken, in bytes; 16 MiB by default.
@@ -148,6 +152,36 @@ pub struct Central {
     pub ack: Ack,
     /// Whether agents on phones speak through the cable.
     pub relay: Relay,
+}
+
+/// TLS to the central server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CentralTls {
+    /// Whose certificates are taken.
+    pub trust: Trust,
+    /// How the rack shows who it is, where the central server asks.
+    pub client: Option<CertificateFiles>,
+}
+
+/// Whose certificates are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that one of the host's own authorities has signed.
+    #[default]
+    System,
+    /// Those that an authority in this PEM file has signed.
+    Authorities(PathBuf),
+    /// These certificates themselves; never empty.
+    Pinned(Vec<Pin>),
+}
+
+/// A certificate that is taken for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// By its SHA-256.
+    Sha256([u8; 32]),
+    /// By a PEM file, and all that are in it.
+    File(PathBuf),
 }
 
 /// How the central server shows that it has taken a notice.

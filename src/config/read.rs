@@ -14,6 +14,7 @@ use super::policy_section::policy;
 use super::problem::{ConfigError, Invalid, Problem};
 use super::rollout_section::rollout;
 use super::section::{Notes, Section, Typed};
+use super::tls_section::{certificate_files, tls};
 use super::value::{
     file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as, whole_or_off, word,
 };
@@ -159,10 +160,12 @@ fn central(mut table: Section<'_, '_>, base: &Path) -> Option<Central> {
     let warn = table.child("warn").map_or_else(Warn::default, warn);
     let ack = table.optional("ack", word(&Ack::ALL.map(|ack| (ack.as_str(), ack))));
     let relay = relay(&mut table);
+    let tls = table.child("tls").map(|table| tls(table, base));
     table.finish();
     Some(Central {
         server: value(server)?,
         fallbacks: values(fallbacks).unwrap_or_default(),
+        tls,
         heartbeat: value(heartbeat).unwrap_or(Duration::from_secs(60)),
         max_frame: value(max_frame).unwrap_or(16 << 20),
         grace: value(grace).unwrap_or(Duration::from_secs(90)),
@@ -292,24 +295,15 @@ fn certificate(
     listen: Option<&Typed<Option<SocketAddr>>>,
     base: &Path,
 ) -> Option<CertificateFiles> {
-    let typed = [table.typed("cert"), table.typed("key")];
-    let (cert, key) = (table.optional("cert", file(base)), table.optional("key", file(base)));
+    let typed = table.typed("cert");
+    let files = certificate_files(table, "[adb_server]", "without both farmhand makes one", base)?;
     let speaks_tls = listen.is_some_and(|listen| listen.value.is_some_and(|address| !address.ip().is_loopback()));
-    let (at, what, help) = match typed {
-        [None, None] => return None,
-        [Some(at), None] | [None, Some(at)] => (
-            at,
-            "[adb_server] names only half of a certificate",
-            "`cert` and `key` stand together; without both farmhand makes one",
-        ),
-        [Some(at), Some(_)] if !speaks_tls => (
-            at,
-            "`cert` and `key` in [adb_server] would not be used: on this host's loopback no TLS is spoken",
-            "write listen = \"0.0.0.0:5038\" beside them, or leave them out",
-        ),
-        [Some(_), Some(_)] => return Some(CertificateFiles { cert: cert?.value, key: key?.value }),
-    };
-    table.complain(Problem::new("config.contradiction", at, what, help));
+    if speaks_tls {
+        return Some(files);
+    }
+    let what = "`cert` and `key` in [adb_server] would not be used: on this host's loopback no TLS is spoken";
+    let help = "write listen = \"0.0.0.0:5038\" beside them, or leave them out";
+    table.complain(Problem::new("config.contradiction", typed.unwrap_or_default(), what, help));
     None
 }
 

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::rack::gates::{Gate, Gates};
 
-use super::{Allowance, Announce, Config, Credential, IdentityMap, Loaded, Policy, PolicyGroup, Sims, Usb, Warn};
+use super::{
+    Allowance, Announce, CentralTls, Config, Credential, IdentityMap, Loaded, Pin, Policy, PolicyGroup, Sims, Trust,
+    Usb, Warn,
+};
 
 impl Loaded {
     /// The effective configuration as TOML; what was not typed ends in `# default`, sections that are off are comments.
@@ -102,6 +106,7 @@ impl Page<'_> {
                 self.line(&format!("{} = {}", quoted(phone), quoted(mode.as_str())));
             }
         }
+        self.central_tls(central.tls.as_ref());
         self.central_warn(&central.warn);
         self.section("central.identity");
         let word = match &central.identity.credential {
@@ -122,6 +127,29 @@ impl Page<'_> {
                 }
             }
             Credential::Imei | Credential::Serial => {}
+        }
+    }
+
+    fn central_tls(&mut self, tls: Option<&CentralTls>) {
+        let Some(tls) = tls else {
+            return self.off("central.tls", "write the section; alone it trusts whom this host trusts");
+        };
+        self.section("central.tls");
+        let file = |file: &Path| quoted(&file.display().to_string());
+        match &tls.trust {
+            Trust::System => self.line("# the host's own authorities are trusted"),
+            Trust::Authorities(ca) => self.key("ca", &file(ca)),
+            Trust::Pinned(pins) => {
+                let pin = |pin: &Pin| match pin {
+                    Pin::Sha256(digest) => quoted(&base16ct::lower::encode_string(digest)),
+                    Pin::File(pem) => file(pem),
+                };
+                self.key("pin", &list(pins.iter().map(pin)));
+            }
+        }
+        if let Some(client) = &tls.client {
+            self.key("cert", &file(&client.cert));
+            self.key("key", &file(&client.key));
         }
     }
 

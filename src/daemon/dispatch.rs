@@ -153,8 +153,7 @@ mod tests {
 
     use super::*;
     use crate::adb::online::OnlinePhones;
-    use crate::central::line::Agents;
-    use crate::central::resolver::Resolver;
+    use crate::central::line::{Agents, Server};
     use crate::central::session::Settings;
     use crate::config::{Ack, AgentPort};
     use crate::rack::event::Presence;
@@ -166,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&StateDir::lock(dir.path()).unwrap()).unwrap();
         let (_owner, policy) = watch::channel(Arc::default());
-        let servers = vec![Resolver::new("127.0.0.1:9")];
+        let servers = vec![Server::bare("127.0.0.1:9")];
         let agents = Agents { online: OnlinePhones::default(), port: AgentPort::default() };
         let ack = Ack::default();
         let settings = LineSettings { servers, max_frame: 1 << 20, session, policy, store, ack, agents };

@@ -47,7 +47,7 @@ use crate::adb::online::OnlinePhones;
 use crate::adb::server::{AdbServer, CertificateError, TokenDoor};
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
-use crate::central::line::LineSettings;
+use crate::central::line::{LineSettings, TlsError};
 use crate::config::{Announce, Config, Policy, Sims, Usb};
 use crate::phone::WantedAgent;
 use crate::phone::actor::ActorContext;
@@ -105,6 +105,10 @@ pub enum DaemonError {
         )
     )]
     Certificate(CertificateError),
+    /// TLS to the central server can't be spoken as configured.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    CentralTls(#[from] TlsError),
     /// The maker of the key died.
     #[error("this host's ADB key could not be made: the thread that makes it has panicked")]
     #[diagnostic(code("daemon.keys"))]
@@ -203,7 +207,7 @@ pub async fn run(
     let tools = ToolServer { snapshots: snapshot.clone(), online: context.online.clone(), events: events.clone() };
     let (online, records) = (context.online.clone(), uses::keep(store.clone(), &tasks));
     let adb_server = AdbServer::start(snapshot.clone(), online, events.clone(), records, &cancel);
-    let lines = start_lines(&config, policy, &store, &context, &sources);
+    let lines = start_lines(&config, policy, &store, &context, &sources)?;
     let phones = start_phones(&config, &rack, context, &cancel);
     let (dispatch, asked) = start_actors(&config, &state, store, lines, phones, &sources).await?;
     if let Err(why) = host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone()) {
@@ -308,10 +312,13 @@ fn start_lines(
     store: &Store,
     context: &ActorContext,
     sources: &Sources,
-) -> Option<Lines> {
-    let central = config.central.as_ref()?;
-    let settings = LineSettings::new(central, policy, store.clone(), context.online.clone());
-    Some(Lines::new(settings, sources.events.clone(), sources.cancel.clone()))
+) -> Result<Option<Lines>, TlsError> {
+    let Some(central) = config.central.as_ref() else { return Ok(None) };
+    if central.tls.is_none() {
+        warn!("the lines to the central server are not encrypted: [central.tls] is off");
+    }
+    let settings = LineSettings::new(central, policy, store.clone(), context.online.clone())?;
+    Ok(Some(Lines::new(settings, sources.events.clone(), sources.cancel.clone())))
 }
 
 /// The actors that take the model's commands.

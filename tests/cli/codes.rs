@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The families of codes. What has another beginning is a file's name, a property or a key of some JSON.
-const FAMILIES: [&str; 22] = [
+const FAMILIES: [&str; 23] = [
     "apk", "audit", "cli", "config", "daemon", "doctor", "events", "files", "identity", "install", "keys", "lease",
-    "line", "path", "phone", "remote", "request", "rollout", "state", "store", "token", "web",
+    "line", "path", "phone", "remote", "request", "rollout", "state", "store", "tls", "token", "web",
 ];
 /// Of hubs some keys of the health on MQTT are written alike.
 const HUB_CODES: [&str; 4] = ["hub.busy", "hub.refused", "hub.silent", "hub.unknown"];

@@ -88,3 +88,42 @@ fn the_agents_apk_is_checked_with_the_configuration() {
         assert!(refused.code == 1 && refused.err.contains(code), "{refused:?}");
     }
 }
+
+#[test]
+fn tls_that_cannot_work_is_said_by_the_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |tls: &str| {
+        let text = format!("[central]\nserver = \"centre.example:9200\"\n[central.tls]\n{tls}");
+        std::fs::write(dir.path().join("farmhand.toml"), text).unwrap();
+        farmhand(dir.path(), &["config", "check", "farmhand.toml"])
+    };
+    let cases = [
+        ("tls both", "ca = \"ca.pem\"\npin = [\"centre.pem\"]\n"),
+        ("tls half", "cert = \"rack.pem\"\n"),
+        ("tls short digest", "pin = [\"00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff\"]\n"),
+        ("tls file", "pin = [\"nowhere.pem\"]\n"),
+    ];
+    for (name, tls) in cases {
+        let said = check(tls);
+        assert_eq!(said.code, 1, "{name}");
+        insta::assert_snapshot!(name.replace(' ', "_"), said.redacted(dir.path()));
+    }
+}
+
+#[test]
+fn the_hosts_own_authorities_are_those_of_its_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[central]\nserver = \"centre.example:9200\"\n[central.tls]\n";
+    std::fs::write(dir.path().join("farmhand.toml"), config).unwrap();
+    let check = |roots: &Path| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_farmhand"));
+        command.args(["config", "check", "farmhand.toml"]).current_dir(dir.path());
+        let output = command.env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let authority = dir.path().join("ca.pem");
+    firmware_tools::central::Authority::new("ours").unwrap().write(&authority).unwrap();
+    assert_eq!(check(&authority), (Some(0), String::new()));
+    let (code, said) = check(&dir.path().join("none.pem"));
+    assert!(code == Some(1) && said.contains("tls.no_roots") && said.contains("ca-certificates"), "{said}");
+}

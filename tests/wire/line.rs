@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farmhand::adb::online::OnlinePhones;
-use farmhand::central::line::{Agents, LineSettings, spawn};
+use farmhand::central::line::{self, Agents, LineSettings, spawn};
 use farmhand::central::proto::{
     DeviceAppUpgradeMessage, EnumErrorCode, EnumMsgType, EnumPhoneAction, ErrorMessage, PhoneActionTaskMessage,
     PhoneStateTaskResultNoticeMessage, PhoneStateWarningNoticeMessage, TaskResultNoticeMessage,
     UpgradeDeviceAppNoticeMessage,
 };
-use farmhand::central::resolver::Resolver;
 use farmhand::central::session::Settings;
 use farmhand::config::{Ack, AgentPort, Allowance, Policy, PolicyGroup};
 use farmhand::rack::event::{Act, Asked, BatteryCondition, Condition, LineCommand, LineEvent, Presence, TaskName};
@@ -29,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CREDENTIAL: &str = "490154203237518";
 
 /// A line, and the model's end of it.
-struct Line {
+pub(crate) struct Line {
     commands: mpsc::Sender<LineCommand>,
     events: mpsc::Receiver<LineEvent>,
     cancel: CancellationToken,
@@ -51,7 +50,7 @@ impl Office {
         let state = StateDir::lock(dir.path()).unwrap();
         let store = Store::open(&state).unwrap();
         let (owner, policy) = watch::channel(Arc::default());
-        let servers = vec![Resolver::new(server)];
+        let servers = vec![line::Server::bare(server)];
         let agents = Agents { online: OnlinePhones::default(), port: AgentPort::default() };
         let ack = Ack::default();
         let settings = LineSettings { servers, max_frame: 1 << 20, session, policy, store: store.clone(), ack, agents };
@@ -73,6 +72,11 @@ impl Line {
 
     async fn open_with(server: &Server, session: Settings) -> Self {
         let (settings, office) = Office::open(server.address(), session);
+        Self::start(settings, office).await
+    }
+
+    /// A line that was told to open.
+    pub(crate) async fn start(settings: LineSettings, office: Office) -> Self {
         let ((commands, commands_out), (events_in, events)) = (mpsc::channel(8), mpsc::channel(8));
         let cancel = CancellationToken::new();
         let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
@@ -86,11 +90,11 @@ impl Line {
         line
     }
 
-    async fn tell(&self, command: LineCommand) {
+    pub(crate) async fn tell(&self, command: LineCommand) {
         self.commands.send(command).await.unwrap();
     }
 
-    async fn event(&mut self) -> LineEvent {
+    pub(crate) async fn event(&mut self) -> LineEvent {
         loop {
             let event = timeout(PATIENCE, self.events.recv()).await;
             match event.expect("the line reports something").expect("the line lives") {
@@ -114,7 +118,7 @@ impl Line {
     }
 
     /// The sentence of the next report of this state; others may come before it.
-    async fn until(&mut self, wanted: LineState) -> String {
+    pub(crate) async fn until(&mut self, wanted: LineState) -> String {
         loop {
             match self.event().await {
                 LineEvent::State { state, why } if state == wanted => return why,
@@ -222,12 +226,7 @@ async fn nobody_listening_is_a_reason_to_wait() {
     let server = Server::start().await;
     let (settings, office) = Office::open(server.address(), Settings::new(Duration::from_secs(60)));
     drop(server);
-    let ((commands, commands_out), (events_in, events)) = (mpsc::channel(8), mpsc::channel(8));
-    let cancel = CancellationToken::new();
-    let task = spawn(settings, PhoneId::new("P1"), commands_out, events_in, cancel.clone());
-    let mut line = Line { commands, events, cancel, task, office };
-    line.tell(LineCommand::Open { credential: CREDENTIAL.to_owned(), device: Box::default(), pause: Duration::ZERO })
-        .await;
+    let mut line = Line::start(settings, office).await;
     let why = line.until(LineState::Waiting).await;
     assert!(why.contains("127.0.0.1") && why.contains("cannot be reached"), "{why}");
 }

@@ -8,3 +8,4 @@ mod line;
 mod relay;
 mod server;
 mod table;
+mod tls;

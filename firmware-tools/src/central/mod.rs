@@ -1,7 +1,7 @@
 //! The reference central server: what a centre says by the protocol document, for tests and the demo.
 //!
 //! ```text
-//!     TCP ── server (frames, timers, sessions by IMEI) ── session (core: one device's conversation) ── record (what was seen)
+//!     TCP or TLS ── server (frames, timers, sessions by IMEI) ── session (core: one device's conversation) ── record (what was seen)
 //!                └── capture (every frame of both directions)
 //! ```
 //!
@@ -14,7 +14,9 @@ mod faults;
 mod record;
 mod server;
 mod session;
+mod tls;
 
 pub use record::{AppRecord, DeviceInfoRecord, DeviceRecord, ErrorRecord, Record, TaskResultRecord};
 pub use server::{CentralServer, CentralSpec, SendError};
 pub use session::Upgrade;
+pub use tls::{Authority, Issued, ServerTls};

@@ -17,6 +17,9 @@ pub struct Record {
     pub refusals: u64,
     /// Frames that were no messages, and connections that were ended for it.
     pub bad_frames: u64,
+    /// Connections with which no TLS was agreed on.
+    #[serde(default)]
+    pub bad_handshakes: u64,
 }
 
 /// One device.

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,7 @@ use super::acknowledge::Acknowledge;
 use super::faults;
 use super::record::{DeviceRecord, Record};
 use super::session::{self, Seen, Session, Upgrade};
+use super::tls::{self, Pipe, ServerTls};
 use crate::rack_file::{Allow, CentralAck, CentralFault};
 
 /// A reference server as the rack file or the command line describes it.
@@ -43,6 +45,8 @@ pub struct CentralSpec {
     pub ack: CentralAck,
     /// Every frame of both directions is appended to this file, as it is on the wire: length and bytes.
     pub capture: Option<PathBuf>,
+    /// TLS, if it speaks it.
+    pub tls: Option<ServerTls>,
 }
 
 /// A reference server; it ends when it is dropped.
@@ -78,6 +82,7 @@ struct Shared {
     /// Who can be reached, by credential, and by which session.
     reachable: Mutex<BTreeMap<String, (u64, mpsc::Sender<Outgoing>)>>,
     capture: Option<Mutex<File>>,
+    acceptor: Option<TlsAcceptor>,
 }
 
 struct Running {
@@ -91,7 +96,7 @@ enum Outgoing {
     ReplacedByAnother,
 }
 
-type Frames = Framed<TcpStream, LengthDelimitedCodec>;
+type Frames = Framed<Box<dyn Pipe>, LengthDelimitedCodec>;
 
 /// The longest frame that is taken, as farmhand's own default.
 const FRAME_BYTES_MAX: usize = 16 << 20;
@@ -105,15 +110,17 @@ impl CentralServer {
     ///
     /// # Errors
     ///
-    /// The address is taken, or the capture file cannot be opened.
+    /// The address is taken, the capture file cannot be opened, or a file for TLS is wrong.
     pub async fn start(spec: CentralSpec) -> io::Result<Self> {
         let capture = match &spec.capture {
             Some(file) => Some(Mutex::new(File::options().create(true).append(true).open(file)?)),
             None => None,
         };
+        let acceptor = spec.tls.as_ref().map(ServerTls::acceptor).transpose()?;
         let fault = Mutex::new(spec.fault);
         let listen = spec.listen;
-        let shared = Arc::new(Shared { spec, record: Mutex::default(), fault, reachable: Mutex::default(), capture });
+        let (record, reachable) = (Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { spec, record, fault, reachable, capture, acceptor });
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let running = AsyncMutex::new(Some(Running::start(listener, &shared)));
@@ -228,6 +235,16 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
 
 async fn serve(stream: TcpStream, number: u64, shared: Arc<Shared>, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
+    // Whoever is let in is heard, and nobody else is waited for.
+    let shaken = stop.run_until_cancelled(tls::shake_hands(stream, shared.acceptor.clone())).await;
+    let stream = match shaken {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => {
+            lock(&shared.record).bad_handshakes += 1;
+            return tracing::info!(session = number, %error, "no TLS was agreed on");
+        }
+        None => return,
+    };
     let codec = LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_codec();
     let (outgoing, tasks) = mpsc::channel(OUTGOING_MAX);
     let (frames, session, acknowledge) =

@@ -4,18 +4,14 @@
 //! off. The owner of a token has the certificate's digest in it.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
-use sha2::{Digest as _, Sha256};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::tokens::Sha256Digest;
+use crate::tls::{self, PemError, Pinned, provider};
 
 /// Key and certificate in the state directory, where none are configured.
 const FILE: &str = "adb-server.pem";
@@ -26,13 +22,8 @@ const NAME: &str = "farmhand";
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file can't be read, or holds no key or certificate.
-    #[error("{}: {reason}", file.display())]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    File(#[from] PemError),
     /// It can't be made.
     #[error("it can't be made: {0}")]
     Unmade(#[from] rcgen::Error),
@@ -66,20 +57,13 @@ impl Certificate {
     /// # Errors
     /// Which file is wrong, and how.
     pub fn of_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
-        let failed = |file: &Path, reason: String| CertificateError::File { file: file.to_owned(), reason };
-        let read = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let chain = read.map_err(|error| failed(certificate, error.to_string()))?;
-        if chain.is_empty() {
-            return Err(failed(certificate, "there is no certificate in it".to_owned()));
-        }
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;
-        Ok(Self { chain, key })
+        Ok(Self { chain: tls::certificates(certificate)?, key: tls::private_key(key)? })
     }
 
     /// By which it is known.
     #[must_use]
     pub fn digest(&self) -> Sha256Digest {
-        self.chain.first().map(|certificate| Sha256::digest(certificate).into()).unwrap_or_default()
+        self.chain.first().map(tls::digest).unwrap_or_default()
     }
 
     /// What takes connections in with it.
@@ -107,11 +91,7 @@ fn make(state: &Path, file: &Path) -> Result<(), CertificateError> {
         fresh.persist(file)?;
         std::io::Result::Ok(())
     };
-    written().map_err(|error| CertificateError::File { file: file.to_owned(), reason: error.to_string() })
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    written().map_err(|error| PemError { file: file.to_owned(), reason: error.to_string() }.into())
 }
 
 /// What connects to the one server that has this certificate.
@@ -119,7 +99,7 @@ fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// This program's TLS can't be used.
 pub(super) fn connector(certificate: Sha256Digest) -> Result<TlsConnector, rustls::Error> {
-    let verifier = Arc::new(Pinned { certificate, provider: provider() });
+    let verifier = Arc::new(Pinned::new(vec![certificate]));
     let config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -132,54 +112,6 @@ pub(super) fn connector(certificate: Sha256Digest) -> Result<TlsConnector, rustl
 pub(super) fn server_name() -> ServerName<'static> {
     // It is one.
     ServerName::try_from(NAME).unwrap_or(ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()))
-}
-
-/// Takes one certificate, and no other.
-#[derive(Debug)]
-struct Pinned {
-    certificate: Sha256Digest,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let seen: Sha256Digest = Sha256::digest(certificate).into();
-        if seen == self.certificate {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let hex = base16ct::lower::encode_string;
-        Err(rustls::Error::General(format!("its certificate is {}, and not {}", hex(&seen), hex(&self.certificate))))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not spoken".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
