@@ -61,6 +61,7 @@ const CORES: &[&str] = &[
     "src/adb/server/roles.rs",
     "src/adb/server/tokens.rs",
     "src/adb/server/uses.rs",
+    "src/adb/turns/order.rs",
     "src/central/policy",
     "src/central/relay",
     "src/central/session",

@@ -3,7 +3,7 @@
 //! ```text
 //!     services/ shell, sync, install      plain async functions over `Adb`, codecs beside them
 //!          │
-//!     driver: Adb, Stream                 one task a handset: owns core and transport
+//!     driver: Adb, Stream                 one task a handset: owns core and transport; on USB, bytes wait for their `turns`
 //!          │
 //!     connection (core) ── message, banner, auth
 //!          │
@@ -37,3 +37,5 @@ pub mod services;
 pub mod tcp;
 #[cfg(feature = "daemon")]
 pub mod transport;
+#[cfg(feature = "daemon")]
+pub mod turns;

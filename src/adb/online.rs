@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::adb::driver::Adb;
+use crate::adb::turns::Bus;
 use crate::rack::ids::Endpoint;
 
 /// The connections of all phones that are online. Cheap to clone.
@@ -22,9 +23,24 @@ struct Shared {
     last: watch::Sender<u64>,
     /// The number of the newest piece of work.
     works: AtomicU64,
+    /// The host's USB buses by number, as many as have had a phone.
+    buses: Mutex<BTreeMap<u8, Bus>>,
 }
 
 impl OnlinePhones {
+    /// A new connection of the phone at an endpoint, which shares the endpoint's bus with its other phones. TCP has none.
+    #[must_use]
+    pub fn on_its_bus(&self, endpoint: &Endpoint, adb: Adb) -> Adb {
+        match endpoint {
+            Endpoint::Usb(path) => {
+                // As with the seats.
+                let mut buses = self.shared.buses.lock().unwrap_or_else(PoisonError::into_inner);
+                adb.on_bus(buses.entry(path.bus()).or_default())
+            }
+            Endpoint::Tcp(_) => adb,
+        }
+    }
+
     /// Says that a phone is online, until the seat is dropped.
     #[must_use]
     pub fn sit(&self, endpoint: Endpoint, adb: Adb) -> Seat {

@@ -11,6 +11,7 @@ use super::inbox::{Inbox, Mail};
 use super::{Command, Greeted, Heard};
 use crate::adb::banner::Banner;
 use crate::adb::connection::{EndReason, Fault, OpenRefused, StreamId};
+use crate::adb::turns::{Bus, Party, Pass};
 
 /// How many streams of the handset may wait for whoever listens; one more is refused.
 const INCOMING_WAITING_MAX: usize = 16;
@@ -19,6 +20,8 @@ const INCOMING_WAITING_MAX: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Adb {
     shared: Arc<Shared>,
+    /// What is written waits for its turn at the handset's bus.
+    pass: Option<Pass>,
 }
 
 #[derive(Debug)]
@@ -59,7 +62,20 @@ impl Adb {
         cancel: CancellationToken,
         heard: Arc<Heard>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { greeted, commands, end, cancel, heard }) }
+        Self { shared: Arc::new(Shared { greeted, commands, end, cancel, heard }), pass: None }
+    }
+
+    /// The handset sits at this bus: what is written shares it with what goes to its other handsets.
+    #[must_use]
+    pub fn on_bus(self, bus: &Bus) -> Self {
+        Self { pass: Some(bus.pass(Party::Rack)), ..self }
+    }
+
+    /// The same handset for somebody: what is written by this handle is on his share of the bus.
+    #[must_use]
+    pub fn for_person(&self, who: &str) -> Self {
+        let pass = self.pass.as_ref().map(|pass| pass.of(Party::Person(who.into())));
+        Self { shared: Arc::clone(&self.shared), pass }
     }
 
     /// What the handset said of itself.
@@ -96,7 +112,7 @@ impl Adb {
         let command = Command::Open { service: service.clone(), reply };
         let asked = self.shared.commands.send(command).await.is_ok();
         match answer.await {
-            Ok(opened) if asked => opened,
+            Ok(opened) if asked => opened.map(|stream| stream.with(self.pass.clone())),
             _ => Err(OpenError::Ended { service, reason: EndReason::Lost(self.fault()) }),
         }
     }
@@ -110,7 +126,7 @@ impl Adb {
         let (to, streams) = mpsc::channel(INCOMING_WAITING_MAX);
         let command = Command::Listen { service: service.into(), to };
         self.shared.commands.send(command).await.map_err(|_| self.fault())?;
-        Ok(Incoming { streams })
+        Ok(Incoming { streams, pass: self.pass.clone() })
     }
 
     /// Waits until the connection has ended, and tells why.
@@ -136,12 +152,13 @@ impl Adb {
 #[derive(Debug)]
 pub struct Incoming {
     streams: mpsc::Receiver<Stream>,
+    pass: Option<Pass>,
 }
 
 impl Incoming {
     /// The next stream, already accepted; none once the connection has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<Stream> {
-        self.streams.recv().await
+        self.streams.recv().await.map(|stream| stream.with(self.pass.clone()))
     }
 }
 
@@ -160,6 +177,7 @@ pub struct Stream {
     inbox: Arc<Inbox>,
     commands: mpsc::Sender<Command>,
     dropped: mpsc::UnboundedSender<StreamId>,
+    pass: Option<Pass>,
 }
 
 impl Stream {
@@ -169,7 +187,12 @@ impl Stream {
         commands: mpsc::Sender<Command>,
         dropped: mpsc::UnboundedSender<StreamId>,
     ) -> Self {
-        Self { id, inbox, commands, dropped }
+        Self { id, inbox, commands, dropped, pass: None }
+    }
+
+    fn with(mut self, pass: Option<Pass>) -> Self {
+        self.pass = pass;
+        self
     }
 
     /// The next bytes, or none once the handset closed the stream and all was read. Only what was read is acknowledged, so that a
@@ -196,7 +219,7 @@ impl Stream {
         }
     }
 
-    /// Gives bytes for sending; waits while the stream is full. Not cancel-safe: the bytes may or may not go.
+    /// Gives bytes for sending; waits while the stream is full, and for its turn at the handset's bus. Not cancel-safe: the bytes may or may not go.
     ///
     /// # Errors
     /// The stream's end. What the handset sent before can still be read.
@@ -204,6 +227,10 @@ impl Stream {
         if let Some(reason) = self.inbox.ended() {
             return Err(StreamError { reason });
         }
+        let bytes = match &self.pass {
+            Some(pass) => pass.take(bytes).await,
+            None => bytes,
+        };
         let (reply, answer) = oneshot::channel();
         // The task's end drops both.
         let _ = self.commands.send(Command::Send { id: self.id, bytes, reply }).await;

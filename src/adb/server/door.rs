@@ -220,7 +220,7 @@ impl AdbServer {
             ));
         }
         let adb = self.online.at(&device.endpoint).ok_or("device offline")?;
-        Ok((device.phone.clone(), adb, who))
+        Ok((device.phone.clone(), adb.for_person(&who), who))
     }
 
     async fn open(&self, client: &Client, service: String, bound: Option<u64>) -> Result<Opened, String> {

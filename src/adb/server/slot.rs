@@ -314,7 +314,7 @@ impl Talk<'_> {
             go_on: Arc::clone(&go_on),
             payload_max: self.portal.framing().payload_max,
         };
-        let (adb, keeper) = (self.adb.clone(), self.server.keeper.clone());
+        let (adb, keeper) = (self.adb.for_person(&self.who), self.server.keeper.clone());
         let (phone, who) = (self.phone.clone(), self.who.clone());
         self.tasks.spawn(async move {
             match keeper.begin(&phone, &who, family).await {

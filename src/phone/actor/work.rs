@@ -54,7 +54,8 @@ pub(super) async fn open(
                 return Err((OpenFault::Gone, "USB is not scanned: [usb] scan is off".to_owned()));
             };
             let transport = bus.open(path).await.map_err(|error| (error.fault, error.to_string()))?;
-            handshake(context, endpoint, transport).await
+            let adb = handshake(context, endpoint, transport).await?;
+            Ok(context.online.on_its_bus(endpoint, adb))
         }
     }
 }

@@ -170,7 +170,7 @@ impl ToolServer {
         }
         let adb =
             phone.endpoint.as_ref().and_then(|endpoint| self.online.at(endpoint)).ok_or_else(|| offline(phone))?;
-        Ok((phone.id.clone(), adb))
+        Ok((phone.id.clone(), adb.for_person(user)))
     }
 }
 
