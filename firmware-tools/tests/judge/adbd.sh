@@ -12,7 +12,9 @@ for folder in bin sbin lib lib64 usr etc dev proc; do
         mount --rbind "/$folder" "$root/$folder"
     fi
 done
-fetched=$(dirname "$1")
+# It names itself by its real path, and the folder of what is fetched may be a link.
+command=$(realpath "$1")
+fetched=$(dirname "$command")
 mkdir -p "$root/$fetched" "$root/data/local/tmp" "$root/sdcard" "$root/tmp"
 mount --bind "$fetched" "$root/$fetched"
 chmod 775 "$root" "$root/data/local/tmp"
@@ -22,4 +24,4 @@ if [ $# -gt 1 ]; then
     PATH=/system/bin:$PATH
 fi
 umask 0
-exec chroot "$root" "$1"
+exec chroot "$root" "$command"

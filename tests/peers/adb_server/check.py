@@ -9,7 +9,7 @@ import clients
 import handover
 from compare import Differences, compare
 from desk import Desk
-from stage import FARMHAND_PORT, Stage
+from stage import WAYS, Stage
 from suite import FAMILIES
 
 
@@ -55,30 +55,31 @@ def googles(stage, verdict):
     differences = Differences()
     for google in stage.googles:
         for family in FAMILIES:
-            verdict.check(google.name, family, lambda: both(stage, google, family, differences))
+            verdict.check(google.name, family, lambda: alike(stage, google, family, differences))
     families = {family for family in FAMILIES if verdict.only in (None, family)}
     for stale in differences.stale({google.name for google in stage.googles}, families):
         verdict.failed = True
         print(f"CHECK adb_server.differences FAIL {stale}")
 
 
-def both(stage, google, family, differences):
-    """A family at both servers, one after the other: it leaves the phones as it found them."""
+def alike(stage, google, family, differences):
+    """A family at Google's server, and each way to farmhand, one after the other: it leaves the phones as it found them."""
     stage.all_there(google)
     run, folder = FAMILIES[family], stage.log / google.name / family
-    desks = [Desk(stage, google, port, folder / name) for name, port in
-             (("google", google.port), ("farmhand", FARMHAND_PORT))]
+    theirs, *ours = (Desk(stage, google, port, folder / name) for name, port in
+                     (("google", google.port), *WAYS.items()))
     faults = []
-    for desk in desks:
+    for desk in (theirs, *ours):
         run(desk)
         transcript = "\n".join(f"== {record.name}\n{record.text()}" for record in desk.records)
         (desk.folder / "transcript").write_text(transcript)
         faults += [f"{desk.folder.name}: {fault}" for fault in desk.faults]
-    theirs, ours = (desk.records for desk in desks)
-    faults += compare(google.name, ours, theirs, differences)
+    for desk in ours:
+        faults += compare(google.name, desk.folder.name, desk.records, theirs.records, differences)
+    count = sum(len(desk.records) for desk in ours)
     if faults:
-        raise AssertionError(f"{len(faults)} of {len(ours)} commands\n" + "\n".join(faults))
-    return f"{len(ours)} commands"
+        raise AssertionError(f"{len(faults)} of {count} commands\n" + "\n".join(faults))
+    return f"{count} commands"
 
 
 main()

@@ -4,6 +4,8 @@ import difflib
 import pathlib
 import tomllib
 
+from stage import WAYS
+
 TABLE = pathlib.Path(__file__).with_name("differences.toml")
 
 
@@ -12,19 +14,24 @@ class Differences:
         self.rows = tomllib.loads(TABLE.read_text())["difference"]
         self.met = [set() for _ in self.rows]
 
-    def explained(self, client, record, google):
-        """Whether the table says just this."""
+    def explained(self, client, way, record, google):
+        """Whether the table says just this of a client that comes this way."""
         for index, row in enumerate(self.rows):
-            if row["command"] == record.name and client in row["clients"]:
-                self.met[index].add(client)
+            if row["command"] == record.name and client in row["clients"] and way in ways(row):
+                self.met[index].add((client, way))
                 return fits(row["here"], record) and fits(row["google"], google)
         return False
 
     def stale(self, clients, families):
         for row, met in zip(self.rows, self.met):
             if row["family"] in families:
-                for client in sorted((set(row["clients"]) & clients) - met):
-                    yield f"differences.toml: `{row['command']}` of {client} does not differ"
+                meant = {(client, way) for client in set(row["clients"]) & clients for way in ways(row)}
+                for client, way in sorted(meant - met):
+                    yield f"differences.toml: `{row['command']}` of {client} by {way} does not differ"
+
+
+def ways(row):
+    return row.get("ways", list(WAYS))
 
 
 def fits(expected, record):
@@ -36,14 +43,14 @@ def fits(expected, record):
     return text.startswith(code.strip()) and part.strip() in text
 
 
-def compare(client, ours, googles, differences):
-    """What is wrong with what farmhand's server made of the commands."""
+def compare(client, way, ours, googles, differences):
+    """What is wrong with what came of the commands by one of the ways to farmhand."""
     if [record.name for record in ours] != [record.name for record in googles]:
-        yield "the servers were not asked the same"
+        yield f"{way} was not asked the same as Google's server"
     for record, google in zip(ours, googles):
         if record.text() == google.text():
             continue
-        if not differences.explained(client, record, google):
-            lines = difflib.unified_diff(google.text().splitlines(), record.text().splitlines(), "google", "farmhand", n=1,
+        if not differences.explained(client, way, record, google):
+            lines = difflib.unified_diff(google.text().splitlines(), record.text().splitlines(), "google", way, n=1,
                                          lineterm="")
-            yield f"`{record.name}` differs:\n" + "\n".join(lines)
+            yield f"`{record.name}` by {way} differs:\n" + "\n".join(lines)

@@ -1,10 +1,13 @@
 """The stage: Google's adbd, virtual phones, the real daemon in front of them, and Google's own servers beside it.
 
-    Google's adb ──▶ farmhand (5037 + 10000) ──┬──▶ A1: adbd 34 in a root of its own
-                 └─▶ Google's own server ──────┼──▶ A2: virtual phone P1
-                                               └──▶ A3: virtual phone P2 (restarts)
+    Google's adb ──▶ farmhand (5037 + 10000) ────────────────────────────┬──▶ A1: adbd 34 in a root of its own
+                 ├─▶ farmhand adb-server connect ──TLS──▶ a second daemon ┼──▶ A2: virtual phone P1
+                 └─▶ Google's own server ─────────────────────────────────┴──▶ A3: virtual phone P2 (restarts)
+
+The way by TLS has a daemon of its own, since a daemon listens at one address.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -18,6 +21,10 @@ REPOSITORY = HERE.parents[2]
 APKS = REPOSITORY / "firmware-tools/apks"
 
 FARMHAND_PORT = 15037
+# Where the owners of tokens come in, and where the forwarder of one of them listens.
+TLS_PORT, FORWARDER_PORT = 15038, 15039
+# Where a client finds farmhand's adb server, by each way to it.
+WAYS = {"farmhand": FARMHAND_PORT, "tls": FORWARDER_PORT}
 SLOT_BASE = 17401
 ADBD = "127.0.0.1:15555"
 PHONES = {"A1": ADBD, "A2": "127.0.0.1:15501", "A3": "127.0.0.1:15502"}
@@ -75,11 +82,10 @@ class Stage:
         self.start("rack", [self.rackbench, "rack", "--file", HERE / "rack.toml", "--dir", self.log / "rack"])
         for address in PHONES.values():
             self.listens(address)
-        self.state.mkdir(mode=0o700)
-        config = self.log / "farmhand.toml"
-        config.write_text(self.config())
-        self.start("farmhand", [self.farmhand, "run", "--config", config, "--state", self.state])
+        self.daemon("farmhand", self.state, f'listen = "127.0.0.1:{FARMHAND_PORT}"\nslot_base = {SLOT_BASE}\n'
+                                            f'slot_listen = "0.0.0.0"\nkeys = ["{self.key}.pub"]\n')
         self.listens(f"127.0.0.1:{FARMHAND_PORT}")
+        self.up_by_tls()
         for google in self.googles:
             # Else it takes whatever listens at 5555 and above for an emulator.
             self.start(google.name, [google.program, "-L", f"tcp:{google.port}", "server", "nodaemon"],
@@ -87,17 +93,32 @@ class Stage:
             self.listens(f"127.0.0.1:{google.port}")
             self.all_there(google)
 
+    def up_by_tls(self):
+        state, token = self.work / "far-state", self.work / "token"
+        self.daemon("far", state, f'listen = "0.0.0.0:{TLS_PORT}"\n')
+        self.listens(f"127.0.0.1:{TLS_PORT}")
+        # A tunnel to the rack's host is the admin's, and all else is everybody's.
+        words = ["tokens", "add", "mara", "--role", "admin", "--for", "1h", "--json"]
+        said = self.run([self.farmhand, "--state", state, *words], {})
+        if said.code:
+            raise SystemExit(f"check-adb-server: there is no token: {said.err}")
+        token.touch(mode=0o600)
+        token.write_text(json.loads(said.out)["token"])
+        self.start("forwarder", [self.farmhand, "adb-server", "connect", f"127.0.0.1:{TLS_PORT}", "--token-file", token,
+                                 "--listen", f"127.0.0.1:{FORWARDER_PORT}"])
+        self.listens(f"127.0.0.1:{FORWARDER_PORT}")
+
     def all_there(self, google):
-        """Waits until all phones are online at Google's server and at farmhand's."""
+        """Waits until all phones are online at Google's server and by each way to farmhand's."""
         def online(port, address):
             if self.adb(google, port, ["-s", address, "get-state"]).out == "device\n":
                 return True
             # Google's server gives up a phone at a TCP address that is away.
-            for word in ("disconnect", "connect") if port != FARMHAND_PORT else ():
+            for word in ("disconnect", "connect") if port == google.port else ():
                 self.adb(google, port, [word, address])
             return False
 
-        for port in (google.port, FARMHAND_PORT):
+        for port in (google.port, *WAYS.values()):
             for name, address in PHONES.items():
                 self.until(f"{name} is at port {port}", lambda: online(port, address))
 
@@ -110,12 +131,17 @@ class Stage:
             except subprocess.TimeoutExpired:
                 child.kill()
 
-    def config(self):
+    def daemon(self, name, state, adb_server):
+        state.mkdir(mode=0o700)
+        config = self.log / f"{name}.toml"
+        config.write_text(self.config(adb_server))
+        self.start(name, [self.farmhand, "run", "--config", config, "--state", state])
+
+    def config(self, adb_server):
         slots = "".join(f'\n[[slot]]\nname = "{name}"\nendpoint = "tcp:{address}"\n' for name, address in PHONES.items())
         return (
             '[rack]\nname = "peers"\n[web]\nlisten = "off"\n[usb]\nscan = false\n'
-            f'[adb_server]\nlisten = "127.0.0.1:{FARMHAND_PORT}"\nslot_base = {SLOT_BASE}\n'
-            f'slot_listen = "0.0.0.0"\nkeys = ["{self.key}.pub"]\n' + slots
+            f'[adb_server]\n{adb_server}' + slots
         )
 
     def environment(self, more):

@@ -1,4 +1,5 @@
-"""The commands of Google's adb, by families. Each is run at farmhand's server and at Google's own, on the same phones."""
+"""The commands of Google's adb, by families. Each is run at Google's own server and by each way to farmhand's, on the same
+phones."""
 
 import os
 import random
@@ -6,7 +7,7 @@ import socket
 import threading
 
 from desk import digest
-from stage import APKS, FARMHAND_PORT
+from stage import APKS, WAYS
 
 NOISE = random.Random(3).randbytes((5 << 20) + 17)
 
@@ -114,6 +115,7 @@ def content(folder):
 
 
 def sync(desk):
+    lines = lambda text: "\n".join(sorted(desk.plain(text).splitlines()))
     here = desk.folder / "sync"
     here.mkdir()
     tree(here)
@@ -132,7 +134,8 @@ def sync(desk):
         desk.note(f"large of {phone}", digest((here / f"large.{phone}").read_bytes()))
         on("push", str(here / "nobody"), there, code=1)
         on("pull", f"{there}/nobody", str(here / "x"), code=1)
-        on("push", str(here / "tree/small"), "/proc/nobody/x", code=1)
+        # The refusal may come before or after the client has counted its file.
+        on("push", str(here / "tree/small"), "/proc/nobody/x", code=1, keep=lines)
         on("pull", there, "/proc/nobody", code=1)
         on("shell", "rm", "-r", there)
     on = lambda *words, **how: desk.on("A1", *words, **how)
@@ -310,7 +313,7 @@ def server(desk):
     desk.say("reconnect", "offline")
     desk.on("A2", "attach", code=1)
     desk.on("A2", "detach", code=1)
-    desk.say("kill-server", code=None) if desk.port == FARMHAND_PORT else desk.note("kill-server", "")
+    desk.say("kill-server", code=None) if desk.port in WAYS.values() else desk.note("kill-server", "")
 
 
 FAMILIES = {
