@@ -126,8 +126,17 @@ pub struct Health {
     pub faults: Option<Vec<String>>,
     /// Whether its line is registered; `None` without a central server.
     pub registered: Option<bool>,
-    /// Heartbeats that the server has acknowledged in the same time before the install, and since.
-    pub heartbeats: Option<(u32, u32)>,
+    /// Heartbeats that the server has acknowledged; `None` without a central server.
+    pub heartbeats: Option<Heartbeats>,
+}
+
+/// Heartbeats that the server has acknowledged around an install.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// Before it, in as long a time as has passed since.
+    pub before: u32,
+    /// Since.
+    pub since: u32,
 }
 
 /// How a phone stands at a gate.
@@ -150,7 +159,7 @@ impl Health {
             running: Some(true),
             faults: Some(Vec::new()),
             registered: Some(true),
-            heartbeats: Some((0, 0)),
+            heartbeats: Some(Heartbeats { before: 0, since: 0 }),
         }
     }
 
@@ -172,8 +181,8 @@ impl Health {
             Gate::Heartbeats => match self.heartbeats {
                 None => Verdict::Unknown("no central server is configured".to_owned()),
                 // One may fall on either side of the install.
-                Some((before, since)) if since + 1 >= before => Verdict::Passes,
-                Some((before, since)) => {
+                Some(Heartbeats { before, since }) if since + 1 >= before => Verdict::Passes,
+                Some(Heartbeats { before, since }) => {
                     Verdict::Fails(format!("{since} heartbeats were acknowledged since the install, {before} before"))
                 }
             },
@@ -213,11 +222,12 @@ mod tests {
         for gate in Gate::ALL {
             assert!(matches!(unknown.at(gate, VersionCode(2)), Verdict::Unknown(_)), "{gate:?}");
         }
-        let well = Health { heartbeats: Some((5, 4)), ..Health::well(VersionCode(2)) };
+        let well = Health { heartbeats: Some(Heartbeats { before: 5, since: 4 }), ..Health::well(VersionCode(2)) };
         assert!(Gate::ALL.iter().all(|gate| well.at(*gate, VersionCode(2)) == Verdict::Passes));
         assert!(matches!(well.at(Gate::Agent, VersionCode(3)), Verdict::Fails(_)));
         assert!(matches!(
-            Health { heartbeats: Some((5, 3)), ..well }.at(Gate::Heartbeats, VersionCode(2)),
+            Health { heartbeats: Some(Heartbeats { before: 5, since: 3 }), ..well }
+                .at(Gate::Heartbeats, VersionCode(2)),
             Verdict::Fails(_)
         ));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::event::{
     AppVersion, Asked, BatteryCondition, Command, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName,
 };
+use super::gates::Heartbeats;
 use super::ids::{Endpoint, PhoneId};
 use super::snapshot::LineState;
 use crate::clock::{Deadline, Moment};
@@ -202,12 +203,12 @@ impl Line {
     }
 
     /// How many heartbeats were acknowledged in a time of this length before the last such time, and in the last one.
-    pub(super) fn heartbeats_around(&self, now: Moment, within: Duration) -> (u32, u32) {
+    pub(super) fn heartbeats_around(&self, now: Moment, within: Duration) -> Heartbeats {
         let count = |from: Duration, until: Duration| {
             let in_it = |at: &&Moment| (from..until).contains(&now.since(**at));
             u32::try_from(self.acknowledged.iter().filter(in_it).count()).unwrap_or(u32::MAX)
         };
-        (count(within, within * 2), count(Duration::ZERO, within))
+        Heartbeats { before: count(within, within * 2), since: count(Duration::ZERO, within) }
     }
 
     /// How often its actor was stuck.

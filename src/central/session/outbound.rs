@@ -57,31 +57,36 @@ impl Session {
     }
 
     pub(super) fn send_phone_state(&mut self, of: i64, wechat_id: String, battery: BatteryCondition) {
-        let (sdcard_free, sdcard_total) = self.room();
-        let body = PhoneStateTaskResultNoticeMessage {
-            we_chat_id: wechat_id,
-            imei: self.imei(),
-            battery_level: i32::from(battery.level_percent),
-            charging_state: i32::from(battery.charging),
-            net_type: self.network(),
-            sdcard_free,
-            sdcard_total,
-        };
+        let body = PhoneStateTaskResultNoticeMessage { we_chat_id: wechat_id, ..self.phone_state(battery) };
         self.send(EnumMsgType::PhoneStateTaskResultNotice, &body, of);
     }
 
+    /// The warning tells the state as the answer to PhoneStateTask does.
     pub(super) fn send_warning(&mut self, battery: BatteryCondition) {
-        let (sdcard_free, sdcard_total) = self.room();
+        let state = self.phone_state(battery);
         let body = PhoneStateWarningNoticeMessage {
+            imei: state.imei,
+            battery_level: state.battery_level,
+            charging_state: state.charging_state,
+            net_type: state.net_type,
+            sdcard_free: state.sdcard_free,
+            sdcard_total: state.sdcard_total,
+            ..Default::default()
+        };
+        self.send(EnumMsgType::PhoneStateWarningNotice, &body, 0);
+    }
+
+    fn phone_state(&self, battery: BatteryCondition) -> PhoneStateTaskResultNoticeMessage {
+        let (sdcard_free, sdcard_total) = self.room();
+        PhoneStateTaskResultNoticeMessage {
+            we_chat_id: String::new(),
             imei: self.imei(),
             battery_level: i32::from(battery.level_percent),
             charging_state: i32::from(battery.charging),
             net_type: self.network(),
             sdcard_free,
             sdcard_total,
-            ..Default::default()
-        };
-        self.send(EnumMsgType::PhoneStateWarningNotice, &body, 0);
+        }
     }
 
     /// Free and total, in bytes; both 0 where they were not read, which no phone has.

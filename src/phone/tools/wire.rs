@@ -217,7 +217,7 @@ pub fn emit_entries(entries: &[FolderEntry]) -> Bytes {
 /// # Errors
 /// They are none.
 pub fn parse_entries(payload: &[u8]) -> Result<Vec<FolderEntry>, WireError> {
-    let plain: Vec<(String, Option<FileStat>)> = from_json(payload)?;
+    let plain: Vec<(String, Option<FileStat>)> = from_json(b'O', payload)?;
     Ok(plain.into_iter().map(|(name, stat)| FolderEntry { name, stat }).collect())
 }
 
@@ -276,14 +276,14 @@ impl Frame for Up {
 
     fn parse(kind: u8, mut payload: Bytes) -> Result<Self, WireError> {
         Ok(match kind {
-            b'A' => Self::Ask(from_json(&payload)?),
+            b'A' => Self::Ask(from_json(kind, &payload)?),
             b'I' => Self::Input(payload),
             b'E' => Self::EndOfInput,
-            b'W' => Self::Resize(from_json(&payload)?),
+            b'W' => Self::Resize(from_json(kind, &payload)?),
             b'F' => {
                 // JSON of one line has no such byte.
                 let line_len = payload.iter().position(|byte| *byte == b'\n').unwrap_or(payload.len());
-                let to = from_json(&payload.split_to(line_len))?;
+                let to = from_json(kind, &payload.split_to(line_len))?;
                 payload.advance(payload.len().min(1));
                 Self::File(InlineFile { to, content: payload })
             }
@@ -312,8 +312,8 @@ impl Frame for Down {
                 let why = |_| WireError::Payload { kind, why: format!("it has {} bytes, expected 8", payload.len()) };
                 Self::Progress(u64::from_le_bytes(bytes.map_err(why)?))
             }
-            b'D' => Self::Done(from_json(&payload)?),
-            b'R' => Self::Refused(from_json(&payload)?),
+            b'D' => Self::Done(from_json(kind, &payload)?),
+            b'R' => Self::Refused(from_json(kind, &payload)?),
             seen => return Err(WireError::Kind { seen }),
         })
     }
@@ -391,8 +391,8 @@ fn json(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-fn from_json<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, WireError> {
-    serde_json::from_slice(payload).map_err(|error| WireError::Payload { kind: b'{', why: error.to_string() })
+fn from_json<'a, T: Deserialize<'a>>(kind: u8, payload: &'a [u8]) -> Result<T, WireError> {
+    serde_json::from_slice(payload).map_err(|error| WireError::Payload { kind, why: error.to_string() })
 }
 
 #[cfg(test)]
