@@ -72,6 +72,7 @@ impl LineSettings {
     /// Why TLS can't be spoken so.
     pub fn new(
         central: &config::Central,
+        upgrades: config::FromCentral,
         policy: watch::Receiver<Arc<config::Policy>>,
         store: Store,
         online: OnlinePhones,
@@ -81,7 +82,7 @@ impl LineSettings {
         Ok(Self {
             servers,
             max_frame: central.max_frame,
-            session: Settings { warn: central.warn, servers: names, ..Settings::new(central.heartbeat) },
+            session: Settings { warn: central.warn, upgrades, servers: names, ..Settings::new(central.heartbeat) },
             policy,
             store,
             ack: central.ack,

@@ -426,6 +426,32 @@ pub struct Rollout {
     pub windows: Windows,
     /// Hosts from which APKs may be fetched; empty means any, as said at start.
     pub sources: Vec<String>,
+    /// What becomes of the central server's `UpgradeDeviceAppNotice`.
+    pub from_central: FromCentral,
+}
+
+/// What becomes of the central server's `UpgradeDeviceAppNotice`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FromCentral {
+    /// The rack makes a rollout of it.
+    #[default]
+    Rollout,
+    /// It goes to the agent on the phone, which sees to it by itself.
+    Forward,
+}
+
+impl FromCentral {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Rollout, Self::Forward];
+
+    /// The word for it in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rollout => "rollout",
+            Self::Forward => "forward",
+        }
+    }
 }
 
 /// Whether handsets are looked for on USB.

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::read::{HOUR_S, value, values};
 use super::section::Section;
 use super::value::{count_or_share, list, made, parsed, seconds, whole_as, word};
-use super::{Rollout, Window, Windows, Zone};
+use super::{FromCentral, Rollout, Window, Windows, Zone};
 use crate::rack::gates::{Gates, Least};
 use crate::rack::limits::Limits;
 use crate::rack::strategy::{Approve, Join, Strategy};
@@ -26,6 +26,7 @@ pub(super) fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
         install_timeout: Duration::from_secs(300),
         windows: Windows { each: Vec::new(), zone: Zone::of_host() },
         sources: Vec::new(),
+        from_central: FromCentral::default(),
     };
     let Some(mut table) = table else { return rollout };
     let waves =
@@ -56,6 +57,7 @@ pub(super) fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
         (!text.is_empty() && !text.contains(['/', ' '])).then(|| text.to_lowercase())
     });
     let sources = table.optional("sources", list(host));
+    let from_central = table.optional("from_central", word(&FromCentral::ALL.map(|from| (from.as_str(), from))));
     table.finish();
     let strategy = &mut rollout.strategy;
     strategy.waves = values(waves).unwrap_or_else(|| std::mem::take(&mut strategy.waves));
@@ -71,6 +73,7 @@ pub(super) fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
     rollout.windows.each = values(windows).unwrap_or_default();
     rollout.windows.zone = value(time_zone).unwrap_or(rollout.windows.zone);
     rollout.sources = values(sources).unwrap_or(rollout.sources);
+    rollout.from_central = value(from_central).unwrap_or_default();
     rollout
 }
 

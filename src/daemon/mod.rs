@@ -317,7 +317,8 @@ fn start_lines(
     if central.tls.is_none() {
         warn!("the lines to the central server are not encrypted: [central.tls] is off");
     }
-    let settings = LineSettings::new(central, policy, store.clone(), context.online.clone())?;
+    let settings =
+        LineSettings::new(central, config.rollout.from_central, policy, store.clone(), context.online.clone())?;
     Ok(Some(Lines::new(settings, sources.events.clone(), sources.cancel.clone())))
 }
 

@@ -51,6 +51,7 @@ impl Rig {
             install_timeout: Duration::from_secs(300),
             windows: config::Windows::default(),
             sources: Vec::new(),
+            from_central: config::FromCentral::default(),
         };
         let package = PackageName::new("org.example.agent");
         let agent = config::Agent { apk: None, package, signers: vec![KEY_A.into()] };

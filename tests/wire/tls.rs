@@ -71,7 +71,10 @@ impl Bench {
 
 fn settings(central: &Central) -> (LineSettings, Office) {
     let (plain, office) = Office::open(central.server.clone(), Settings::new(central.heartbeat));
-    let settings = LineSettings::new(central, plain.policy, plain.store, OnlinePhones::default()).unwrap();
+    let settings = {
+        let upgrades = config::FromCentral::Rollout;
+        LineSettings::new(central, upgrades, plain.policy, plain.store, OnlinePhones::default()).unwrap()
+    };
     (settings, office)
 }
 

@@ -14,6 +14,7 @@ use crate::central::proto::{
     UpgradeDeviceAppNoticeMessage,
 };
 use crate::clock::Moment;
+use crate::config::FromCentral;
 use crate::rack::event::{LineEvent, UpgradeNotice};
 use crate::rack::ids::{PackageName, VersionCode};
 
@@ -65,7 +66,7 @@ impl Session {
             Ok(EnumMsgType::DeviceAuthRsp) => tracing::warn!("a second DeviceAuthRsp is left aside"),
             Ok(EnumMsgType::AccountForceOfflineNotice) => self.on_forced_offline(view, now),
             Ok(EnumMsgType::RedirectNotice) => self.on_redirect(view, now),
-            Ok(EnumMsgType::UpgradeDeviceAppNotice) => self.on_upgrade(view),
+            Ok(EnumMsgType::UpgradeDeviceAppNotice) => return self.on_upgrade(view),
             Ok(EnumMsgType::PostDeleteDeviceNotice) => self.on_delete(view),
             Ok(EnumMsgType::PhoneActionTask) => return self.on_phone_action(view),
             _ if self.agent != Agent::Away => return Heard::ForAgent,
@@ -207,7 +208,15 @@ impl Session {
         self.send_device_info();
     }
 
-    fn on_upgrade(&mut self, view: &View<'_>) {
+    fn on_upgrade(&mut self, view: &View<'_>) -> Heard {
+        match self.settings.upgrades {
+            FromCentral::Rollout => self.on_upgrade_by_rack(view),
+            FromCentral::Forward => return self.on_task_for_an_agent(view),
+        }
+        Heard::Nothing
+    }
+
+    fn on_upgrade_by_rack(&mut self, view: &View<'_>) {
         let notices = body::<UpgradeDeviceAppNoticeMessage>(view).and_then(|notice| {
             if notice.app_infos.is_empty() || notice.app_infos.len() > APPS_MAX {
                 return Err(format!("it names {} apps, and 1 to {APPS_MAX} are taken", notice.app_infos.len()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Policy, Warn};
+use crate::config::{FromCentral, Policy, Warn};
 
 /// A shorter interval would be a flood.
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
@@ -24,6 +24,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Which readings the centre is warned of.
     pub warn: Warn,
+    /// What becomes of upgrade notices.
+    pub upgrades: FromCentral,
 }
 
 impl Settings {
@@ -38,6 +40,7 @@ impl Settings {
             presence_deadline: Duration::from_secs(15),
             policy: Policy::default(),
             warn: Warn::default(),
+            upgrades: FromCentral::default(),
         }
     }
 }

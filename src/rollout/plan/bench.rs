@@ -79,6 +79,7 @@ pub(super) fn config(approve: Approve) -> Config {
         install_timeout: Duration::from_secs(300),
         windows: config::Windows::default(),
         sources: Vec::new(),
+        from_central: crate::config::FromCentral::default(),
     }
 }
 

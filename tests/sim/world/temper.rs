@@ -62,6 +62,7 @@ impl Temper {
                 install_timeout: Duration::from_secs(5 * 60),
                 windows: windows(chance),
                 sources: Vec::new(),
+                from_central: farmhand::config::FromCentral::default(),
             },
             pace: *chance.pick(&paces),
             kinds,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::MinuteOfDay;
+use crate::config::{FromCentral, MinuteOfDay};
 
 #[test]
 fn the_agent_speaks_as_if_to_the_centre() {
@@ -213,4 +213,29 @@ fn a_line_that_is_closed_lets_nobody_in_and_another_identity_forgets() {
     assert_eq!(stage.relay.waiting(), 1);
     stage.open("350000000000001");
     assert_eq!((stage.relay.waiting(), stage.relay.carried().forgotten), (0, 1));
+}
+
+#[test]
+fn an_upgrade_notice_is_the_agents_where_the_owner_wants_that_and_it_speaks() {
+    let settings = Settings { upgrades: FromCentral::Forward, ..Settings::new(Duration::from_secs(60)) };
+    let mut stage = Stage::of(settings, Ack::Each);
+    stage.open(IMEI);
+    stage.register();
+    stage.forget();
+    let app =
+        DeviceAppUpgradeMessage { ver_number: 9, package_name: "org.example.agent".to_owned(), ..Default::default() };
+    let notice = UpgradeDeviceAppNoticeMessage { app_infos: vec![app], ..Default::default() }.encode_to_vec();
+    let id = stage.centre_says(1094, &notice, 0);
+    let refused = stage.up().remove(0);
+    assert_eq!((refused.error().0, refused.reference), (EnumErrorCode::TargetNotOnline, id), "no agent is there");
+
+    stage.agent_enters(1);
+    stage.forget();
+    let id = stage.centre_says(1094, &notice, 0);
+    let given = stage.down().remove(0);
+    assert_eq!((given.code, &given.body), (1094, &notice), "as it came");
+    assert!(stage.up().is_empty() && stage.events().is_empty(), "the rack says and does nothing by itself");
+    stage.agent_says(1002, &[], given.id);
+    let acknowledged = stage.up().remove(0);
+    assert_eq!((acknowledged.code, acknowledged.reference), (1002, id));
 }

@@ -70,7 +70,11 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new(ack: Ack) -> Self {
-        let session = Session::new(Settings::new(Duration::from_secs(60)), 42);
+        Self::of(Settings::new(Duration::from_secs(60)), ack)
+    }
+
+    pub(super) fn of(settings: Settings, ack: Ack) -> Self {
+        let session = Session::new(settings, 42);
         Self {
             relay: Relay::new(session, ack, FIRST_ID),
             now: Moment::from_start(Duration::from_secs(1000)),
