@@ -24,10 +24,12 @@ use farmhand::central::line::{Agents, LineSettings, Server, spawn};
 use farmhand::central::proto::{DeviceAuthRspMessage, EnumMsgType};
 use farmhand::central::session::Settings;
 use farmhand::config::{Ack, AgentPort};
-use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent};
+use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::LineState;
 use farmhand::store::{StateDir, Store};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use prost::Message;
 use report::{Goal, report};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -43,6 +45,10 @@ const LINES: usize = 1000;
 /// Long enough for most lines to have failed several times and to wait long.
 const SERVER_AWAY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The usual one.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// Longer than any measurement.
+const NO_HEARTBEAT: Duration = Duration::from_secs(3600);
 const BACKLOG: u32 = 128;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -65,7 +71,7 @@ async fn measure() -> io::Result<()> {
     let cancel = CancellationToken::new();
     let mut doors = Vec::with_capacity(LINES);
     for number in 0..LINES {
-        doors.push(open_line(number, &address, &store, registered_in.clone(), &cancel).await);
+        doors.push(open_line(number, &address, &store, NO_HEARTBEAT, registered_in.clone(), &cancel).await);
     }
     all(&mut registered).await;
     let held = live_bytes().saturating_sub(before);
@@ -82,7 +88,31 @@ async fn measure() -> io::Result<()> {
     let overflows = listen_overflows()? - overflows;
     report("line.listen_overflows", overflows as f64, "connections", Goal::AtMost(0.0))?;
     cancel.cancel();
+    measure_idle(&address, &store).await?;
     kill(server)
+}
+
+/// What the lines cost while nothing happens but their heartbeats, two of each, before which the model is asked each time.
+async fn measure_idle(address: &str, store: &Store) -> io::Result<()> {
+    let (registered_in, mut registered) = mpsc::channel(LINES);
+    let cancel = CancellationToken::new();
+    let mut doors = Vec::with_capacity(LINES);
+    for number in 0..LINES {
+        doors.push(open_line(number, address, store, HEARTBEAT, registered_in.clone(), &cancel).await);
+    }
+    all(&mut registered).await;
+    let (before, began) = (processor_time()?, Instant::now());
+    tokio::time::sleep(HEARTBEAT * 2).await;
+    let percent = (processor_time()? - before).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
+    cancel.cancel();
+    report("line.cpu_percent_1000_idle", percent, "%", Goal::AtMost(1.0))
+}
+
+/// Of this process, in user and system mode.
+fn processor_time() -> io::Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(u64::try_from(micros).unwrap_or_default()))
 }
 
 /// A line as the daemon has it, with the queues that belong to it.
@@ -90,6 +120,7 @@ async fn open_line(
     number: usize,
     address: &str,
     store: &Store,
+    heartbeat: Duration,
     registered: mpsc::Sender<(usize, Instant)>,
     cancel: &CancellationToken,
 ) -> mpsc::Sender<LineCommand> {
@@ -97,17 +128,25 @@ async fn open_line(
     let settings = LineSettings {
         servers: vec![Server::bare(address)],
         max_frame: frame::MAX_FRAME_DEFAULT,
-        session: Settings::new(Duration::from_secs(3600)),
+        session: Settings::new(heartbeat),
         policy: watch::channel(Arc::default()).1,
         store: store.clone(),
         ack: Ack::default(),
         agents: Agents { online: OnlinePhones::default(), port: AgentPort::default() },
     };
     spawn(settings, PhoneId::new(format!("P{number}")), commands_out, events_in, cancel.clone());
+    let model = commands.downgrade();
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
-            if matches!(event, LineEvent::State { state: LineState::Registered, .. }) {
-                let _ = registered.send((number, Instant::now())).await;
+            match event {
+                LineEvent::State { state: LineState::Registered, .. } => {
+                    let _ = registered.send((number, Instant::now())).await;
+                }
+                LineEvent::HeartbeatDue => {
+                    let Some(line) = model.upgrade() else { return };
+                    let _ = line.send(LineCommand::Presence(Presence::Answered)).await;
+                }
+                _ => {}
             }
         }
     });

@@ -15,6 +15,9 @@ pub use super::wire::WireError;
 /// What the type URL of each Content begins with when we send it.
 pub const TYPE_URL_PREFIX: &str = "type.googleapis.com/";
 
+/// What [`make_room`] makes at once: many frames of the usual length, or a few of 4 KiB.
+const BLOCK_LEN: usize = 16 << 10;
+
 const ID: u32 = 1;
 const ACCESS_TOKEN: u32 = 2;
 const MSG_TYPE: u32 = 3;
@@ -180,12 +183,22 @@ impl Envelope<'_> {
     /// # Errors
     /// The envelope is empty, or longer than a length can say.
     pub fn frame(&self) -> Result<Bytes, Unsendable> {
+        let mut out = BytesMut::with_capacity(frame::HEADER + self.encoded_len());
+        self.put_frame(&mut out)?;
+        Ok(out.freeze())
+    }
+
+    /// As [`Self::frame`], behind what is in `out`.
+    ///
+    /// # Errors
+    /// As there; `out` is as it was.
+    pub fn put_frame(&self, out: &mut BytesMut) -> Result<(), Unsendable> {
         let length = self.encoded_len();
         let header = frame::header(length).ok_or(Unsendable { length })?;
-        let mut out = BytesMut::with_capacity(frame::HEADER + length);
+        make_room(out, frame::HEADER + length);
         out.put_slice(&header);
-        self.encode(&mut out);
-        Ok(out.freeze())
+        self.encode(out);
+        Ok(())
     }
 
     /// How long the envelope is without the frame's length.
@@ -286,13 +299,20 @@ pub fn splice(bytes: &[u8], address: &Address<'_>, out: &mut BytesMut) -> Result
     Ok(())
 }
 
+/// Frames that are written one behind the other share a block, and a block whose frames have all been sent is used again.
+fn make_room(out: &mut BytesMut, length: usize) {
+    if out.capacity() - out.len() < length {
+        out.reserve(length.max(BLOCK_LEN));
+    }
+}
+
 /// As [`splice`], with the frame's length before it.
 ///
 /// # Errors
 /// The bytes are not protobuf, or what they become fits no frame; `out` is as it was.
 pub fn splice_frame(bytes: &[u8], address: &Address<'_>, out: &mut BytesMut) -> Result<(), SpliceError> {
     let begin = out.len();
-    out.reserve(frame::HEADER + bytes.len() + ADDRESS_LEN_MAX + address.access_token.len());
+    make_room(out, frame::HEADER + bytes.len() + ADDRESS_LEN_MAX + address.access_token.len());
     out.put_bytes(0, frame::HEADER);
     let spliced = splice(bytes, address, out).map_err(SpliceError::Wire).and_then(|()| {
         let length = out.len() - begin - frame::HEADER;

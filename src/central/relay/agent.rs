@@ -258,6 +258,8 @@ impl Relay {
         let type_name = catalogue::lookup(code as i32).and_then(|entry| entry.body);
         let body = body.zip(type_name).map(|(value, type_name)| Body { type_name, value });
         let id = self.down.take_id();
-        Envelope { id, access_token: "", msg_type: code as i32, body, ref_message_id: reference }.frame().ok()
+        let envelope = Envelope { id, access_token: "", msg_type: code as i32, body, ref_message_id: reference };
+        envelope.put_frame(&mut self.arena).ok()?;
+        Some(self.arena.split().freeze())
     }
 }

@@ -8,9 +8,6 @@ use crate::clock::Moment;
 
 use super::Output;
 
-/// Frames are written one behind the other into a block of this many bytes, which is given back when the last of them has been sent.
-const ARENA_LEN: usize = 16 << 10;
-
 /// Whether an agent on the phone is connected to this rack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Agent {
@@ -99,7 +96,6 @@ impl Session {
             State::Registered(registered) => registered.token.as_str(),
             State::Idle | State::Connecting { .. } | State::Authenticating { .. } | State::Waiting { .. } => "",
         };
-        self.arena.reserve(ARENA_LEN.max(envelope.len()));
         splice_frame(envelope, &Address { id, access_token, ref_message_id: reference }, &mut self.arena)?;
         self.next_id = self.next_id.wrapping_add(1);
         self.outputs.push_back(Output::Transmit(self.arena.split().freeze()));
