@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+use farmhand::adb::driver::Adb;
 use farmhand::adb::server::tokens::Token;
 use farmhand::adb::server::{Certificate, Forwarder, TokenDoor};
 use farmhand::adb::services::sync::{PushOptions, RemoteFile};
+use farmhand::adb::turns::Bus;
 use farmhand::clock::UnixMillis;
 use farmhand::rack::access::{Role, TokenBook, TokenRecord};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::adbd::with_adbd;
 use crate::google::noise;
@@ -57,30 +61,74 @@ fn a_client_that_does_not_read_is_given_no_more_than_its_socket_and_a_window_hol
     });
 }
 
+/// A message of the sync service.
+fn sync_message(id: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(content.len()).unwrap().to_le_bytes();
+    [id.as_slice(), &len, content].concat()
+}
+
 #[test]
 fn a_push_without_end_and_one_of_farmhands_own_share_a_phone() {
     with_adbd(async |adbd| {
         let desk = Desk::with(&adbd).await;
-        let mut person = open(TcpStream::connect(("127.0.0.1", desk.port)).await.unwrap(), "exec:cat >/dev/null").await;
-        let moved = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&moved);
-        let endless = tokio::spawn(async move {
-            let chunk = vec![0; 64 << 10];
-            while person.write_all(&chunk).await.is_ok() {
-                count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            }
-        });
-        let content = noise(96 << 20);
+        // Both push by the same service to the same disk, so that nothing but the turns parts them; what has come there is counted,
+        // and not what sockets have taken.
+        let persons = desk.path("persons");
+        let socket = TcpStream::connect(("127.0.0.1", desk.port)).await.unwrap();
+        let mut person = open(socket, "sync:").await;
+        person.write_all(&sync_message(b"SEND", format!("{persons},33152").as_bytes())).await.unwrap();
+        let piece = sync_message(b"DATA", &vec![0; 64 << 10]);
+        let endless = tokio::spawn(async move { while person.write_all(&piece).await.is_ok() {} });
+        let moved = || std::fs::metadata(&persons).map_or(0, |file| file.len());
+        while moved() < 8 << 20 {
+            tokio::task::yield_now().await;
+        }
+        let content = noise(192 << 20);
+        let own_len = content.len() as u64;
         let to = RemoteFile { path: desk.path("installed"), mode: 0o600, mtime_s: 1_700_000_000 };
         let own = desk.online.at(&endpoint()).unwrap();
-        let before = moved.load(Ordering::Relaxed);
+        let before = moved();
         own.push(content.as_slice(), &to, &PushOptions::default()).await.unwrap();
-        let meanwhile = moved.load(Ordering::Relaxed) - before;
+        let meanwhile = moved() - before;
         assert!(std::fs::read(&to.path).unwrap() == content);
-        // The sockets hold some MiB of it; adbd takes the one from a pipe and the other to a disk, so that it is no even half.
-        assert!(meanwhile > 12 << 20, "the person's {meanwhile} bytes stand still");
-        assert!(meanwhile < 16 * (96 << 20), "farmhand's own waits for {meanwhile} bytes");
+        // farmhand's own is read and sent by this process, and is slower for it.
+        assert!(meanwhile > own_len / 2, "the person has {meanwhile} bytes, farmhand's own {own_len}");
+        assert!(meanwhile < own_len * 4, "the person has {meanwhile} bytes, farmhand's own {own_len}");
         endless.abort();
+    });
+}
+
+/// Writes to a program of the phone that takes whatever comes; each message is counted once the phone's connection has taken it over.
+async fn pour(adb: Adb, count: Arc<AtomicU64>) {
+    let (stream, message) = (adb.open("exec:cat >/dev/null").await.unwrap(), Bytes::from(vec![0; 256 << 10]));
+    while stream.write(message.clone()).await.is_ok() {
+        count.fetch_add(message.len() as u64, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_person_who_pushes_to_one_phone_of_a_bus_has_as_much_of_it_as_farmhand_that_pushes_to_four() {
+    with_adbd(async |adbd| {
+        let bus = Bus::default();
+        let (own, persons) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let mut all = JoinSet::new();
+        for _ in 0..4 {
+            all.spawn(pour(adbd.connect().await.on_bus(&bus), Arc::clone(&own)));
+        }
+        all.spawn(pour(adbd.connect().await.on_bus(&bus).for_person("mara"), Arc::clone(&persons)));
+        let read = || [&own, &persons].map(|count| count.load(Ordering::Relaxed));
+        let until = async |total: u64| {
+            while read().iter().sum::<u64>() < total {
+                tokio::task::yield_now().await;
+            }
+            read()
+        };
+        let first = until(64 << 20).await;
+        let last = until(512 << 20).await;
+        let [own, persons] = [0, 1].map(|who| last[who] - first[who]);
+        // Without turns it would be a fifth of all.
+        assert!(persons * 3 > own, "the person has {persons} bytes, farmhand's own {own}");
+        assert!(own * 3 > persons, "the person has {persons} bytes, farmhand's own {own}");
     });
 }
 

@@ -78,7 +78,7 @@ struct Standing {
     /// What counts of its turns, in bytes.
     counted: usize,
     /// When it was last seen with bytes.
-    seen: Moment,
+    seen: Option<Moment>,
 }
 
 /// The turns of one bus.
@@ -104,11 +104,12 @@ impl Order {
         }
         let floor = self.floor();
         let standing = self.parties.entry(party.clone()).or_default();
-        standing.seen = now;
         if bytes <= SMALL {
+            // Whoever says no more than that is not thought of as there: others need not be held back for it.
             standing.had = standing.had.max(floor).saturating_add(bytes as u64);
             return Answer::Free;
         }
+        standing.seen = Some(now);
         standing.wishes += 1;
         self.last += 1;
         let ticket = Ticket(self.last);
@@ -129,7 +130,7 @@ impl Order {
             if let Some(standing) = self.parties.get_mut(&turn.party) {
                 standing.turns -= 1;
                 standing.counted -= counted;
-                standing.seen = now;
+                standing.seen = Some(now);
             }
         }
         if self.is_idle() {
@@ -200,7 +201,7 @@ impl Order {
         standing.wishes -= 1;
         standing.turns += 1;
         standing.counted += bytes;
-        standing.seen = now;
+        standing.seen = Some(now);
         self.counted += bytes;
         self.turns.insert(ticket, Turn { party, bytes, since: now, counts: true });
     }
@@ -212,7 +213,7 @@ impl Order {
 
 impl Standing {
     fn is_there(&self, now: Moment) -> bool {
-        self.turns > 0 || self.wishes > 0 || now.since(self.seen) < PATIENCE
+        self.turns > 0 || self.wishes > 0 || self.seen.is_some_and(|seen| now.since(seen) < PATIENCE)
     }
 }
 
