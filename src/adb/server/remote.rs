@@ -22,14 +22,13 @@ use super::client::Client;
 use super::door::{AdbServer, CONNECTIONS_MAX, read_request, tell};
 use super::socket::{ReadHalf, WriteHalf};
 use super::splice::linger;
-use super::tokens::{Gate, Refused, TokenError};
+use super::tokens::{GREETING_MAX, Gate, Refused, TokenError};
+use crate::accept::accept_all;
 use crate::clock::{Moment, UnixMillis};
 use crate::rack::access::{TokenBook, TokenRecord};
 
 /// The longest between a connection and its token: some round trips over a bad network.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
-/// Between two tries when the system gives no more connections.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// A client that was silent for so long is asked whether it is still there: a laptop that was closed says nothing.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// Between two such questions, of which [`KEEPALIVE_COUNT`] may stay without an answer.
@@ -80,29 +79,28 @@ impl AdbServer {
         let (gate, started) = (Mutex::default(), Instant::now());
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let lobby = Arc::new(Lobby { acceptor, tokens, gate, started, places });
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                accepted = listener.accept() => match accepted {
-                    Ok((socket, from)) => {
-                        // One that finds no room is closed by its drop.
-                        let Some(guest) = Guest::enter(&lobby, from) else { continue };
-                        let (server, lobby) = (self.clone(), Arc::clone(&lobby));
-                        connections.spawn(async move {
-                            if let Err(error) = server.receive(&lobby, guest, socket).await {
-                                debug!("an adb client at {from} broke off: {error}");
-                            }
-                        });
-                    }
-                    Err(error) => {
-                        warn!("an adb client could not be let in: {error}");
-                        sleep(ACCEPT_RETRY).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
+        let accept = || async {
+            loop {
+                let (socket, from) = listener.accept().await?;
+                // One that finds no room is closed by its drop.
+                if let Some(guest) = Guest::enter(&lobby, from) {
+                    return Ok::<_, io::Error>((guest, socket));
+                }
             }
-        }
+        };
+        let carry = |(guest, socket): (Guest, TcpStream)| {
+            let (server, lobby, from) = (self.clone(), Arc::clone(&lobby), guest.from);
+            async move {
+                if let Err(error) = server.receive(&lobby, guest, socket).await {
+                    debug!("an adb client at {from} broke off: {error}");
+                }
+            }
+        };
+        // Who has a place and who is a guest is counted elsewhere; this bounds those who are being told that they have none, too.
+        let (permits, mut connections) =
+            (Arc::new(Semaphore::new(2 * (CONNECTIONS_MAX + GREETING_MAX))), JoinSet::new());
+        let accepting = accept_all("adb client", &permits, &mut connections, accept, carry);
+        cancel.run_until_cancelled(accepting).await;
     }
 
     async fn receive(&self, lobby: &Arc<Lobby>, guest: Guest, socket: TcpStream) -> io::Result<()> {
