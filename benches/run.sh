@@ -25,8 +25,8 @@ for source in benches/*.rs; do
       benches+=("$bench")
       read -ra families <<<"$(families "$bench")"
       measured+=("${families[@]}")
-      # On a real bus farmhand races Google's adb, too.
-      [[ $bench != usb ]] || measured+=(adb)
+      # On a real bus farmhand races Google's adb and its server, too.
+      [[ $bench != usb ]] || measured+=(adb server)
       break
     fi
   done

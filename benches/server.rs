@@ -20,11 +20,11 @@ mod talk;
 mod track;
 
 use std::alloc::System;
-use std::{fs, io};
+use std::io;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-use race::{ROUNDS, Race, Run, noise, same, sha256};
+use race::{Race, Run};
 use report::{Goal, median, report};
 
 #[global_allocator]
@@ -45,17 +45,8 @@ fn main() -> io::Result<()> {
 
 /// One large file, there and back; what the server itself costs meanwhile.
 fn files(race: &Race) -> io::Result<()> {
-    let file = race.dir.join("file");
-    fs::write(&file, noise(race.sizes.file_len)?)?;
-    let sum = sha256(&file)?;
-    let (pushed, pulled) = (race.dir.join("pushed"), race.dir.join("pulled"));
-    let [from, there, back] = [&file, &pushed, &pulled].map(|path| path.display().to_string());
-    let pushes = race.rounds(ROUNDS, |contender| {
-        let run = contender.run(&[&contender.push[..], &[&from, &there]].concat())?;
-        same(&sum, &pushed, &contender.name)?;
-        fs::remove_file(&pushed)?;
-        Ok(run)
-    })?;
+    let file = race.random_file()?;
+    let pushes = race.pushes(&file)?;
     race.ratio("server.push_tcp", &pushes, 0.9)?;
     let gigabytes = race.sizes.file_len as f64 / 1e9;
     let cpu = |runs: &Vec<Run>| median(runs.iter().map(|run| run.server_s / gigabytes).collect());
@@ -64,11 +55,5 @@ fn files(race: &Race) -> io::Result<()> {
     // The kernel counts hundredths: less than that is nothing that could be divided by.
     report("server.cpu_s_per_gb", cpu[0] / cpu[1].max(0.01), "ratio", Goal::AtMost(0.8))?;
 
-    let pulls = race.rounds(ROUNDS, |contender| {
-        let run = contender.run(&[&contender.pull()[..], &[&from, &back]].concat())?;
-        same(&sum, &pulled, &contender.name)?;
-        fs::remove_file(&pulled)?;
-        Ok(run)
-    })?;
-    race.ratio("server.pull_tcp", &pulls, 0.9)
+    race.ratio("server.pull_tcp", &race.pulls(&file)?, 0.9)
 }

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!     usb-bench race …                      Google's adb beside farmhand, each on an adbd of its own (race.rs)
+//!     usb-bench servers …                   one client of Google's before farmhand's adb server and before Google's own
 //!     usb-bench floor SERIAL …              ready-made frames into one more adbd, beside farmhand (floor.rs)
 //!     usb-bench bare OWN BARE DIR           our phone beside a function that only takes and gives bytes (bare.rs)
 //!     usb-bench at-once own|bare DIR SERIAL…   the same with many at once
@@ -36,11 +37,24 @@ fn main() -> io::Result<()> {
     match words[..] {
         [] => boot_guests(),
         ["race", ref rest @ ..] => given(rest)?.run(),
+        ["servers", port, serial, ref rest @ ..] => servers(number(port)?, serial, given(rest)?),
         ["floor", serial, ref rest @ ..] => floor::measure(serial, &given(rest)?),
         ["bare", own, bare, dir] => bare::measure(own, bare, Path::new(dir)),
         ["at-once", what, dir, ref serials @ ..] => bare::at_once(what, Path::new(dir), serials),
         _ => Err(io::Error::other(format!("what is {words:?}?"))),
     }
+}
+
+/// The same client, Google's adb 34, before farmhand's adb server at `port`, whose phone is `serial`, and before Google's server 34.
+fn servers(port: u16, serial: &str, mut race: Race) -> io::Result<()> {
+    let (program, daemon) = (race.adb34()?.program().to_owned(), race.contenders[0].server());
+    let daemon = daemon.ok_or_else(|| io::Error::other("farmhand has no daemon"))?;
+    let ours = Contender::adb("farmhand's server", Path::new(&program), port, serial, daemon);
+    race.contenders.retain(|contender| contender.name == "adb34");
+    race.contenders.insert(0, ours);
+    let file = race.random_file()?;
+    race.ratio("server.push_usb", &race.pushes(&file)?, 1.0)?;
+    race.ratio("server.pull_usb", &race.pulls(&file)?, 0.9)
 }
 
 /// Runs the parts of the testbed that measure; each figure that they print is kept.

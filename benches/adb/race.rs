@@ -89,6 +89,16 @@ impl Contender {
         }
     }
 
+    /// The program itself.
+    pub(crate) fn program(&self) -> &str {
+        self.command.first().map_or("", String::as_str)
+    }
+
+    /// The process of the server that it needs.
+    pub(crate) fn server(&self) -> Option<u32> {
+        self.server
+    }
+
     pub(crate) fn pull(&self) -> Vec<&'static str> {
         self.push.iter().map(|word| if *word == "push" { "pull" } else { word }).collect()
     }
@@ -131,6 +141,12 @@ pub(crate) struct Race {
     pub(crate) sizes: Sizes,
 }
 
+/// A file of random bytes, which this process and the phone see.
+pub(crate) struct RandomFile {
+    path: PathBuf,
+    sum: [u8; 32],
+}
+
 impl Race {
     /// Random bytes, which are at `file` in the folder, too.
     pub(crate) fn make_file(&self) -> io::Result<Vec<u8>> {
@@ -151,29 +167,11 @@ impl Race {
     }
 
     pub(crate) fn run(&self) -> io::Result<()> {
-        let file = self.dir.join("file");
-        fs::write(&file, noise(self.sizes.file_len)?)?;
-        let sum = sha256(&file)?;
+        let file = self.random_file()?;
         let mut cpu = vec![0.0; self.all().len()];
-
-        let pushed = self.dir.join("pushed");
-        let (from, to) = (file.display().to_string(), pushed.display().to_string());
-        let pushes = rounds(&self.all(), ROUNDS, |contender| {
-            let run = contender.run(&[&contender.push[..], &[&from, &to]].concat())?;
-            same(&sum, &pushed, &contender.name)?;
-            fs::remove_file(&pushed)?;
-            Ok(run)
-        })?;
+        let pushes = self.pushes(&file)?;
         self.ratio(&format!("adb.push_{}_vs_adb", self.bus), &pushes, if self.bus == "usb" { 1.0 } else { 0.8 })?;
-
-        let pulled = self.dir.join("pulled");
-        let to = pulled.display().to_string();
-        let pulls = rounds(&self.all(), ROUNDS, |contender| {
-            let run = contender.run(&[&contender.pull()[..], &[&from, &to]].concat())?;
-            same(&sum, &pulled, &contender.name)?;
-            fs::remove_file(&pulled)?;
-            Ok(run)
-        })?;
+        let pulls = self.pulls(&file)?;
         self.ratio(&format!("adb.pull_{}_vs_adb", self.bus), &pulls, 0.8)?;
 
         for (cpu, runs) in cpu.iter_mut().zip(pushes.iter().zip(&pulls)) {
@@ -189,6 +187,45 @@ impl Race {
         self.small_files(&self.figure("push_1000_files_vs_adb"))?;
         self.shells()?;
         self.busy_shells()
+    }
+
+    /// Google's adb 34.
+    pub(crate) fn adb34(&self) -> io::Result<&Contender> {
+        let found = self.contenders.iter().find(|contender| contender.name == "adb34");
+        found.ok_or_else(|| io::Error::other("adb 34 is not there"))
+    }
+
+    /// A large file, for [`Self::pushes`] and [`Self::pulls`].
+    pub(crate) fn random_file(&self) -> io::Result<RandomFile> {
+        let path = self.dir.join("file");
+        fs::write(&path, noise(self.sizes.file_len)?)?;
+        Ok(RandomFile { sum: sha256(&path)?, path })
+    }
+
+    /// The file to the phone by each, in turns.
+    pub(crate) fn pushes(&self, file: &RandomFile) -> io::Result<Vec<Vec<Run>>> {
+        self.carries(file, "pushed", |contender| contender.push.clone())
+    }
+
+    /// The file from the phone by each, in turns.
+    pub(crate) fn pulls(&self, file: &RandomFile) -> io::Result<Vec<Vec<Run>>> {
+        self.carries(file, "pulled", Contender::pull)
+    }
+
+    fn carries(
+        &self,
+        file: &RandomFile,
+        name: &str,
+        words: impl Fn(&Contender) -> Vec<&'static str>,
+    ) -> io::Result<Vec<Vec<Run>>> {
+        let carried = self.dir.join(name);
+        let (from, to) = (file.path.display().to_string(), carried.display().to_string());
+        rounds(&self.all(), ROUNDS, |contender| {
+            let run = contender.run(&[&words(contender)[..], &[&from, &to]].concat())?;
+            same(&file.sum, &carried, &contender.name)?;
+            fs::remove_file(&carried)?;
+            Ok(run)
+        })
     }
 
     fn figure(&self, name: &str) -> String {

@@ -10,7 +10,8 @@
 #   wrong phones that go wrong, each in its way: faults of the protocol, stalls, a cable that comes out, a hub that fails; the ladder
 #   tree  QEMU's controllers and hubs: three levels, port power (beside uhubctl), handsets that offer files only, a full controller
 # and with --bench, in a release build, what measures (benches/usb.rs calls it, and keeps the figures):
-#   race  four with Google's adbd: farmhand, Google's adb 29 and 34 and a loop of ready-made frames, each with one
+#   race  four with Google's adbd: farmhand, Google's adb 29 and 34 and a loop of ready-made frames, each with one; Google's adb 34 at
+#         farmhand's adb server and at its own
 #   bare  our own phone, then 32 of them, beside functions that only take and give bytes
 #   many  32 with Google's adbd, to all of which a file goes at once
 # What happens in the guest is in src/. Prints `CHECK usb.<name> ok|FAIL <seconds of its part> <what was seen>` for each check below
@@ -36,7 +37,8 @@ declare -A checks=(
 )
 declare -A figures=(
     [rack]="usb.threads_32_phones usb.wakeups_per_s_32_idle usb.wakeups_per_probe usb.opens_after_late_permission"
-    [race]="adb.push_usb_vs_adb adb.pull_usb_vs_adb adb.cpu_s_per_gb_vs_adb_usb adb.usb_push_vs_floor adb.first_shell_ms_after_plug"
+    [race]="adb.push_usb_vs_adb adb.pull_usb_vs_adb adb.cpu_s_per_gb_vs_adb_usb server.push_usb server.pull_usb adb.usb_push_vs_floor
+        adb.first_shell_ms_after_plug"
     [bare]="usb.push_vs_bare_async usb.pull_vs_bare_async usb.push_32_at_once_vs_bare_32"
     [many]="adb.push_32_at_once_vs_adb usb.push_32_phones_1MB_usbfs_ok"
 )
@@ -45,11 +47,12 @@ declare -A goals=(
     [usb.threads_32_phones]="threads <= 2" [usb.wakeups_per_s_32_idle]="1/s <= 2" [usb.wakeups_per_probe]="wakeups <= 8"
     [usb.opens_after_late_permission]="phones >= 32" [adb.push_usb_vs_adb]="ratio <= 1" [adb.pull_usb_vs_adb]="ratio <= 0.8"
     [adb.cpu_s_per_gb_vs_adb_usb]="ratio <= 0.4" [adb.usb_push_vs_floor]="ratio <= 1.1" [adb.first_shell_ms_after_plug]="ms <= 1000"
+    [server.push_usb]="ratio <= 1" [server.pull_usb]="ratio <= 0.9"
     [usb.push_vs_bare_async]="ratio >= 0.9" [usb.pull_vs_bare_async]="ratio >= 0.9" [usb.push_32_at_once_vs_bare_32]="ratio >= 0.7"
     [adb.push_32_at_once_vs_adb]="ratio >= 1.05" [usb.push_32_phones_1MB_usbfs_ok]="phones >= 32"
 )
 # The longest that a part may take, in seconds: about half of it in emulation on an idle machine of two cores.
-declare -A part_seconds_max=([plug]=240 [own]=120 [work]=240 [wrong]=300 [tree]=200 [rack]=480 [race]=1200 [bare]=600 [many]=900)
+declare -A part_seconds_max=([plug]=240 [own]=120 [work]=240 [wrong]=300 [tree]=200 [rack]=480 [race]=1600 [bare]=600 [many]=900)
 parts=(plug own work wrong tree rack)
 profile=debug
 if [ "${1:-}" = --bench ]; then

@@ -1,4 +1,5 @@
-//! The part that races: farmhand and Google's adb 29 and 34, each with an adbd of its own, and a floor on one more.
+//! The part that races: farmhand and Google's adb 29 and 34, each with an adbd of its own, and a floor on one more. In the race of the
+//! servers one client of Google's goes to farmhand's adb server and to Google's own.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -7,13 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::adb::{Adb, Buses};
 use crate::check::{Failure, measure, result, until};
-use crate::daemon::{self, CAREFUL, Daemon, User};
+use crate::daemon::{self, Daemon, User};
 use crate::phone;
 
 /// Whose phone is which: farmhand's, adb 29's, adb 34's, and that of the floor.
 const FARMHAND: usize = 0;
 const ADBS: [(&str, usize); 2] = [("adb29", 1), ("adb34", 2)];
 const FLOOR: usize = 3;
+/// The configuration that has the daemon's adb server listen, and where.
+const WITH_SERVER: &str = "/etc/race.toml";
+const SERVER_PORT: &str = "5040";
 /// A folder that this host and the phones have at the same path.
 const SHARED: &str = "/shared";
 /// From the plug to ready, in emulation.
@@ -25,7 +29,7 @@ const PLUGS: usize = 7;
 
 pub(crate) fn run() -> Result<(), Failure> {
     fs::create_dir_all(SHARED)?;
-    let daemon = Daemon::start("/state", CAREFUL, User::Root)?;
+    let daemon = Daemon::start("/state", WITH_SERVER, User::Root)?;
     for number in [FARMHAND, ADBS[0].1, ADBS[1].1, FLOOR] {
         phone::make(number)?;
         phone::plug(number)?;
@@ -41,6 +45,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         adbs.push((Adb::start(name, Buses::One(number + 1), &phone::serial(number))?, number));
     }
     measure("the race", || usb_bench(&daemon, &adbs, &["race"]));
+    let own = phone::serial(FARMHAND);
+    measure("the servers", || usb_bench(&daemon, &adbs, &["servers", SERVER_PORT, &own]));
     measure("the floor", || usb_bench(&daemon, &adbs, &["floor", &phone::serial(FLOOR)]));
     measure("the first shell", || first_shell(&daemon, &adbs));
     println!("the daemon's log:\n{}", daemon::log());
