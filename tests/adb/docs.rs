@@ -11,19 +11,17 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use farmhand::rack::snapshot::{PhoneState, PhoneView};
-use firmware_tools::check::{Daemon, until};
-use firmware_tools::ports::Addresses;
-use firmware_tools::rack::{Rack, test_apks};
-use firmware_tools::rack_file::RackFile;
+use firmware_tools::check::until;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::process::{Child, Command};
+
+use crate::one_phone::{OnePhone, PATIENCE};
 
 const DOCUMENT: &str = include_str!("../../docs/adb-server.md");
 const STATE: &str = "/var/lib/farmhand";
-/// Nothing here takes so long on an idle machine; a busy one may need some seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 const SCRCPY: &str = "#!/bin/sh -e
 # A server to the phone, a tunnel, the start of the program, as scrcpy's own.
@@ -79,8 +77,7 @@ fn blocks(document: &str) -> Vec<Block> {
 /// The reader's machine, which is the rack's, too.
 struct Reader {
     dir: PathBuf,
-    rack: Rack,
-    daemon: Daemon,
+    rack: OnePhone,
     /// What runs until Ctrl-C.
     running: Vec<Child>,
     /// What the shell has been told to export.
@@ -89,23 +86,9 @@ struct Reader {
 
 impl Reader {
     async fn start(dir: &Path) -> Self {
-        let file = RackFile::parse("[[phone]]\nname = 'A1'\nserial = 'R5CW2355X'\n", "one.toml").unwrap();
-        let rack = Rack::start(file, Addresses::AnyFree, &test_apks(), &dir.join("rack")).await.unwrap();
-        let config = dir.join("farmhand.toml");
-        fs::copy(rack.config_file(), &config).unwrap();
-        let program = Path::new(env!("CARGO_BIN_EXE_farmhand"));
-        let daemon = Daemon::start(program, &config, Path::new(STATE), &dir.join("log")).await.unwrap();
-        Self { dir: dir.to_owned(), rack, daemon, running: Vec::new(), exported: Vec::new() }
-    }
-
-    async fn until_ready(&self) {
-        let ready = until(PATIENCE, "A1 is ready", async || {
-            let phones: Vec<PhoneView> =
-                self.daemon.ask(&["phones", "--json"]).await.map_err(|error| error.to_string())?;
-            let is_ready = phones.iter().any(|phone| phone.state == PhoneState::Ready);
-            if is_ready { Ok(()) } else { Err(format!("{phones:?}")) }
-        });
-        ready.await.unwrap();
+        let rack = OnePhone::start(dir, Path::new(STATE), "").await;
+        rack.until_ready().await;
+        Self { dir: dir.to_owned(), rack, running: Vec::new(), exported: Vec::new() }
     }
 
     /// The daemon runs with these lines, and nothing of what went before.
@@ -116,11 +99,7 @@ impl Reader {
         self.exported.clear();
         // The desk's own adb server, which `adb connect` has started.
         self.shell("adb kill-server >/dev/null 2>&1 || true").await;
-        self.daemon.stop().await;
-        let written = fs::read_to_string(self.rack.config_file()).unwrap();
-        fs::write(self.dir.join("farmhand.toml"), format!("{written}\n{lines}")).unwrap();
-        self.daemon.start_again().await.unwrap();
-        self.until_ready().await;
+        self.rack.configure(lines).await;
     }
 
     async fn type_in(&mut self, line: &str) {
@@ -162,8 +141,19 @@ impl Reader {
     }
 }
 
-/// sshd, which lets in whoever has the key that the reader's ssh has.
-fn start_sshd(dir: &Path) -> std::process::Child {
+/// sshd, until it is dropped.
+struct Sshd(std::process::Child);
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts sshd, which lets in whoever has the key that the reader's ssh has.
+fn start_sshd(dir: &Path) -> Sshd {
     let run = |program: &str, words: &[&str]| {
         let output = std::process::Command::new(program).args(words).output().unwrap();
         assert!(output.status.success(), "{program} {words:?}: {output:?}");
@@ -191,7 +181,7 @@ fn start_sshd(dir: &Path) -> std::process::Child {
     let log = fs::File::create(path("sshd.log")).unwrap();
     let mut sshd = std::process::Command::new("/usr/sbin/sshd");
     sshd.args(["-D", "-e", "-f", &path("sshd_config")]).stdin(Stdio::null()).stderr(log);
-    sshd.spawn().expect("sshd is installed: firmware-tools/setup-tests.sh")
+    Sshd(sshd.spawn().expect("sshd is installed: firmware-tools/setup-tests.sh"))
 }
 
 fn script(path: &Path, text: &str) {
@@ -199,8 +189,32 @@ fn script(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+/// The network of this thread. Whatever else is in it ends with it, however the test has ended: sessions of sshd, and the adb server, which
+/// goes into the background by itself.
+struct Network;
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let network = |process: &Path| fs::read_link(process.join("ns/net")).ok();
+        let own = network(Path::new("/proc/thread-self"));
+        // The machine's own is nothing to clear.
+        if own.is_none() || own == network(Path::new("/proc/self")) {
+            return;
+        }
+        let me = std::process::id().to_string();
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let name = process.file_name().to_string_lossy().into_owned();
+            let Ok(number) = name.parse() else { continue };
+            if name != me && network(&process.path()) == own {
+                // It may have ended meanwhile.
+                let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
 /// A network whose one host is called `rack`, too, and a /var/lib that nothing was ever written to.
-fn move_in(dir: &Path) {
+fn move_in(dir: &Path) -> Network {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces can be made: run as root");
     let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
     assert!(up.success(), "the loopback interface is up");
@@ -212,15 +226,15 @@ fn move_in(dir: &Path) {
     for place in ["/var/lib", "/run"] {
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
     }
+    Network
 }
 
 async fn read(dir: &Path) {
     fs::create_dir_all(dir.join("bin")).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_farmhand"), dir.join("bin/farmhand")).unwrap();
     script(&dir.join("bin/scrcpy"), SCRCPY);
-    let mut sshd = start_sshd(dir);
+    let _sshd = start_sshd(dir);
     let mut reader = Reader::start(dir).await;
-    reader.until_ready().await;
     reader.shell("adb keygen mara").await;
     for block in blocks(DOCUMENT) {
         match block {
@@ -233,9 +247,7 @@ async fn read(dir: &Path) {
             }
         }
     }
-    reader.daemon.stop().await;
-    sshd.kill().unwrap();
-    sshd.wait().unwrap();
+    reader.rack.daemon.stop().await;
 }
 
 #[test]
@@ -243,7 +255,7 @@ fn whatever_the_document_has_one_type_works() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
     let thread = std::thread::spawn(move || {
-        move_in(&path);
+        let _network = move_in(&path);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             tokio::time::timeout(Duration::from_secs(180), read(&path)).await.expect("all of it is typed in time");

@@ -3,80 +3,53 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use farmhand::rack::access::{AdbDoors, TokenDone};
-use farmhand::rack::snapshot::{PhoneState, PhoneView};
+use farmhand::rack::snapshot::PhoneView;
 use farmhand::store::promise::AuditRecord;
-use firmware_tools::check::{Daemon, until};
-use firmware_tools::ports::Addresses;
-use firmware_tools::rack::{Rack, test_apks};
-use firmware_tools::rack_file::RackFile;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 
 use crate::google::noise;
+use crate::one_phone::{OnePhone, PATIENCE};
 use crate::server::{clients, ok, said};
 
-/// Nothing here takes so long on an idle machine; a busy one may need some seconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-const ONE_PHONE: &str = "[[phone]]\nname = 'A1'\nserial = 'R5CW2355X'\n";
-
 /// The real daemon, which serves the owners of tokens, and its one phone.
-pub(crate) struct Stage {
-    pub(crate) dir: TempDir,
-    pub(crate) daemon: Daemon,
-    pub(crate) doors: AdbDoors,
-    _rack: Rack,
+struct Stage {
+    dir: TempDir,
+    rack: OnePhone,
+    doors: AdbDoors,
 }
 
 impl Stage {
-    pub(crate) async fn set() -> Self {
+    async fn set() -> Self {
         Self::with("[adb_server]\nlisten = \"0.0.0.0:0\"\n").await
     }
 
     /// With these further lines of farmhand.toml.
-    pub(crate) async fn with(lines: &str) -> Self {
+    async fn with(lines: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let file = RackFile::parse(ONE_PHONE, "one.toml").unwrap();
-        let rack = Rack::start(file, Addresses::AnyFree, &test_apks(), &dir.path().join("rack")).await.unwrap();
-        let config = dir.path().join("farmhand.toml");
-        let written = std::fs::read_to_string(rack.config_file()).unwrap();
-        std::fs::write(&config, format!("{written}\n{lines}")).unwrap();
-        let program = Path::new(env!("CARGO_BIN_EXE_farmhand"));
-        let (state, log) = (dir.path().join("state"), dir.path().join("log"));
-        let daemon = Daemon::start(program, &config, &state, &log).await.unwrap();
-        let doors = daemon.ask(&["adb-server", "show", "--json"]).await.unwrap();
-        let stage = Self { dir, daemon, doors, _rack: rack };
-        stage.until_ready().await;
-        stage
-    }
-
-    pub(crate) async fn until_ready(&self) {
-        let ready = until(PATIENCE, "A1 is ready", async || {
-            let phones: Vec<PhoneView> =
-                self.daemon.ask(&["phones", "--json"]).await.map_err(|error| error.to_string())?;
-            let is_ready = phones.iter().any(|phone| phone.state == PhoneState::Ready);
-            if is_ready { Ok(()) } else { Err(format!("{phones:?}")) }
-        });
-        ready.await.unwrap();
+        let rack = OnePhone::start(dir.path(), &dir.path().join("state"), lines).await;
+        let doors = rack.daemon.ask(&["adb-server", "show", "--json"]).await.unwrap();
+        rack.until_ready().await;
+        Self { dir, rack, doors }
     }
 
     /// Where it listens, as a desk on this machine reaches it.
-    pub(crate) fn address(&self) -> String {
+    fn address(&self) -> String {
         format!("127.0.0.1:{}", self.doors.listen.unwrap().port())
     }
 
-    pub(crate) fn path(&self, name: &str) -> String {
+    fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
 
     /// A token in a file of its owner, and its id.
-    pub(crate) async fn token(&self, owner: &str, role: &str) -> (PathBuf, String) {
+    async fn token(&self, owner: &str, role: &str) -> (PathBuf, String) {
         let done: TokenDone =
-            self.daemon.ask(&["tokens", "add", owner, "--role", role, "--for", "1h", "--json"]).await.unwrap();
+            self.rack.daemon.ask(&["tokens", "add", owner, "--role", role, "--for", "1h", "--json"]).await.unwrap();
         let id = done.records[0].id.clone();
         let file = self.dir.path().join(format!("{id}.token"));
         self.write_token(&file, &done.token.unwrap());
@@ -99,7 +72,7 @@ impl Stage {
     }
 
     /// A desk at which this token is used.
-    pub(crate) async fn desk(&self, token: &Path) -> FarDesk {
+    async fn desk(&self, token: &Path) -> FarDesk {
         let mut child = self.connecting(token, &[]).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap_or_default();
@@ -116,14 +89,14 @@ impl Stage {
         (err, code)
     }
 
-    pub(crate) async fn audit(&self) -> Vec<AuditRecord> {
-        self.daemon.ask(&["audit", "--json"]).await.unwrap()
+    async fn audit(&self) -> Vec<AuditRecord> {
+        self.rack.daemon.ask(&["audit", "--json"]).await.unwrap()
     }
 }
 
 /// `farmhand adb-server connect` that is connected.
-pub(crate) struct FarDesk {
-    pub(crate) port: String,
+struct FarDesk {
+    port: String,
     home: PathBuf,
     _child: Child,
 }
@@ -136,11 +109,11 @@ fn client(adb: &Path, port: &str, home: &Path, words: &[&str]) -> Command {
 }
 
 impl FarDesk {
-    pub(crate) fn command(&self, adb: &Path, words: &[&str]) -> Command {
+    fn command(&self, adb: &Path, words: &[&str]) -> Command {
         client(adb, &self.port, &self.home, words)
     }
 
-    pub(crate) async fn run(&self, adb: &Path, words: &[&str]) -> (String, String, i32) {
+    async fn run(&self, adb: &Path, words: &[&str]) -> (String, String, i32) {
         let ended = tokio::time::timeout(PATIENCE, self.command(adb, words).output()).await;
         assert!(ended.is_ok(), "{words:?} does not end");
         said(&ended.unwrap().unwrap())
@@ -172,15 +145,15 @@ async fn googles_adb_works_on_a_rack_elsewhere_by_a_token() {
         let (_, err, _) = desk.run(adb, &["kill-server"]).await;
         assert!(number == 0 || err.contains("`farmhand adb-server connect` runs"), "{err}");
     }
-    let shown = stage.daemon.tell(&["status"]).await.unwrap();
+    let shown = stage.rack.daemon.tell(&["status"]).await.unwrap();
     let fingerprint = stage.doors.fingerprint.clone().unwrap();
     assert!(shown.contains("by TLS for the owners of tokens") && shown.contains(&fingerprint), "{shown}");
-    let shown = stage.daemon.tell(&["adb-server", "show"]).await.unwrap();
+    let shown = stage.rack.daemon.tell(&["adb-server", "show"]).await.unwrap();
     assert!(shown.contains(&format!("sha256 {fingerprint}")), "{shown}");
-    let listed = stage.daemon.tell(&["tokens", "list"]).await.unwrap();
+    let listed = stage.rack.daemon.tell(&["tokens", "list"]).await.unwrap();
     assert!(listed.contains(&id) && listed.contains("mara"), "{listed}");
     assert!(stage.audit().await.iter().any(|line| line.who == "mara" && line.target == "R5CW2355X"));
-    stage.daemon.stop().await;
+    stage.rack.daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,7 +176,7 @@ async fn who_may_only_look_is_refused_all_else_with_a_sentence() {
     }
     let worked = stage.audit().await.into_iter().filter(|line| line.who == "wall").count();
     assert_eq!(worked, 0, "it has done nothing");
-    stage.daemon.stop().await;
+    stage.rack.daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -216,7 +189,7 @@ async fn a_token_that_is_revoked_cuts_its_owner_off_and_guessers_are_slowed_and_
     let mut tracker = desk.command(&clients[1], &["track-devices"]).spawn().unwrap();
     let mut lines = BufReader::new(tracker.stdout.take().unwrap()).lines();
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("0011R5CW2355X\tdevice"));
-    let told = stage.daemon.tell(&["tokens", "revoke", &id]).await.unwrap();
+    let told = stage.rack.daemon.tell(&["tokens", "revoke", &id]).await.unwrap();
     assert_eq!(told, format!("the token {id} of mara counts no more\n"));
     let end = tokio::time::timeout(PATIENCE, async { while lines.next_line().await.unwrap().is_some() {} });
     end.await.expect("the tracker is cut off");
@@ -240,7 +213,7 @@ async fn a_token_that_is_revoked_cuts_its_owner_off_and_guessers_are_slowed_and_
         .collect();
     assert_eq!(told.len(), 3, "{told:?}");
     assert_eq!(told[0], format!("a token was refused, 3 in a row: {why}"));
-    stage.daemon.stop().await;
+    stage.rack.daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,7 +244,7 @@ async fn the_token_is_told_to_nobody_but_the_rack_that_it_names() {
     assert!(code == 1 && err.contains("remote.token_file") && err.contains("chmod 600"), "{err}");
     let (err, code) = stage.in_vain(&stale, &["--listen", "0.0.0.0:5037"]).await;
     assert!(code == 2 && err.contains("cli.usage"), "{err}");
-    stage.daemon.stop().await;
+    stage.rack.daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -304,7 +277,7 @@ async fn without_tls_and_a_token_nothing_is_answered_and_silent_ones_shut_nobody
     for mut socket in silent {
         let _ = tokio::time::timeout(PATIENCE, socket.read_u8()).await.expect("it is left in time");
     }
-    stage.daemon.stop().await;
+    stage.rack.daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -321,13 +294,13 @@ async fn a_daemon_that_is_killed_in_the_middle_of_a_use_leaves_its_beginning_in_
     let mut echo = [0; 6];
     let heard = tokio::time::timeout(PATIENCE, use_of_it.stdout.as_mut().unwrap().read_exact(&mut echo)).await;
     heard.expect("the phone answers in time").unwrap();
-    stage.daemon.kill().await.unwrap();
+    stage.rack.daemon.kill().await.unwrap();
     let _ = tokio::time::timeout(PATIENCE, use_of_it.wait()).await.expect("adb sees its server die");
 
-    stage.daemon.start_again().await.unwrap();
-    stage.doors = stage.daemon.ask(&["adb-server", "show", "--json"]).await.unwrap();
-    stage.until_ready().await;
-    let phones: Vec<PhoneView> = stage.daemon.ask(&["phones", "--json"]).await.unwrap();
+    stage.rack.daemon.start_again().await.unwrap();
+    stage.doors = stage.rack.daemon.ask(&["adb-server", "show", "--json"]).await.unwrap();
+    stage.rack.until_ready().await;
+    let phones: Vec<PhoneView> = stage.rack.daemon.ask(&["phones", "--json"]).await.unwrap();
     assert!(phones[0].leases.is_empty(), "nobody uses it any more: {:?}", phones[0].leases);
     let me = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name;
     let mine = async |stage: &Stage| -> Vec<String> {
@@ -340,5 +313,5 @@ async fn a_daemon_that_is_killed_in_the_middle_of_a_use_leaves_its_beginning_in_
     assert_eq!(said(&output), ok("hello\n"));
     assert_eq!(mine(&stage).await[0], "begins to work on it with adb: shell");
     assert_eq!(mine(&stage).await.len(), 2);
-    stage.daemon.stop().await;
+    stage.rack.daemon.stop().await;
 }
