@@ -21,6 +21,9 @@ use super::users::Users;
 /// Bytes that fit on a virtual phone; held in memory, so far less than a real one has.
 pub(super) const STORAGE_BYTES: u64 = 1 << 30;
 
+/// An app that crashes does so after this long.
+const CRASHES_AFTER: Duration = Duration::from_secs(2);
+
 /// Folders that a shell user may write to.
 const WRITABLE: [&str; 2] = ["/data/local/tmp", "/sdcard"];
 
@@ -65,6 +68,8 @@ pub(super) struct State {
     pub(super) booted: bool,
     pub(super) installs: u64,
     pub(super) installs_failed: u64,
+    /// Crashes of apps: when, and whose.
+    pub(super) crashes: Vec<(Duration, String)>,
     pub(super) shells: u64,
     pub(super) reboots: u64,
     /// When the kernel started last.
@@ -104,6 +109,7 @@ impl Android {
             booted: true,
             installs: 0,
             installs_failed: 0,
+            crashes: Vec::new(),
             shells: 0,
             reboots: 0,
             kernel_started: Duration::ZERO,
@@ -175,20 +181,38 @@ impl Android {
     pub(super) async fn install(&self, apks: &[Bytes], options: &InstallOptions) -> Result<(), String> {
         let free_bytes = self.files.free_bytes();
         let allowed = self.asked_before_install().await;
-        let fault = self.faults.borrow().install.clone();
+        let (fault, takes_ms, agent) = {
+            let faults = self.faults.borrow();
+            (faults.install.clone(), faults.install_takes_ms, faults.agent)
+        };
+        if let Some(ms) = takes_ms {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+        let now = self.now();
         let mut state = self.state();
         let installed = match (allowed, fault) {
             (Err(reason), _) | (Ok(()), Some(reason)) => Err(reason),
             (Ok(()), None) => {
                 let State { packages, users, .. } = &mut *state;
-                packages.install(apks, Place { sdk: self.spec.sdk, free_bytes, users }, options).map(drop)
+                packages
+                    .install(
+                        apks,
+                        Place { sdk: self.spec.sdk, free_bytes, debuggable: self.spec.debuggable, users },
+                        options,
+                    )
+                    .map(|installed| installed.apk.package.clone())
             }
         };
         match &installed {
-            Ok(()) => state.installs += 1,
+            Ok(package) => {
+                state.installs += 1;
+                if agent.crashes {
+                    state.crashes.push((now + CRASHES_AFTER, package.clone()));
+                }
+            }
             Err(_) => state.installs_failed += 1,
         }
-        installed
+        installed.map(drop)
     }
 
     /// Puts the maker's question on the screen, where it has one, and waits for a hand.

@@ -1,6 +1,7 @@
 //! What Android's services print: `dumpsys` and `service call`, in Android's own form.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::android::Android;
 use super::battery::Power;
@@ -19,10 +20,16 @@ const SDK_WITH_POLICY: u32 = 34;
 /// Android 12 and later tell of no display in `dumpsys power`.
 const LAST_SDK_WITH_DISPLAY: u32 = 30;
 
+/// A battery that is too hot, in tenths of a degree.
+const HOT: i32 = 461;
+
 /// `dumpsys battery`.
 pub(super) fn battery(android: &Android) -> String {
     let now = android.now();
-    let reading = android.state().battery.read(now);
+    let mut reading = android.state().battery.read(now);
+    if android.faults.borrow().hot {
+        reading.temperature = HOT;
+    }
     let usb = reading.power == Power::Usb;
     let status = match (reading.level, reading.power) {
         (100, Power::Usb) => 5,
@@ -133,6 +140,28 @@ pub(super) fn installs(sessions: impl Iterator<Item = u64>) -> String {
         );
     }
     text + "Historical install sessions:\n"
+}
+
+/// The phone's clock, which began in 1970: it never heard of the time.
+pub(super) fn clock(now: Duration) -> String {
+    let seconds = now.as_secs();
+    let (day, hour, minute, second) = (1 + seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("1970-01-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// `dumpsys dropbox`: what crashed, and when.
+pub(super) fn dropbox(crashes: &[(Duration, String)], now: Duration) -> String {
+    let crashes: Vec<_> = crashes.iter().filter(|(at, _)| *at <= now).collect();
+    let mut text = format!("Drop box contents: {} entries\nMax entries: 1000\n\n", crashes.len());
+    for (at, package) in crashes {
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            text,
+            "{} data_app_crash (text, 1042 bytes)\n    Process: {package}/PID: 4711/Flags: 0x28c8be44/Package: {package}",
+            clock(*at)
+        );
+    }
+    text
 }
 
 /// `dumpsys connectivity`: which network is the default one, and what it is.

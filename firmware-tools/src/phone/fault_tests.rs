@@ -165,3 +165,42 @@ async fn two_phones_can_have_one_serial() {
     host.say(refused).await.unwrap();
     assert_eq!(host.hear().await.unwrap().command, Command::CLSE);
 }
+
+#[tokio::test]
+async fn an_app_that_crashes_and_does_not_run_is_seen_as_on_a_real_phone() {
+    let phone = with("agent-crashes");
+    let content = apk("agent-1.apk");
+    let service = format!("abb_exec:package\0install\0-S\0{}", content.len());
+    Host::online(&phone).await.ask(&service, content).await.unwrap();
+    let running = "pidof org.example.agent; echo \"pidof $?\"";
+    let faults = "date '+%Y-%m-%d %H:%M:%S'; dumpsys dropbox";
+    assert!(Host::online(&phone).await.shell(running).await.ends_with("\npidof 0\n"));
+    assert!(Host::online(&phone).await.shell(faults).await.contains("Drop box contents: 0 entries"));
+    let told = loop {
+        let told = Host::online(&phone).await.shell(faults).await;
+        if !told.contains(" 0 entries") {
+            break told;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(told.starts_with("1970-01-01 00:00:"), "{told}");
+    assert!(
+        told.contains("Drop box contents: 1 entries") && told.contains("    Process: org.example.agent/PID"),
+        "{told}"
+    );
+    phone.set_fault(Fault::AgentDead);
+    assert_eq!(Host::online(&phone).await.shell(running).await, "pidof 1\n");
+    phone.clear_faults();
+    phone.set_fault(Fault::Hot);
+    assert!(Host::online(&phone).await.shell("dumpsys battery").await.contains("temperature: 461"));
+}
+
+#[tokio::test]
+async fn an_install_takes_its_time() {
+    let phone = with("install-takes:300");
+    let content = apk("agent-1.apk");
+    let service = format!("abb_exec:package\0install\0-S\0{}", content.len());
+    let began = tokio::time::Instant::now();
+    Host::online(&phone).await.ask(&service, content).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(300) && phone.state().installs == 1);
+}

@@ -13,6 +13,17 @@ pub enum Fault {
     },
     /// `asks-before-install`: the maker's dialog is on the screen until a hand taps (`rackbench ctl phone P1 tap allow`).
     AsksBeforeInstall,
+    /// `install-takes:MS`: each install takes so long, once its APK is there.
+    InstallTakes {
+        /// Milliseconds, at least 1.
+        ms: u64,
+    },
+    /// `agent-dead`: no process of any app runs.
+    AgentDead,
+    /// `agent-crashes`: each app crashes as soon as it is installed.
+    AgentCrashes,
+    /// `hot`: its battery has more than 45 °C.
+    Hot,
     /// `stalls`: it is there, but neither reads nor answers.
     Stalls,
     /// `garbage`: what it says is noise.
@@ -61,9 +72,13 @@ pub enum BadFault {
     },
 }
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 18] = [
     "install-fails[:REASON]",
     "asks-before-install",
+    "install-takes:MS",
+    "agent-dead",
+    "agent-crashes",
+    "hot",
     "stalls",
     "garbage",
     "refuses-auth",
@@ -99,7 +114,13 @@ impl FromStr for Fault {
             }
             "unplugs-after" => return Ok(Self::UnplugsAfter { bytes: number("unplugs-after", "a number of bytes")? }),
             "slow-disk" => return Ok(Self::SlowDisk { kib_per_s: number("slow-disk", "a number of KiB a second")? }),
+            "install-takes" => {
+                return Ok(Self::InstallTakes { ms: number("install-takes", "a number of milliseconds")? });
+            }
             "asks-before-install" => Self::AsksBeforeInstall,
+            "agent-dead" => Self::AgentDead,
+            "agent-crashes" => Self::AgentCrashes,
+            "hot" => Self::Hot,
             "stalls" => Self::Stalls,
             "garbage" => Self::Garbage,
             "refuses-auth" => Self::RefusesAuth,
@@ -122,7 +143,11 @@ impl fmt::Display for Fault {
             Self::InstallFails { reason } => write!(f, "install-fails:{reason}"),
             Self::UnplugsAfter { bytes } => write!(f, "unplugs-after:{bytes}"),
             Self::SlowDisk { kib_per_s } => write!(f, "slow-disk:{kib_per_s}"),
+            Self::InstallTakes { ms } => write!(f, "install-takes:{ms}"),
             Self::AsksBeforeInstall => f.write_str("asks-before-install"),
+            Self::AgentDead => f.write_str("agent-dead"),
+            Self::AgentCrashes => f.write_str("agent-crashes"),
+            Self::Hot => f.write_str("hot"),
             Self::Stalls => f.write_str("stalls"),
             Self::Garbage => f.write_str("garbage"),
             Self::RefusesAuth => f.write_str("refuses-auth"),
@@ -142,6 +167,9 @@ impl fmt::Display for Fault {
 pub(super) struct Faults {
     pub(super) install: Option<String>,
     pub(super) asks_before_install: bool,
+    pub(super) install_takes_ms: Option<u64>,
+    pub(super) agent: Agent,
+    pub(super) hot: bool,
     pub(super) stalls: bool,
     pub(super) refuses_auth: bool,
     pub(super) unplugs_after_bytes: Option<u64>,
@@ -149,6 +177,13 @@ pub(super) struct Faults {
     pub(super) full_disk: bool,
     pub(super) never_comes_back: bool,
     pub(super) spoils: Spoils,
+}
+
+/// How apps fare on a phone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Agent {
+    pub(super) dead: bool,
+    pub(super) crashes: bool,
 }
 
 /// What becomes of what a phone says.
@@ -174,6 +209,10 @@ impl Faults {
         match fault {
             Fault::InstallFails { reason } => self.install = Some(reason),
             Fault::AsksBeforeInstall => self.asks_before_install = true,
+            Fault::InstallTakes { ms } => self.install_takes_ms = Some(ms),
+            Fault::AgentDead => self.agent.dead = true,
+            Fault::AgentCrashes => self.agent.crashes = true,
+            Fault::Hot => self.hot = true,
             Fault::Stalls => self.stalls = true,
             Fault::RefusesAuth => self.refuses_auth = true,
             Fault::UnplugsAfter { bytes } => self.unplugs_after_bytes = Some(bytes),
@@ -199,8 +238,11 @@ mod tests {
     #[test]
     fn each_name_of_the_list_is_read_and_comes_back() {
         for name in NAMES {
-            let text =
-                name.replace("[:REASON]", ":INSTALL_FAILED_DEXOPT: x").replace("BYTES", "7").replace("KIB_PER_S", "9");
+            let text = name
+                .replace("[:REASON]", ":INSTALL_FAILED_DEXOPT: x")
+                .replace("BYTES", "7")
+                .replace("KIB_PER_S", "9")
+                .replace(":MS", ":5");
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }
         assert_eq!("install-fails".parse(), Ok(Fault::InstallFails { reason: USUAL_REASON.to_owned() }));

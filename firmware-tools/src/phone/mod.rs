@@ -244,7 +244,7 @@ fn installed(spec: PhoneSpec) -> io::Result<Arc<Android>> {
         let content = Bytes::from(named(path.display(), std::fs::read(path))?);
         let mut state = android.state();
         let State { packages, users, .. } = &mut *state;
-        let place = Place { sdk: android.spec.sdk, free_bytes: u64::MAX, users };
+        let place = Place { sdk: android.spec.sdk, free_bytes: u64::MAX, debuggable: android.spec.debuggable, users };
         let options = InstallOptions { test_only: true, ..InstallOptions::default() };
         let installed = packages.install(&[content], place, &options);
         named(path.display(), installed.map(drop).map_err(io::Error::other))?;

@@ -84,6 +84,8 @@ pub(super) struct InstallOptions {
 pub(super) struct Place<'a> {
     pub(super) sdk: u32,
     pub(super) free_bytes: u64,
+    /// It is a build for developers.
+    pub(super) debuggable: bool,
     pub(super) users: &'a Users,
 }
 
@@ -147,7 +149,7 @@ impl Packages {
         }
         let installed = self.by_name.get(&base.package);
         if let Some(installed) = installed {
-            check_replacement(installed, &base, place.sdk, options)?;
+            check_replacement(installed, &base, place, options)?;
         }
         let app_id = installed.map_or(FIRST_APP_ID + self.by_name.len() as u32, |installed| installed.app_id);
         let mut users = installed.map(|installed| installed.users.clone()).unwrap_or_default();
@@ -287,9 +289,14 @@ fn read(content: &Bytes, staged: &str) -> Result<Apk, String> {
 /// Android 9: `pm install` replaces by default.
 const SDK_WITH_IMPLIED_REPLACE: u32 = 28;
 
-fn check_replacement(installed: &Installed, apk: &Apk, sdk: u32, options: &InstallOptions) -> Result<(), String> {
+fn check_replacement(
+    installed: &Installed,
+    apk: &Apk,
+    place: Place<'_>,
+    options: &InstallOptions,
+) -> Result<(), String> {
     let package = &apk.package;
-    if sdk < SDK_WITH_IMPLIED_REPLACE && !options.replace && options.inherit.is_none() {
+    if place.sdk < SDK_WITH_IMPLIED_REPLACE && !options.replace && options.inherit.is_none() {
         return Err(format!(
             "INSTALL_FAILED_ALREADY_EXISTS: Attempt to re-install {package} without first uninstalling."
         ));
@@ -300,8 +307,8 @@ fn check_replacement(installed: &Installed, apk: &Apk, sdk: u32, options: &Insta
         ));
     }
     let (new, current) = (apk.version_code, installed.apk.version_code);
-    // On a phone that was sold to a user `-d` helps only apps that can be debugged.
-    let may_go_down = options.downgrade && installed.apk.debuggable;
+    // On a phone that was sold to a user `-d` helps only apps that can be debugged; a build for developers takes any.
+    let may_go_down = options.downgrade && (installed.apk.debuggable || place.debuggable);
     if new < current && !may_go_down {
         return Err(format!(
             "INSTALL_FAILED_VERSION_DOWNGRADE: Downgrade detected: Update version code {new} is older than current {current}"

@@ -12,6 +12,7 @@
 //! | `am`, `cmd activity` | start something of an app |
 //! | `logcat`, `screencap -p`, `df`, `cat`, `ls`, `rm`, `mkdir`, `id`, `wm size`, `wm density`, `input` | see and do |
 //! | `cmd vibrator`, `cmd vibrator_manager`, `sleep` | make it stand out among others |
+//! | `pidof <package>`, `date`, `dumpsys dropbox` | how an app fares |
 //! | `echo <words>` | whether the phone still answers |
 //! | `reboot` | a restart |
 
@@ -22,7 +23,7 @@ use handset::{Console, Output};
 
 use super::android::Android;
 use super::script::{self, Step, What};
-use super::words::{Redirection, When};
+use super::words::{self, Redirection, When};
 use super::{dumpsys, input, logcat, pm, screen, tools, vibrator};
 
 /// Exit code of `cmd` for a service that is not there.
@@ -105,6 +106,7 @@ async fn simple(
     console: &mut Console<'_>,
     all: &mut Output,
 ) -> ControlFlow<()> {
+    let words: Vec<String> = words.iter().map(|word| word.replace(words::EXIT_CODE, &all.code.to_string())).collect();
     let mut words: Vec<_> = words.iter().map(String::as_str).collect();
     // Each command is a process of its own here anyway.
     if words.first() == Some(&"exec") {
@@ -178,6 +180,8 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
         ["mkdir", paths @ ..] => tools::make_folders(android, paths),
         ["df", ..] => tools::disk_free(android),
         ["sleep", rest @ ..] => tools::sleep(rest, console).await,
+        ["date", "+%Y-%m-%d %H:%M:%S"] => Output::success(dumpsys::clock(android.now()) + "\n"),
+        ["pidof", name] => tools::pid_of(android, name),
         ["reboot", ..] => {
             android.restart.notify_one();
             Output::default()
@@ -252,6 +256,7 @@ fn dump(android: &Android, service: &str, arguments: &[&str]) -> Output {
         ("battery", []) => Output::success(dumpsys::battery(android)),
         ("power", []) => Output::success(dumpsys::power(android)),
         ("connectivity", _) => Output::success(dumpsys::connectivity(android.spec.network)),
+        ("dropbox", []) => Output::success(dumpsys::dropbox(&android.state().crashes, android.now())),
         ("package", [name, ..]) => pm::dump(android, name),
         ("iphonesubinfo", _) => match &android.spec.imei {
             Some(imei) if android.spec.sdk <= LAST_SDK_WITH_IMEI_DUMP => {

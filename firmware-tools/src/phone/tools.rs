@@ -85,6 +85,16 @@ pub(super) async fn sleep(words: &[&str], console: &mut Console<'_>) -> Output {
     Output::default()
 }
 
+/// `pidof <package>`: the process of an app, if one runs.
+pub(super) fn pid_of(android: &Android, package: &str) -> Output {
+    let is_dead = android.faults.borrow().agent.dead;
+    let state = android.state();
+    match state.packages.get(package).filter(|_| !is_dead && state.booted) {
+        Some(installed) => Output::success(format!("{}\n", installed.app_id)),
+        None => Output { code: 1, ..Output::default() },
+    }
+}
+
 pub(super) fn list(android: &Android, paths: &[&str]) -> Output {
     let paths = if paths.iter().all(|path| path.starts_with('-')) { &["/"] } else { paths };
     each_path("ls", paths, |path| match android.files.list(path) {

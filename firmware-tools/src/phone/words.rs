@@ -1,8 +1,11 @@
-//! A command line as `sh` reads it, as far as hosts of phones need: words, quotes, `;`, `&&`, `||`, and `/dev/null`. What they make up
-//! together is in `script.rs`.
+//! A command line as `sh` reads it, as far as hosts of phones need: words, quotes, `$?`, `;`, `&&`, `||`, and `/dev/null`. What they make
+//! up together is in `script.rs`.
 
 use std::iter::Peekable;
 use std::str::Chars;
+
+/// What stands in a word for `$?`, until the command before has ended: a zero is in no line that a host sends.
+pub(super) const EXIT_CODE: &str = "\0?";
 
 /// A part of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +112,7 @@ pub(super) fn split(line: &str) -> Result<Vec<Token>, BadLine> {
                 };
                 tokens.push(Token::Then(when));
             }
+            '$' if letters.next_if_eq(&'?').is_some() => word.get_or_insert_default().text.push_str(EXIT_CODE),
             '(' | ')' | '`' | '$' | '*' | '?' => return Err(unsupported(letter)),
             letter => word.get_or_insert_default().text.push(letter),
         }
@@ -156,7 +160,11 @@ fn double_quoted(letters: &mut impl Iterator<Item = char>, word: &mut String) ->
     while let Some(letter) = letters.next() {
         match letter {
             '"' => return Ok(()),
-            '$' | '`' => return Err(unsupported(letter)),
+            '$' => match letters.next() {
+                Some('?') => word.push_str(EXIT_CODE),
+                _ => return Err(unsupported(letter)),
+            },
+            '`' => return Err(unsupported(letter)),
             '\\' => match letters.next() {
                 Some(escaped @ ('"' | '\\' | '$' | '`')) => word.push(escaped),
                 other => {
