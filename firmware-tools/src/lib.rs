@@ -27,3 +27,4 @@ pub mod phone;
 pub mod ports;
 pub mod rack;
 pub mod rack_file;
+pub mod rollout_check;

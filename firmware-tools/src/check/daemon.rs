@@ -64,7 +64,22 @@ impl Daemon {
     ///
     /// The program is missing, or the daemon does not come up.
     pub async fn start(program: &Path, config: &Path, state: &Path, log: &Path) -> Result<Self, DaemonError> {
-        let child = spawn(program, config, state, log)?;
+        Self::start_by(&[], program, config, state, log).await
+    }
+
+    /// The same with other words before the program's own, such as `unshare` and its options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Daemon::start`].
+    pub async fn start_by(
+        before: &[&str],
+        program: &Path,
+        config: &Path,
+        state: &Path,
+        log: &Path,
+    ) -> Result<Self, DaemonError> {
+        let child = spawn(before, program, config, state, log)?;
         let mut daemon = Self {
             program: program.to_owned(),
             config: config.to_owned(),
@@ -91,7 +106,7 @@ impl Daemon {
     ///
     /// As [`Daemon::start`].
     pub async fn start_again(&mut self) -> Result<(), DaemonError> {
-        self.child = spawn(&self.program, &self.config, &self.state, &self.log)?;
+        self.child = spawn(&[], &self.program, &self.config, &self.state, &self.log)?;
         self.wait_until_up().await
     }
 
@@ -152,20 +167,40 @@ impl Daemon {
         }
     }
 
+    /// Begins a command of the command line, and does not wait for its end.
+    ///
+    /// # Errors
+    ///
+    /// It can't be started.
+    pub fn begin(&self, words: &[&str]) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.arg("--state").arg(&self.state).args(words).stdin(Stdio::null()).kill_on_drop(true);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    }
+
     /// What a command of the command line prints, byte for byte, and how it ends.
     ///
     /// # Errors
     ///
     /// It can't be started, or does not end.
     pub async fn run(&self, words: &[&str]) -> Result<Output, DaemonError> {
+        self.run_within(words, COMMAND_TIMEOUT).await
+    }
+
+    /// The same of a command that waits for something itself.
+    ///
+    /// # Errors
+    ///
+    /// It can't be started, or does not end within `limit`.
+    pub async fn run_within(&self, words: &[&str], limit: Duration) -> Result<Output, DaemonError> {
         let failed = |why: String| DaemonError::Command { words: words.join(" "), why };
         let mut command = Command::new(&self.program);
         // Before the words: what stands behind `shell` is the phone's.
         command.arg("--state").arg(&self.state).args(words).stdin(Stdio::null()).kill_on_drop(true);
-        match timeout(COMMAND_TIMEOUT, command.output()).await {
+        match timeout(limit, command.output()).await {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("no answer within {COMMAND_TIMEOUT:?}"))),
+            Err(_) => Err(failed(format!("no answer within {limit:?}"))),
         }
     }
 
@@ -186,11 +221,13 @@ impl Daemon {
     }
 }
 
-fn spawn(program: &Path, config: &Path, state: &Path, log: &Path) -> Result<Child, DaemonError> {
+fn spawn(before: &[&str], program: &Path, config: &Path, state: &Path, log: &Path) -> Result<Child, DaemonError> {
     let failed = |error| DaemonError::Start { program: program.to_owned(), error };
     let out = File::options().create(true).append(true).open(log).map_err(failed)?;
     let err = out.try_clone().map_err(failed)?;
-    Command::new(program)
+    let mut words = before.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+    Command::new(words.next().unwrap_or(program.as_os_str()))
+        .args(words)
         .arg("run")
         .arg("--config")
         .arg(config)

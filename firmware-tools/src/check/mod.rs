@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 pub use browser::{Browser, BrowserError};
 pub use daemon::{Daemon, DaemonError};
 pub use stage::{Stage, StageError};
+pub(crate) use stage::{fresh, miss};
 pub use steps::STEPS;
 pub use subscriber::{Subscriber, SubscriberError};
 pub use until::{Miss, until};

@@ -177,12 +177,12 @@ impl Stage {
 }
 
 /// A miss without a wait.
-pub(super) fn miss(expected: &str, seen: impl std::fmt::Display) -> Miss {
+pub(crate) fn miss(expected: &str, seen: impl std::fmt::Display) -> Miss {
     Miss { expected: expected.to_owned(), seen: seen.to_string() }
 }
 
 /// `dir`, absolute and empty.
-fn fresh(dir: &Path) -> Result<PathBuf, StageError> {
+pub(crate) fn fresh(dir: &Path) -> Result<PathBuf, StageError> {
     let failed = |error| StageError::Dir { dir: dir.to_owned(), error };
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),

@@ -7,6 +7,7 @@ mod demo;
 mod demo_check;
 mod handset;
 mod rack;
+mod rollout_check;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,7 @@ enum Command {
     Handset(handset::Args),
     Demo(demo::Args),
     DemoCheck(demo_check::Args),
+    RolloutCheck(rollout_check::Args),
 }
 
 impl Cli {
@@ -49,6 +51,7 @@ impl Cli {
                 Command::Handset(args) => args.run().await,
                 Command::Demo(args) => args.run().await,
                 Command::DemoCheck(args) => args.run().await,
+                Command::RolloutCheck(args) => args.run().await,
             }
         })
     }
