@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 pub use order::{PATIENCE, Party, SMALL, WINDOW};
 
 use crate::clock::Moment;
-use order::{Answer, Order, Ticket};
+use order::{Order, Ticket};
 
 /// A bus of the host. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -111,19 +111,14 @@ impl Pass {
         let bus = &self.0.bus;
         let (turn, granted) = {
             let mut state = bus.state();
-            match state.order.ask(&self.0.party, bytes.len(), bus.now()) {
-                Answer::Free => return bytes,
-                Answer::Granted(ticket) => (Turn { bus: bus.clone(), ticket }, None),
-                Answer::Waits(ticket) => {
-                    let (grant, granted) = oneshot::channel();
-                    state.waiting.insert(ticket, grant);
-                    (Turn { bus: bus.clone(), ticket }, Some(granted))
-                }
-            }
+            let (ticket, granted_now) = state.order.ask(&self.0.party, bytes.len(), bus.now());
+            let Some(ticket) = ticket else { return bytes };
+            let (grant, granted) = oneshot::channel();
+            state.waiting.insert(ticket, grant);
+            state.wake(granted_now);
+            (Turn { bus: bus.clone(), ticket }, granted)
         };
-        if let Some(granted) = granted {
-            bus.wait(granted).await;
-        }
+        bus.wait(granted).await;
         Bytes::from_owner(Held { bytes, _turn: turn })
     }
 }
@@ -139,6 +134,7 @@ impl Bus {
                 }
             };
             tokio::select! {
+                biased;
                 // The sender lives until it grants, so this can't end in any other way.
                 _ = &mut granted => return,
                 () = overdue => self.advance(),

@@ -43,17 +43,6 @@ pub enum Party {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
-/// The answer to a wish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// No turn is needed.
-    Free,
-    /// The turn is there, until it is ended.
-    Granted(Ticket),
-    /// The ticket comes out of a later call.
-    Waits(Ticket),
-}
-
 #[derive(Debug)]
 struct Wish {
     party: Party,
@@ -97,25 +86,25 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Asks for a turn of so many bytes.
-    pub(super) fn ask(&mut self, party: &Party, bytes: usize, now: Moment) -> Answer {
+    /// Asks for a turn of so many bytes: with which ticket, if one is needed. The tickets that come out are granted now; they need not
+    /// be this one, since others may have left the bus meanwhile.
+    pub(super) fn ask(&mut self, party: &Party, bytes: usize, now: Moment) -> (Option<Ticket>, Vec<Ticket>) {
         if bytes <= SMALL && self.is_idle() {
-            return Answer::Free;
+            return (None, Vec::new());
         }
         let floor = self.floor();
         let standing = self.parties.entry(party.clone()).or_default();
         if bytes <= SMALL {
             // Whoever says no more than that is not thought of as there: others need not be held back for it.
             standing.had = standing.had.max(floor).saturating_add(bytes as u64);
-            return Answer::Free;
+            return (None, Vec::new());
         }
         standing.seen = Some(now);
         standing.wishes += 1;
         self.last += 1;
         let ticket = Ticket(self.last);
         self.wishes.insert(ticket, Wish { party: party.clone(), bytes });
-        // What waited before could not be granted, and there is no more room now.
-        if self.serve(now).contains(&ticket) { Answer::Granted(ticket) } else { Answer::Waits(ticket) }
+        (Some(ticket), self.serve(now))
     }
 
     /// Ends a turn, or takes a wish back. The tickets that come out are granted now.

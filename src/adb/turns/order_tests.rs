@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
@@ -69,17 +69,18 @@ impl Bus {
     }
 
     fn ask(&mut self) {
+        let mut granted = Vec::new();
         for phone in &mut self.phones {
             let kept: usize = phone.kept.iter().map(|(_, left)| left).sum();
             if phone.wish.is_some() || kept + MESSAGE > KEPT_MAX {
                 continue;
             }
-            match self.order.ask(&phone.party, MESSAGE, self.now) {
-                Answer::Granted(ticket) => phone.kept.push_back((ticket, MESSAGE)),
-                Answer::Waits(ticket) => phone.wish = Some(ticket),
-                Answer::Free => panic!("a large message is not free"),
-            }
+            let (ticket, now_granted) = self.order.ask(&phone.party, MESSAGE, self.now);
+            assert!(ticket.is_some(), "a large message is not free");
+            phone.wish = ticket;
+            granted.extend(now_granted);
         }
+        self.granted(&granted);
     }
 
     fn step(&mut self) {
@@ -174,32 +175,49 @@ fn phones_that_stall_hold_nobody_up() {
     assert!(bus.percent_of(&mara) >= 40, "his own that is well: {} %", bus.percent_of(&mara));
 }
 
+/// A large message: its ticket, and whether it is granted at once.
+fn ask(order: &mut Order, party: &Party, bytes: usize) -> (Ticket, bool) {
+    let (ticket, granted) = order.ask(party, bytes, Moment::START);
+    (ticket.unwrap(), granted == [ticket.unwrap()])
+}
+
 #[test]
 fn a_short_message_waits_for_nothing_and_is_counted() {
     let (mara, now) = (person("mara"), Moment::START);
     let mut order = Order::default();
-    assert_eq!(order.ask(&mara, SMALL, now), Answer::Free);
-    let mut granted = |party: &Party, bytes| match order.ask(party, bytes, now) {
-        Answer::Granted(ticket) => Some(ticket),
-        _ => None,
-    };
-    let first = granted(&Party::Rack, WINDOW / 2).expect("it is alone");
-    assert!(granted(&Party::Rack, WINDOW / 2).is_some(), "it is alone");
+    assert_eq!(order.ask(&mara, SMALL, now), (None, vec![]));
+    let (first, is_granted) = ask(&mut order, &Party::Rack, WINDOW / 2);
+    assert!(is_granted && ask(&mut order, &Party::Rack, WINDOW / 2).1, "it is alone");
     for _ in 0..1024 {
-        assert_eq!(order.ask(&mara, SMALL, now), Answer::Free);
+        assert_eq!(order.ask(&mara, SMALL, now), (None, vec![]));
     }
-    let Answer::Granted(_) = order.ask(&mara, MESSAGE, now) else { panic!("nothing of hers counts") };
-    let Answer::Waits(_) = order.ask(&mara, MESSAGE, now) else { panic!("the window is full") };
-    let Answer::Waits(later) = order.ask(&Party::Rack, MESSAGE, now) else { panic!("the window is full") };
+    assert!(ask(&mut order, &mara, MESSAGE).1, "nothing of hers counts");
+    assert!(!ask(&mut order, &mara, MESSAGE).1, "the window is full");
+    let (later, is_granted) = ask(&mut order, &Party::Rack, MESSAGE);
+    assert!(!is_granted, "the window is full");
     assert_eq!(order.end(first, now), [later], "4 MiB of short messages are before it");
 }
 
 #[test]
+fn a_wish_that_waited_for_others_who_are_gone_is_granted_with_the_next_one() {
+    let (mara, later) = (person("mara"), Moment::START + PATIENCE / 2);
+    let mut order = Order::default();
+    let (hers, _) = ask(&mut order, &mara, MESSAGE);
+    ask(&mut order, &Party::Rack, WINDOW);
+    assert_eq!(order.end(hers, Moment::START), []);
+    let (waits, granted) = order.ask(&Party::Rack, MESSAGE, later);
+    assert_eq!(granted, [], "she is thought of as there");
+    let (next, granted) = order.ask(&Party::Rack, MESSAGE, Moment::START + PATIENCE);
+    assert_eq!(granted, [waits.unwrap(), next.unwrap()]);
+}
+
+#[test]
 fn names_are_forgotten_once_the_bus_is_idle() {
-    let (mut order, now) = (Order::default(), Moment::START);
+    let mut order = Order::default();
     for name in 0..100 {
-        let Answer::Granted(ticket) = order.ask(&person(&name.to_string()), MESSAGE, now) else { panic!("it is free") };
-        assert_eq!(order.end(ticket, now), []);
+        let (ticket, is_granted) = ask(&mut order, &person(&name.to_string()), MESSAGE);
+        assert!(is_granted);
+        assert_eq!(order.end(ticket, Moment::START), []);
     }
     assert!(order.parties.is_empty());
 }
@@ -224,20 +242,23 @@ proptest! {
     fn whatever_comes_the_sums_are_right_and_nobody_waits_without_a_reason(steps in prop::collection::vec(step(), 1..200)) {
         let parties = [Party::Rack, person("mara"), person("jon"), person("")];
         let (mut order, mut now) = (Order::default(), Moment::START);
-        let mut open: Vec<Ticket> = Vec::new();
+        let (mut open, mut told): (Vec<Ticket>, BTreeSet<Ticket>) = Default::default();
         for step in steps {
             match step {
-                Step::Ask { party, bytes } => match order.ask(&parties[party], bytes, now) {
-                    Answer::Free => prop_assert!(bytes <= SMALL),
-                    Answer::Granted(ticket) | Answer::Waits(ticket) => open.push(ticket),
-                },
+                Step::Ask { party, bytes } => {
+                    let (ticket, granted) = order.ask(&parties[party], bytes, now);
+                    prop_assert_eq!(ticket.is_none(), bytes <= SMALL);
+                    open.extend(ticket);
+                    told.extend(granted);
+                }
                 Step::End { .. } if open.is_empty() => {}
-                Step::End { which } => drop(order.end(open.swap_remove(which.index(open.len())), now)),
+                Step::End { which } => told.extend(order.end(open.swap_remove(which.index(open.len())), now)),
                 Step::Wait { ms } => {
                     now = now + Duration::from_millis(ms);
-                    order.advance(now);
+                    told.extend(order.advance(now));
                 }
             }
+            prop_assert!(order.turns.keys().all(|ticket| told.contains(ticket)), "each grant is told");
             look(&order)?;
         }
         // No turn ends any more.
