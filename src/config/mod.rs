@@ -433,22 +433,28 @@ pub struct Rollout {
 /// What becomes of the central server's `UpgradeDeviceAppNotice`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FromCentral {
-    /// The rack makes a rollout of it.
+    /// The rack makes a rollout of it, which waits for the owner's approval at least once.
     #[default]
-    Rollout,
+    Ask,
+    /// The rack makes a rollout of it, which needs nobody's approval.
+    Auto,
+    /// Nothing: the central server is told so.
+    Refuse,
     /// It goes to the agent on the phone, which sees to it by itself.
     Forward,
 }
 
 impl FromCentral {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Rollout, Self::Forward];
+    pub const ALL: [Self; 4] = [Self::Ask, Self::Auto, Self::Refuse, Self::Forward];
 
     /// The word for it in the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Rollout => "rollout",
+            Self::Ask => "ask",
+            Self::Auto => "auto",
+            Self::Refuse => "refuse",
             Self::Forward => "forward",
         }
     }

@@ -51,7 +51,7 @@ impl Farm {
             .map(|(number, phone)| format!("[[slot]]\nname = \"A{number}\"\nendpoint = \"tcp:{}\"\n", phone.address()))
             .collect();
         let text = format!(
-            "[agent]\npackage = \"{PACKAGE}\"\nsigners = [\"{SIGNER}\"]\n[rollout]\nwaves = [1, 5, 10]\napprove = \"none\"\n\
+            "[agent]\npackage = \"{PACKAGE}\"\nsigners = [\"{SIGNER}\"]\n[rollout]\nwaves = [1, 5, 10]\napprove = \"none\"\nfrom_central = \"auto\"\n\
              at_once = 6\n[web]\nlisten = \"off\"\n[usb]\nscan = false\n{slots}"
         );
         std::fs::write(self.config(), text).unwrap();

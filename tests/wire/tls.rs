@@ -72,7 +72,7 @@ impl Bench {
 fn settings(central: &Central) -> (LineSettings, Office) {
     let (plain, office) = Office::open(central.server.clone(), Settings::new(central.heartbeat));
     let settings = {
-        let upgrades = config::FromCentral::Rollout;
+        let upgrades = config::FromCentral::Ask;
         LineSettings::new(central, upgrades, plain.policy, plain.store, OnlinePhones::default()).unwrap()
     };
     (settings, office)

@@ -210,7 +210,7 @@ impl Session {
 
     fn on_upgrade(&mut self, view: &View<'_>) -> Heard {
         match self.settings.upgrades {
-            FromCentral::Rollout => self.on_upgrade_by_rack(view),
+            FromCentral::Ask | FromCentral::Auto | FromCentral::Refuse => self.on_upgrade_by_rack(view),
             FromCentral::Forward => return self.on_task_for_an_agent(view),
         }
         Heard::Nothing

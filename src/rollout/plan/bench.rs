@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::agent::Build;
 use crate::agent::fit::Requirements;
-use crate::config::Rollout as Config;
+use crate::config::{FromCentral, Rollout as Config};
 use crate::phone::{InstallFailure, InstallFailureClass};
 use crate::rack::candidate::{Choice, Readings};
 use crate::rack::event::UpgradeNotice;
@@ -79,7 +79,7 @@ pub(super) fn config(approve: Approve) -> Config {
         install_timeout: Duration::from_secs(300),
         windows: config::Windows::default(),
         sources: Vec::new(),
-        from_central: crate::config::FromCentral::default(),
+        from_central: if approve == Approve::None { FromCentral::Auto } else { FromCentral::Ask },
     }
 }
 

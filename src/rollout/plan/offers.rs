@@ -4,10 +4,11 @@ use super::start::Unmeant;
 use super::{Apk, Fetch, Output, Phone, Presence, Rollout, Rollouts, UNFINISHED_MAX};
 use crate::agent::{ApkSource, CheckedApk};
 use crate::clock::Moment;
+use crate::config::FromCentral;
 use crate::rack::event::UpgradeNotice;
 use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
-use crate::rack::strategy::{Approve, waves_of};
+use crate::rack::strategy::{Approve, Strategy, waves_of};
 use crate::store::RolloutNumber;
 use crate::store::promise::{Report, RolloutPhoneRecord, RolloutRecord};
 
@@ -37,6 +38,11 @@ impl Rollouts {
 
     /// Why a notice is refused before anything is fetched.
     fn refusal(&self, phone: &PhoneId, notice: &UpgradeNotice) -> Option<String> {
+        if self.config.from_central == FromCentral::Refuse {
+            return Some(
+                "this rack takes no upgrades from the central server: [rollout] from_central is refuse".into(),
+            );
+        }
         let Some(agent) = &self.agent else {
             return Some("installing apps is switched off on this rack: [agent] is not configured".into());
         };
@@ -82,6 +88,7 @@ impl Rollouts {
     fn begin_gathering(&mut self, now: Moment, notice: &UpgradeNotice) -> RolloutNumber {
         let number = self.next_number();
         self.audit(now, SERVER, format!("asks for {} {}", notice.package, notice.version_code), number.to_string());
+        let strategy = Strategy { approve: self.approve_of_central(), ..self.config.strategy.clone() };
         let record = RolloutRecord {
             number,
             state: RolloutState::Gathering,
@@ -90,7 +97,7 @@ impl Rollouts {
             package: notice.package.clone(),
             version_code: notice.version_code,
             version_name: notice.version_name.clone(),
-            strategy: Box::new(self.config.strategy.clone()),
+            strategy: Box::new(strategy),
             open_waves: 0,
             soaks_until: None,
             accepted_failures: 0,
@@ -103,6 +110,14 @@ impl Rollouts {
         };
         self.begin(record, Apk::Wanted, now + self.config.gather);
         number
+    }
+
+    fn approve_of_central(&self) -> Approve {
+        match (self.config.from_central, self.config.strategy.approve) {
+            (FromCentral::Auto, _) => Approve::None,
+            (_, Approve::None) => Approve::First,
+            (_, as_configured) => as_configured,
+        }
     }
 
     pub(super) fn next_number(&mut self) -> RolloutNumber {

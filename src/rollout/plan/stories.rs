@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::bench::{Bench, PACKAGE, apk, core, id, notice};
 use super::*;
+use crate::config::{FromCentral, Rollout as Config};
 use crate::phone::InstallFailureClass::{NeedsHand, Permanent, Transient};
 use crate::rack::event::UpgradeNotice;
 use crate::rack::ids::RolloutId;
@@ -34,6 +35,23 @@ fn notices_within_the_gathering_become_one_rollout_that_waits_for_approval() {
     assert_eq!(view.why, "waits for `farmhand rollout approve R1`");
     assert_eq!(bench.waves("R1"), "P1 waiting | P2 waiting, P3 waiting, P4 waiting");
     assert_eq!(bench.core.deadline(), None);
+}
+
+#[test]
+fn what_the_centre_asks_for_needs_the_approval_that_the_owner_wants_for_it() {
+    let waits = |from_central, approve| {
+        let mut bench = Bench::new(approve);
+        bench.core.config.from_central = from_central;
+        bench.available("P1", 1);
+        bench.offer("P1", 100, 2);
+        bench.pass(5);
+        bench.fetched(1, Ok(apk(2)));
+        bench.view("R1").state == RolloutState::WaitingApproval
+    };
+    assert!(waits(FromCentral::Ask, Approve::First));
+    assert!(waits(FromCentral::Ask, Approve::None), "that is about the owner's own rollouts");
+    assert!(!waits(FromCentral::Auto, Approve::First));
+    assert!(!waits(FromCentral::Auto, Approve::Each));
 }
 
 #[test]
@@ -297,6 +315,9 @@ fn a_notice_is_refused_when_nothing_of_it_may_happen() {
     let bench = Bench::new(Approve::First);
     let mut off = Rollouts::restore(bench.config.clone(), None, UnixMillis(0), Moment::START, Vec::new());
     assert!(refused(&mut off, "P1", 2, PACKAGE).contains("[agent] is not configured"));
+    let none_from_there = Config { from_central: FromCentral::Refuse, ..bench.config.clone() };
+    let mut closed = core(none_from_there, Moment::START, &bench.shelf);
+    assert!(refused(&mut closed, "P1", 2, PACKAGE).contains("from_central is refuse"));
     let mut on = core(bench.config.clone(), Moment::START, &bench.shelf);
     assert!(refused(&mut on, "P1", 2, "org.example.other").contains("keeps org.example.agent"));
     on.command(Moment::START, RolloutCommand::Available { phone: id("P1"), version_code: Some(VersionCode(3)) });

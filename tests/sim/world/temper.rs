@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use farmhand::clock::Moment;
-use farmhand::config::{Credential, Relay, Rollout, Rung, Windows};
+use farmhand::config::{Credential, FromCentral, Relay, Rollout, Rung, Windows};
 use farmhand::phone::life::AgentPolicy;
 use farmhand::rack::Settings;
 use farmhand::rack::gates::Gates;
@@ -54,15 +54,18 @@ impl Temper {
         let paces = [4, 10, 25, 60].map(Duration::from_secs);
         let fewest = [1, 2, 4][chance.below(3)];
         let kinds = Trouble::ALL.into_iter().filter(|_| chance.below(4) < fewest).collect();
+        let settings = settings(chance);
+        let strategy = strategy(chance);
+        let from_central = if strategy.approve == Approve::None { FromCentral::Auto } else { FromCentral::Ask };
         Self {
-            settings: settings(chance),
+            settings,
             rollout: Rollout {
-                strategy: strategy(chance),
+                strategy,
                 gather: Duration::from_secs(5),
                 install_timeout: Duration::from_secs(5 * 60),
                 windows: windows(chance),
                 sources: Vec::new(),
-                from_central: farmhand::config::FromCentral::default(),
+                from_central,
             },
             pace: *chance.pick(&paces),
             kinds,
