@@ -1,21 +1,16 @@
 //! Who gets how much of a phone, and of this host's memory; forwards that listen on a desk elsewhere.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use farmhand::adb::driver::Adb;
 use farmhand::adb::server::tokens::Token;
 use farmhand::adb::server::{Certificate, Forwarder, TokenDoor};
 use farmhand::adb::services::sync::{PushOptions, RemoteFile};
-use farmhand::adb::turns::Bus;
 use farmhand::clock::UnixMillis;
 use farmhand::rack::access::{Role, TokenBook, TokenRecord};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 use crate::adbd::with_adbd;
 use crate::google::noise;
@@ -95,40 +90,6 @@ fn a_push_without_end_and_one_of_farmhands_own_share_a_phone() {
         assert!(meanwhile > own_len / 2, "the person has {meanwhile} bytes, farmhand's own {own_len}");
         assert!(meanwhile < own_len * 4, "the person has {meanwhile} bytes, farmhand's own {own_len}");
         endless.abort();
-    });
-}
-
-/// Writes to a program of the phone that takes whatever comes; each message is counted once the phone's connection has taken it over.
-async fn pour(adb: Adb, count: Arc<AtomicU64>) {
-    let (stream, message) = (adb.open("exec:cat >/dev/null").await.unwrap(), Bytes::from(vec![0; 256 << 10]));
-    while stream.write(message.clone()).await.is_ok() {
-        count.fetch_add(message.len() as u64, Ordering::Relaxed);
-    }
-}
-
-#[test]
-fn a_person_who_pushes_to_one_phone_of_a_bus_has_as_much_of_it_as_farmhand_that_pushes_to_four() {
-    with_adbd(async |adbd| {
-        let bus = Bus::default();
-        let (own, persons) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let mut all = JoinSet::new();
-        for _ in 0..4 {
-            all.spawn(pour(adbd.connect().await.on_bus(&bus), Arc::clone(&own)));
-        }
-        all.spawn(pour(adbd.connect().await.on_bus(&bus).for_person("mara"), Arc::clone(&persons)));
-        let read = || [&own, &persons].map(|count| count.load(Ordering::Relaxed));
-        let until = async |total: u64| {
-            while read().iter().sum::<u64>() < total {
-                tokio::task::yield_now().await;
-            }
-            read()
-        };
-        let first = until(64 << 20).await;
-        let last = until(512 << 20).await;
-        let [own, persons] = [0, 1].map(|who| last[who] - first[who]);
-        // Without turns it would be a fifth of all.
-        assert!(persons * 3 > own, "the person has {persons} bytes, farmhand's own {own}");
-        assert!(own * 3 > persons, "the person has {persons} bytes, farmhand's own {own}");
     });
 }
 
