@@ -1,4 +1,6 @@
-//! How long an operator waits for what a rollout would come to.
+//! How long an operator waits for what a rollout would come to, and for a rollout.
+//!
+//! `cargo bench --bench rollout -- 8 4` runs it with 8 phones and an APK of 4 MiB, to try it: its figures mean nothing then.
 
 #![allow(
     clippy::expect_used,
@@ -7,6 +9,10 @@
     reason = "a bench that cannot measure must say so and stop"
 )]
 
+#[path = "rollout/fleet.rs"]
+mod fleet;
+#[path = "apk/large.rs"]
+mod large;
 #[path = "report.rs"]
 mod report;
 
@@ -31,7 +37,17 @@ const RUNS: usize = 21;
 fn main() -> io::Result<()> {
     let mut core = rack();
     let runs = (0..RUNS).map(|_| look_ahead(&mut core)).collect();
-    report("rollout.dry_run_ms", median(runs), "ms", Goal::AtMost(100.0))
+    report("rollout.dry_run_ms", median(runs), "ms", Goal::AtMost(100.0))?;
+    fleet::measure(size())
+}
+
+/// As the goals have it, or as the words of the command line say.
+fn size() -> fleet::Size {
+    let numbers: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    match numbers[..] {
+        [phones, apk_mib] => fleet::Size { phones, apk_len: apk_mib << 20 },
+        _ => fleet::Size::WHOLE,
+    }
 }
 
 /// Two hundred phones with version 1.
