@@ -111,8 +111,24 @@ struct Entry {
     /// 0 as long as the host has not answered our OPEN.
     remote: u32,
     flow: Flow,
-    is_closed: bool,
-    is_abandoned: bool,
+    state: EntryState,
+}
+
+/// Who still holds on to a stream: it goes when neither does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryState {
+    /// Host and service.
+    Open,
+    /// The host only: the service has let go of it.
+    Abandoned,
+    /// The service only: it is closed, and what came can still be read.
+    Closed,
+}
+
+impl Entry {
+    fn is_closed(&self) -> bool {
+        self.state == EntryState::Closed
+    }
 }
 
 /// What CNXN agreed on.
@@ -260,9 +276,9 @@ impl Connection {
     pub(crate) fn read(&mut self, local: u32) -> Read {
         let Some(entry) = self.streams.get_mut(&local) else { return Read::Closed };
         let Some(bytes) = entry.flow.take() else {
-            return if entry.is_closed { Read::Closed } else { Read::Nothing };
+            return if entry.is_closed() { Read::Closed } else { Read::Nothing };
         };
-        if !entry.is_closed {
+        if !entry.is_closed() {
             let remote = entry.remote;
             let owed: Vec<Bytes> = std::iter::from_fn(|| entry.flow.owed()).collect();
             owed.into_iter().for_each(|payload| self.send(Command::OKAY, local, remote, payload));
@@ -273,7 +289,7 @@ impl Connection {
     /// Sends the first message's worth of `bytes`, which are not empty, and takes it off them.
     pub(crate) fn write(&mut self, local: u32, bytes: &mut Bytes) -> Write {
         let (has_room, payload_bytes_max) = (self.has_room(), self.payload_bytes_max());
-        let Some(entry) = self.streams.get_mut(&local).filter(|entry| !entry.is_closed) else { return Write::Closed };
+        let Some(entry) = self.streams.get_mut(&local).filter(|entry| !entry.is_closed()) else { return Write::Closed };
         if !has_room {
             if !self.wait_for_room.contains(&local) {
                 self.wait_for_room.push_back(local);
@@ -309,12 +325,11 @@ impl Connection {
     /// Nobody reads or writes this stream any more.
     pub(crate) fn abandon(&mut self, local: u32) {
         if let Some(entry) = self.streams.get_mut(&local) {
-            entry.is_abandoned = true;
-            self.wait_for_room.retain(|waiting| *waiting != local);
-            let is_over = entry.is_closed;
-            if is_over {
-                self.streams.remove(&local);
+            match entry.state {
+                EntryState::Open | EntryState::Abandoned => entry.state = EntryState::Abandoned,
+                EntryState::Closed => drop(self.streams.remove(&local)),
             }
+            self.wait_for_room.retain(|waiting| *waiting != local);
         }
     }
 
@@ -337,12 +352,12 @@ impl Connection {
     }
 
     fn open_ids(&self) -> Vec<u32> {
-        self.streams.iter().filter(|(_, entry)| !entry.is_closed).map(|(local, _)| *local).collect()
+        self.streams.iter().filter(|(_, entry)| !entry.is_closed()).map(|(local, _)| *local).collect()
     }
 
     /// A new stream; none if there are too many.
     fn add(&mut self, remote: u32, flow: Flow) -> Option<u32> {
-        if self.streams.values().filter(|entry| !entry.is_closed).count() >= limits::STREAMS_MAX {
+        if self.streams.values().filter(|entry| !entry.is_closed()).count() >= limits::STREAMS_MAX {
             return None;
         }
         // With fewer streams than numbers there is a free one; 0 means "none".
@@ -350,7 +365,7 @@ impl Connection {
             self.last_id = self.last_id.wrapping_add(1);
             let local = self.last_id;
             if local != 0 && !self.streams.contains_key(&local) {
-                let entry = Entry { remote, flow, is_closed: false, is_abandoned: false };
+                let entry = Entry { remote, flow, state: EntryState::Open };
                 self.streams.insert(local, entry);
                 return Some(local);
             }
@@ -359,11 +374,11 @@ impl Connection {
 
     /// The host's id of a stream that was open until now.
     fn end(&mut self, local: u32) -> Option<u32> {
-        let entry = self.streams.get_mut(&local).filter(|entry| !entry.is_closed)?;
-        entry.is_closed = true;
-        let (remote, is_abandoned) = (entry.remote, entry.is_abandoned);
-        if is_abandoned {
-            self.streams.remove(&local);
+        let entry = self.streams.get_mut(&local).filter(|entry| !entry.is_closed())?;
+        let remote = entry.remote;
+        match entry.state {
+            EntryState::Abandoned => drop(self.streams.remove(&local)),
+            EntryState::Open | EntryState::Closed => entry.state = EntryState::Closed,
         }
         self.wait_for_room.retain(|waiting| *waiting != local);
         self.wakes.push_back(Wake::Closed(local));
@@ -424,7 +439,7 @@ impl Connection {
 
     fn okay(&mut self, message: &Message) {
         let local = message.arg1;
-        let Some(entry) = self.streams.get_mut(&local).filter(|entry| !entry.is_closed) else {
+        let Some(entry) = self.streams.get_mut(&local).filter(|entry| !entry.is_closed()) else {
             return self.deny(message);
         };
         if entry.remote == 0 {
@@ -441,7 +456,7 @@ impl Connection {
         let (local, remote) = (message.arg1, message.arg0);
         // A stream that we closed may still be written to until the host hears of it.
         let open =
-            self.streams.get_mut(&local).filter(|entry| !entry.is_closed && remote != 0 && entry.remote == remote);
+            self.streams.get_mut(&local).filter(|entry| !entry.is_closed() && remote != 0 && entry.remote == remote);
         let Some(entry) = open else { return };
         match entry.flow.receive(message.payload.clone()) {
             Ok(answer) => {
