@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::client::{Client, segment};
 use super::failure::Failure;
-use super::paper::{Paper, json};
+use super::paper::{Form, Paper, json};
 use crate::rack::ids::{HubName, HubPort};
 use crate::rack::request::Request;
 use crate::rack::snapshot::{HubView, PortMode};
@@ -20,11 +20,7 @@ pub(super) struct Hub {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// The hub and its ports
-    Show {
-        /// Print the API's answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(Form),
     /// Switch a port
     Port {
         /// The port, as printed on the hub
@@ -51,9 +47,9 @@ enum Mode {
 impl Hub {
     pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
         match self.action {
-            Action::Show { json: as_json } => {
+            Action::Show(form) => {
                 let hub: HubView = client.read(&format!("/api/hubs/{}", segment(&self.name))).await?;
-                Ok(if as_json { json(&hub) } else { super::hubs::sheet(&hub, paper) })
+                Ok(form.of(&hub, |hub| super::hubs::sheet(hub, paper)))
             }
             Action::Port { port, mode, json: as_json } => {
                 let mode = match mode {

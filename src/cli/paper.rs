@@ -23,6 +23,21 @@ enum Ink {
     Plain,
 }
 
+/// In which form what is read from the daemon is shown.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Form {
+    /// Print the API's answer as JSON
+    #[arg(long = "json")]
+    as_json: bool,
+}
+
+impl Form {
+    /// For programs, or by `text` for people.
+    pub(super) fn of<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> String {
+        if self.as_json { json(value) } else { text(value) }
+    }
+}
+
 /// What a word means to the reader.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {

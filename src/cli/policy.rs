@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::paper::{Cell, Paper, Tone, json};
+use super::paper::{Cell, Form, Paper, Tone, json};
 use crate::central;
 use crate::config::{self, PolicyGroup};
 
@@ -17,11 +17,7 @@ pub(super) struct Policy {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Which groups of messages pass, how often and when
-    Show {
-        /// Print the API's answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(Form),
     /// What happens to a type of message, and why
     Explain {
         /// Its number or name: 1094, UpgradeDeviceAppNotice
@@ -37,8 +33,7 @@ impl Policy {
     pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
         let policy: config::Policy = client.read("/api/policy").await?;
         match self.action {
-            Action::Show { json: true } => Ok(json(&policy)),
-            Action::Show { json: false } => Ok(show(&policy, paper)),
+            Action::Show(form) => Ok(form.of(&policy, |policy| show(policy, paper))),
             Action::Explain { what, json } => explain(policy, &what, json.then_some(json_of), paper),
         }
     }

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::paper::{Cell, Paper, json, or_dash};
+use super::paper::{Cell, Form, Paper, or_dash};
 use crate::config::{self, ConfigError};
 use crate::rack::ids::{Endpoint, PortPath};
 use crate::rack::snapshot::{ControllerView, PhoneState, PhoneView, Snapshot};
@@ -27,11 +27,7 @@ pub(super) struct Slots {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Every place on USB with its hub, speed and current, and the room on each controller
-    Show {
-        /// Print the API's answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(Form),
     /// Name ports by plugging one phone at a time; prints the [[slot]] sections
     Learn {
         /// The names, in the order in which the phones will be plugged in; asked for one by one if there is none
@@ -45,10 +41,10 @@ enum Action {
 impl Slots {
     pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
         match self.action {
-            Action::Show { json: as_json } => {
+            Action::Show(form) => {
                 let snapshot: Snapshot = client.read("/api/snapshot").await?;
                 let places: Vec<&PhoneView> = snapshot.phones.iter().filter(|phone| path(phone).is_some()).collect();
-                Ok(if as_json { json(&places) } else { sheet(&places, &snapshot.controllers, paper) })
+                Ok(form.of(&places, |places| sheet(places, &snapshot.controllers, paper)))
             }
             Action::Learn { names, append } => {
                 let learnt = learn(client, names).await?;

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::paper::{Cell, Paper, json};
+use super::paper::{Cell, Form, Paper};
 use crate::rack::access::AdbDoors;
 
 /// The adb server: where it is; how adb on this machine reaches one elsewhere
@@ -19,11 +19,7 @@ pub(super) struct AdbServer {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Where adb finds this rack's phones, and the certificate by which other machines know it
-    Show {
-        /// Print the API's answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(Form),
     /// Have adb on this machine work on the phones of a rack elsewhere, by a token
     Connect(connect::Connect),
 }
@@ -31,9 +27,9 @@ enum Action {
 impl AdbServer {
     pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
         match self.action {
-            Action::Show { json: as_json } => {
+            Action::Show(form) => {
                 let doors: AdbDoors = client.read("/api/adb-server").await?;
-                Ok(if as_json { json(&doors) } else { sheet(&doors, paper) })
+                Ok(form.of(&doors, |doors| sheet(doors, paper)))
             }
             Action::Connect(connect) => connect.carry_out().await,
         }
