@@ -107,7 +107,7 @@ fn given(arguments: &[&str]) -> io::Result<Race> {
         contenders.push(adb);
         contenders.extend(uncompressed);
     }
-    Ok(Race { bus: "usb".to_owned(), contenders, beside: None, dir: value("--dir")?.into(), sizes: Sizes::USB })
+    Ok(Race { bus: "usb".to_owned(), contenders, dir: value("--dir")?.into(), sizes: Sizes::USB })
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> io::Result<T> {

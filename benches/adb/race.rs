@@ -33,9 +33,20 @@ impl Sizes {
     pub(crate) const USB: Self = Self { file_len: 64 << 20 };
 }
 
+/// What a program is in the race for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It is farmhand, or what farmhand is measured by.
+    Measured,
+    /// It is told beside the others, and is no measure.
+    Beside,
+}
+
 /// A program that does the work, with the server that it needs.
+#[derive(Clone)]
 pub(crate) struct Contender {
     pub(crate) name: String,
+    kind: Kind,
     command: Vec<String>,
     pub(crate) push: Vec<&'static str>,
     /// None where the program does all by itself.
@@ -46,47 +57,37 @@ pub(crate) struct Contender {
 const UNCOMPRESSED: &[&str] = &["push", "-Z"];
 
 impl Contender {
-    pub(crate) fn farmhand(program: &Path, state: &Path, phone: &str, daemon: u32) -> Self {
-        let words = [&program.display().to_string(), "--state", &state.display().to_string(), "phone", phone];
+    fn new(name: &str, command: &[&str], server: Option<u32>) -> Self {
         Self {
-            name: "farmhand".to_owned(),
-            command: words.map(str::to_owned).into(),
+            name: name.to_owned(),
+            kind: Kind::Measured,
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
             push: vec!["push"],
-            server: Some(daemon),
+            server,
         }
     }
 
+    pub(crate) fn farmhand(program: &Path, state: &Path, phone: &str, daemon: u32) -> Self {
+        let (program, state) = (program.display().to_string(), state.display().to_string());
+        Self::new("farmhand", &[&program, "--state", &state, "phone", phone], Some(daemon))
+    }
+
     pub(crate) fn adb(name: &str, program: &Path, port: u16, serial: &str, server: u32) -> Self {
-        let words = [&program.display().to_string(), "-P", &port.to_string(), "-s", serial];
-        Self {
-            name: name.to_owned(),
-            command: words.map(str::to_owned).into(),
-            push: vec!["push"],
-            server: Some(server),
-        }
+        let (program, port) = (program.display().to_string(), port.to_string());
+        Self::new(name, &[&program, "-P", &port, "-s", serial], Some(server))
     }
 
     /// The crate `adb_client`, by its own command line: a connection for each command, and no server.
     pub(crate) fn adb_client(program: &Path, address: &str) -> Self {
         // Without a key it makes one each time.
         let key = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-tools/handset/tests/keys/adbkey");
-        let words = [&program.display().to_string(), "tcp", "--private-key", key, address];
-        Self {
-            name: "adb_client".to_owned(),
-            command: words.map(str::to_owned).into(),
-            push: vec!["push"],
-            server: None,
-        }
+        let program = program.display().to_string();
+        Self { kind: Kind::Beside, ..Self::new("adb_client", &[&program, "tcp", "--private-key", key, address], None) }
     }
 
     /// The same, told not to compress.
     pub(crate) fn uncompressed(&self) -> Self {
-        Self {
-            name: format!("{} -Z", self.name),
-            command: self.command.clone(),
-            push: UNCOMPRESSED.into(),
-            server: self.server,
-        }
+        Self { name: format!("{} -Z", self.name), push: UNCOMPRESSED.into(), ..self.clone() }
     }
 
     /// The program itself.
@@ -129,13 +130,11 @@ pub(crate) struct Run {
     pub(crate) server_s: f64,
 }
 
-/// All programs on one stage; the first one is farmhand.
+/// All programs on one stage: farmhand first, and last those that are no measure.
 pub(crate) struct Race {
     /// How its figures are called.
     pub(crate) bus: String,
     pub(crate) contenders: Vec<Contender>,
-    /// One that is told beside the others, and is no measure.
-    pub(crate) beside: Option<Contender>,
     /// A folder that this process and the phone see.
     pub(crate) dir: PathBuf,
     pub(crate) sizes: Sizes,
@@ -271,7 +270,7 @@ impl Race {
     fn busy_shells(&self) -> io::Result<()> {
         let (from, to) = (self.dir.join("file").display().to_string(), self.dir.join("busy").display().to_string());
         let mut worst = Vec::new();
-        for contender in &self.contenders {
+        for contender in self.measured() {
             let done = AtomicBool::new(false);
             let took = std::thread::scope(|scope| {
                 let pushing = scope.spawn(|| {
@@ -300,16 +299,20 @@ impl Race {
         count: usize,
         once: impl FnMut(&Contender) -> io::Result<Run>,
     ) -> io::Result<Vec<Vec<Run>>> {
-        rounds(&self.contenders.iter().collect::<Vec<_>>(), count, once)
+        rounds(&self.measured(), count, once)
     }
 
     fn all(&self) -> Vec<&Contender> {
-        self.contenders.iter().chain(&self.beside).collect()
+        self.contenders.iter().collect()
+    }
+
+    fn measured(&self) -> Vec<&Contender> {
+        self.contenders.iter().filter(|contender| contender.kind == Kind::Measured).collect()
     }
 
     /// The best of what all but the first have.
     fn best_peer(&self, values: &[f64]) -> f64 {
-        values.iter().take(self.contenders.len()).skip(1).copied().fold(f64::INFINITY, f64::min)
+        values.iter().take(self.measured().len()).skip(1).copied().fold(f64::INFINITY, f64::min)
     }
 
     pub(crate) fn ratio(&self, figure: &str, runs: &[Vec<Run>], goal: f64) -> io::Result<()> {

@@ -104,8 +104,8 @@ impl Stage {
             contenders.push(adb);
             contenders.extend(uncompressed);
         }
-        let beside = self.adb_client.as_ref().map(|program| Contender::adb_client(program, ADBD));
-        Race { bus: "tcp".to_owned(), contenders, beside, dir: self.dir.path().to_owned(), sizes: Sizes::TCP }
+        contenders.extend(self.adb_client.as_ref().map(|program| Contender::adb_client(program, ADBD)));
+        Race { bus: "tcp".to_owned(), contenders, dir: self.dir.path().to_owned(), sizes: Sizes::TCP }
     }
 
     /// The same client, of Google's adb 34, before farmhand's server and before Google's own.
@@ -115,7 +115,7 @@ impl Stage {
             Contender::adb("farmhand's server", adb34, FARMHAND_PORT, PHONE, self.daemon),
             Contender::adb("google's server 34", adb34, *port, ADBD, *pid),
         ];
-        Ok(Race { bus: "tcp".to_owned(), contenders, beside: None, dir: self.dir.path().to_owned(), sizes: Sizes::TCP })
+        Ok(Race { bus: "tcp".to_owned(), contenders, dir: self.dir.path().to_owned(), sizes: Sizes::TCP })
     }
 
     /// Google's adb 34, and the port of its server.
