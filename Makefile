@@ -15,7 +15,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RACKBENCH := $(TARGET)/debug/rackbench
 FARMHAND := $(TARGET)/debug/farmhand
 
-.PHONY: help build setup demo demo-check test lint usbtest check-usb check-adb-server check-rollout proof-rollout sim bench fuzz deb check-deb install peers
+.PHONY: help build setup demo demo-check test lint usbtest check-usb check-adb-server check-rollout proof-rollout proof-outage sim bench fuzz deb check-deb install peers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -59,6 +59,10 @@ check-rollout: build setup ## every point of a rollout, by the command line, on 
 
 proof-rollout: ## kill -9 in the middle of rollouts, at each named place and at random instants: make proof-rollout [KILLS=200] [SEED=1]
 	KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --test kills -- --nocapture
+
+proof-outage: ## kill -9 ten times while the central server is away and comes back, 64 agents with 10,000 notices each, four kinds of server
+	PHONES=$(or $(PHONES),64) NOTICES=$(or $(NOTICES),10000) KILLS=$(if $(filter command line,$(origin KILLS)),$(KILLS),10) \
+	  $(CARGO) test --release --test outage -- --nocapture
 
 sim: ## the whole rack in simulation: make sim SEEDS=10000, or SEED=42 to replay one
 	$(CARGO) test --release --test sim -- --nocapture

@@ -133,6 +133,7 @@ async fn open_line(
         store: store.clone(),
         ack: Ack::default(),
         agents: Agents { online: OnlinePhones::default(), port: AgentPort::default() },
+        storage: None,
     };
     spawn(settings, PhoneId::new(format!("P{number}")), commands_out, events_in, cancel.clone());
     let model = commands.downgrade();

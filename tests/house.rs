@@ -62,6 +62,7 @@ const CORES: &[&str] = &[
     "src/adb/server/tokens.rs",
     "src/adb/server/uses.rs",
     "src/adb/turns/order.rs",
+    "src/central/outbox.rs",
     "src/central/policy",
     "src/central/relay",
     "src/central/session",
@@ -78,6 +79,8 @@ const CORES: &[&str] = &[
     "src/power/dialogue.rs",
     "src/rack",
     "src/rollout/plan",
+    "src/store/outbox/accounts.rs",
+    "src/store/outbox/block.rs",
 ];
 
 /// What a core must not say, and why.

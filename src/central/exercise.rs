@@ -166,7 +166,9 @@ impl Exercise {
                 Output::Disconnect => assert!(std::mem::take(&mut self.linked), "there was something to end"),
                 Output::Event(LineEvent::State { state, .. }) => self.state = state,
                 Output::Event(_) | Output::Judged(_) => {}
-                Output::TellAgent { .. } | Output::EndAgent { .. } => unreachable!("a session has no agent"),
+                Output::TellAgent { .. } | Output::EndAgent { .. } | Output::Disk(_) => {
+                    unreachable!("a session has no agent")
+                }
                 Output::Transmit(frame) => {
                     assert!(self.linked, "nothing is sent into the void");
                     self.check(&frame, answered);

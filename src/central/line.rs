@@ -3,6 +3,7 @@
 //! It decides nothing. A registered line that has nothing to read holds no buffer: there may be thousands of them.
 
 mod agent;
+mod disk;
 mod link;
 mod server;
 mod tls;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::agent::{AgentLink, Buffered, Turn, Wants};
+use self::disk::Disk;
 use self::link::{Arrival, Link};
 pub use self::server::Server;
 pub use self::tls::TlsError;
@@ -35,7 +37,9 @@ use crate::config::{self, Ack, MinuteOfDay};
 use crate::rack::event::{LineCommand, LineEvent, LineWait};
 use crate::rack::ids::PhoneId;
 use crate::store::Store;
+use crate::store::outbox::Outbox;
 use crate::store::promise::{AuditRecord, Promise};
+pub use disk::Storage;
 pub use tunnel::Agents;
 
 /// A server that takes no bytes for this long is as good as gone.
@@ -63,6 +67,8 @@ pub struct LineSettings {
     pub ack: Ack,
     /// How agents on phones find their lines.
     pub agents: Agents,
+    /// Where what agents say is kept while the central server is away; without it they are held back.
+    pub storage: Option<Storage>,
 }
 
 impl LineSettings {
@@ -76,6 +82,7 @@ impl LineSettings {
         policy: watch::Receiver<Arc<config::Policy>>,
         store: Store,
         online: OnlinePhones,
+        outbox: Outbox,
     ) -> Result<Self, TlsError> {
         let servers = Server::all_of(central)?;
         let names = servers.iter().map(|server| server.address().to_owned()).collect();
@@ -87,6 +94,7 @@ impl LineSettings {
             store,
             ack: central.ack,
             agents: Agents { online, port: central.relay.agent_port },
+            storage: Some(Storage { outbox, per_second: central.outbox.per_second }),
         })
     }
 }
@@ -105,11 +113,17 @@ pub fn spawn(
     let session = Session::new(session, rand::random());
     // Beyond all Ids of a daemon that ran before: no line carries a million messages a second.
     let first_id = UnixMillis::from(SystemTime::now()).0.saturating_mul(1000);
+    let relay = Relay::new(session, settings.ack, first_id);
+    let relay = match &settings.storage {
+        Some(storage) => relay.with_disk(storage.per_second),
+        None => relay,
+    };
     let line = Line {
         phone,
         policy,
         store: settings.store,
-        relay: Relay::new(session, settings.ack, first_id),
+        relay,
+        disk: Disk::new(settings.storage),
         agents: settings.agents,
         tunnel: None,
         links: [None, None, None],
@@ -129,6 +143,7 @@ struct Line {
     policy: watch::Receiver<Arc<config::Policy>>,
     store: Store,
     relay: Relay,
+    disk: Disk,
     agents: Agents,
     tunnel: Option<Tunnel>,
     links: [Option<AgentLink>; AGENT_LINKS],
@@ -173,6 +188,7 @@ impl Line {
                 turn = turn_of(second.as_ref(), wants[1]) => self.take_turn(1, turn),
                 turn = turn_of(third.as_ref(), wants[2]) => self.take_turn(2, turn),
                 stream = connection(&mut self.tunnel) => self.agent_connects(stream),
+                (owner, answer) = self.disk.answer() => self.relay.disk_says(&owner, answer, self.now()),
                 // Without an owner who could change it, it stays as it is.
                 Ok(()) = self.policy.changed() => {
                     let policy = self.policy.borrow_and_update().as_ref().clone();
@@ -216,6 +232,7 @@ impl Line {
                     links.find(|link| link.number == connection).into_iter().for_each(|link| link.send(frame.clone()));
                 }
                 Output::EndAgent { connection } => self.end_agent(connection),
+                Output::Disk(request) => self.disk.ask(request).await,
                 Output::Event(event) => {
                     if self.events.send(event).await.is_err() {
                         return Audience::Gone;

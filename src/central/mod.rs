@@ -19,6 +19,7 @@ pub mod catalogue;
 pub mod envelope;
 pub mod exercise;
 pub mod frame;
+pub mod outbox;
 pub mod policy;
 pub mod relay;
 pub mod session;

@@ -9,7 +9,7 @@ use super::paper::{Cell, Paper, json, or_dash};
 use super::phones::tone_of_line;
 use crate::clock::UnixMillis;
 use crate::rack::ids::{PhoneId, SlotName};
-use crate::rack::snapshot::{LineView, PhoneView};
+use crate::rack::snapshot::{LineView, OutboxView, PhoneView};
 
 #[derive(Debug, Args)]
 pub(super) struct Line {
@@ -45,8 +45,27 @@ impl Line {
             return Ok("No line yet: no phone was found, and lines are those of phones.\n".to_owned());
         }
         let heading = ["SLOT", "PHONE", "LINE", "FOR", "HEARTBEAT", "WAITS FOR", "WHY"];
-        Ok(paper.table(&heading, phones.iter().map(|phone| row(phone, paper)).collect()))
+        let table = paper.table(&heading, phones.iter().map(|phone| row(phone, paper)).collect());
+        let notes: Vec<String> = phones.iter().filter_map(note).collect();
+        Ok(if notes.is_empty() { table } else { format!("{table}\n{}\n", notes.join("\n")) })
     }
+}
+
+/// What is to be said of a phone's stored notices; nothing where all is well.
+fn note(phone: &PhoneView) -> Option<String> {
+    let OutboxView { waiting, bytes, refused, expired, unreadable, maybe_twice, trouble } = &phone.line.outbox;
+    let counted = [
+        (*waiting, format!("stored for the central server ({} kB)", bytes.div_ceil(1000))),
+        (*refused, "refused by it and kept".to_owned()),
+        (*expired, "removed unsent, since they were too old".to_owned()),
+        (*unreadable, "not readable any more and put aside".to_owned()),
+        (*maybe_twice, "sent again, since a connection ended before it was known whether they had come".to_owned()),
+    ];
+    let mut parts: Vec<String> =
+        counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    parts.extend(trouble.as_ref().map(|why| format!("NOTHING MORE IS STORED: {why}")));
+    let name = phone.slot.as_ref().map_or_else(|| phone.id.to_string(), ToString::to_string);
+    (!parts.is_empty()).then(|| format!("{name}, notices of its agent: {}", parts.join("; ")))
 }
 
 fn row(phone: &PhoneView, paper: &Paper) -> Vec<Cell> {

@@ -152,6 +152,25 @@ pub struct Central {
     pub ack: Ack,
     /// Whether agents on phones speak through the cable.
     pub relay: Relay,
+    /// What is kept of agents' notices while the central server is away.
+    pub outbox: Outbox,
+}
+
+/// What is kept of agents' notices while the central server is away: `[central.outbox]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outbox {
+    /// On the disk, of all phones together, in MB of 1,000,000 bytes, from 1; one phone may have a quarter of it; 1000 by default.
+    pub max_mb: u32,
+    /// What is older is removed unsent; 1 to 720 hours, 72 by default. Time in which farmhand does not run is not counted.
+    pub max_age: Duration,
+    /// Stored notices of one phone that go to the central server in a second, at most, once it is back; 1 to 1000, 50 by default.
+    pub per_second: u32,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { max_mb: 1000, max_age: Duration::from_secs(72 * 3600), per_second: 50 }
+    }
 }
 
 /// TLS to the central server.

@@ -19,8 +19,8 @@ use super::value::{
     file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as, whole_or_off, word,
 };
 use super::{
-    Ack, AdbServer, Agent, AgentPort, Announce, Central, CertificateFiles, Config, LineMode, Loaded, Mqtt, Policy,
-    Recovery, Relay, Rung, Usb, Warn, Web,
+    Ack, AdbServer, Agent, AgentPort, Announce, Central, CertificateFiles, Config, LineMode, Loaded, Mqtt, Outbox,
+    Policy, Recovery, Relay, Rung, Usb, Warn, Web,
 };
 use crate::rack::ids::PackageName;
 
@@ -161,6 +161,7 @@ fn central(mut table: Section<'_, '_>, base: &Path) -> Option<Central> {
     let ack = table.optional("ack", word(&Ack::ALL.map(|ack| (ack.as_str(), ack))));
     let relay = relay(&mut table);
     let tls = table.child("tls").map(|table| tls(table, base));
+    let outbox = table.child("outbox").map_or_else(Outbox::default, outbox);
     table.finish();
     Some(Central {
         server: value(server)?,
@@ -173,7 +174,21 @@ fn central(mut table: Section<'_, '_>, base: &Path) -> Option<Central> {
         warn,
         ack: value(ack).unwrap_or_default(),
         relay,
+        outbox,
     })
+}
+
+fn outbox(mut table: Section<'_, '_>) -> Outbox {
+    let max_mb = table.optional("max_mb", whole_as::<u32>(1..=1_000_000));
+    let max_age = table.optional("max_age_h", whole_as::<u32>(1..=720));
+    let per_second = table.optional("per_second", whole_as::<u32>(1..=1000));
+    table.finish();
+    let defaults = Outbox::default();
+    Outbox {
+        max_mb: value(max_mb).unwrap_or(defaults.max_mb),
+        max_age: value(max_age).map_or(defaults.max_age, |hours| Duration::from_secs(u64::from(hours) * 3600)),
+        per_second: value(per_second).unwrap_or(defaults.per_second),
+    }
 }
 
 fn relay(table: &mut Section<'_, '_>) -> Relay {

@@ -108,6 +108,10 @@ impl Page<'_> {
         }
         self.central_tls(central.tls.as_ref());
         self.central_warn(&central.warn);
+        self.section("central.outbox");
+        self.key("max_mb", &central.outbox.max_mb.to_string());
+        self.key("max_age_h", &(central.outbox.max_age.as_secs() / 3600).to_string());
+        self.key("per_second", &central.outbox.per_second.to_string());
         self.section("central.identity");
         let word = match &central.identity.credential {
             Credential::Imei => "imei",

@@ -168,7 +168,7 @@ mod tests {
         let servers = vec![Server::bare("127.0.0.1:9")];
         let agents = Agents { online: OnlinePhones::default(), port: AgentPort::default() };
         let ack = Ack::default();
-        let settings = LineSettings { servers, max_frame: 1 << 20, session, policy, store, ack, agents };
+        let settings = LineSettings { servers, max_frame: 1 << 20, session, policy, store, ack, agents, storage: None };
         let (events, _inbox) = mpsc::channel(8);
         let mut lines = Lines::new(settings, events, CancellationToken::new());
         let (phone, order) = (PhoneId::new("P1"), LineCommand::Presence(Presence::Answered));

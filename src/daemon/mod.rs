@@ -26,7 +26,7 @@ mod twins;
 mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,7 @@ use crate::rack::ids::HubName;
 use crate::rack::lease::LeaseEvent;
 use crate::rack::snapshot::SwitchedOff;
 use crate::rack::{Event, PowerLedger, Rack, Settings, Snapshot};
+use crate::store::outbox::{Limits, Outbox};
 use crate::store::{StateDir, StateDirError, Store, StoreError};
 use crate::usb::{Bus, BusError};
 use crate::web::{Access, BindError, Desk};
@@ -207,7 +208,7 @@ pub async fn run(
     let tools = ToolServer { snapshots: snapshot.clone(), online: context.online.clone(), events: events.clone() };
     let (online, records) = (context.online.clone(), uses::keep(store.clone(), &tasks));
     let adb_server = AdbServer::start(snapshot.clone(), online, events.clone(), records, &cancel);
-    let lines = start_lines(&config, policy, &store, &context, &sources)?;
+    let lines = start_lines(&config, policy, (&state, &store), &context, &sources)?;
     let phones = start_phones(&config, &rack, context, &cancel);
     let (dispatch, asked) = start_actors(&config, &state, store, lines, phones, &sources).await?;
     if let Err(why) = host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone()) {
@@ -309,16 +310,19 @@ fn start_phones(config: &Config, rack: &Rack, context: ActorContext, cancel: &Ca
 fn start_lines(
     config: &Config,
     policy: watch::Receiver<Arc<Policy>>,
-    store: &Store,
+    (state, store): (&StateDir, &Store),
     context: &ActorContext,
     sources: &Sources,
-) -> Result<Option<Lines>, TlsError> {
+) -> Result<Option<Lines>, DaemonError> {
     let Some(central) = config.central.as_ref() else { return Ok(None) };
     if central.tls.is_none() {
         warn!("the lines to the central server are not encrypted: [central.tls] is off");
     }
-    let settings =
-        LineSettings::new(central, config.rollout.from_central, policy, store.clone(), context.online.clone())?;
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let limits = Limits { bytes: u64::from(central.outbox.max_mb) * 1_000_000, age: central.outbox.max_age };
+    let outbox = Outbox::start(state, credentials, limits).map_err(|_| StoreError::Stopped)?;
+    let (upgrades, online) = (config.rollout.from_central, context.online.clone());
+    let settings = LineSettings::new(central, upgrades, policy, store.clone(), online, outbox)?;
     Ok(Some(Lines::new(settings, sources.events.clone(), sources.cancel.clone())))
 }
 

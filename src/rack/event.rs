@@ -11,7 +11,7 @@ use super::ids::{Endpoint, HubName, HubPort, PackageName, PhoneId, RolloutId, Se
 use super::lease::{Lease, LeaseEvent};
 use super::power::PowerLedger;
 use super::request::{Ask, Done, Refusal};
-use super::snapshot::{ControllerView, HostHealth, LineState, MqttView, PortMode, RolloutView, UsbView};
+use super::snapshot::{ControllerView, HostHealth, LineState, MqttView, OutboxView, PortMode, RolloutView, UsbView};
 pub use super::task::{Act, Asked, BatteryCondition, Condition, TaskName};
 use crate::clock::UnixMillis;
 use crate::phone;
@@ -178,6 +178,8 @@ pub enum LineEvent {
         /// Why, as a sentence.
         why: String,
     },
+    /// What is stored of the agent's notices.
+    Outbox(OutboxView),
     /// The server has safely taken the report that was ordered with [`LineCommand::TaskEnded`].
     EndTold {
         /// The `Id` of the server's message.

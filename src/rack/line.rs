@@ -11,7 +11,7 @@ use super::event::{
 };
 use super::gates::Heartbeats;
 use super::ids::{Endpoint, PhoneId};
-use super::snapshot::LineState;
+use super::snapshot::{LineState, OutboxView};
 use crate::clock::{Deadline, Moment};
 use crate::phone::Profile;
 
@@ -70,6 +70,7 @@ pub(super) struct Line {
     pub(super) waits: Option<Deadline>,
     pub(super) alert: Option<Alert>,
     agent: AgentOnLine,
+    pub(super) outbox: OutboxView,
     heartbeat: Heartbeat,
     /// When the last ones were acknowledged, the newest first.
     acknowledged: VecDeque<Moment>,
@@ -168,6 +169,7 @@ impl Line {
             waits: None,
             alert: None,
             agent: AgentOnLine::Never,
+            outbox: OutboxView::default(),
             heartbeat: Heartbeat::Quiet,
             acknowledged: VecDeque::new(),
             untold: BTreeMap::new(),
@@ -331,6 +333,10 @@ impl Line {
             self.alert = Some(Alert { at: now, why: why.clone() });
             return Reaction::Alerted(why);
         }
+        if let LineEvent::Outbox(outbox) = event {
+            self.outbox = outbox;
+            return Reaction::Changed;
+        }
         if self.open.is_none() {
             return Reaction::Nothing;
         }
@@ -372,6 +378,7 @@ impl Line {
             }
             LineEvent::UpgradeNotice(_)
             | LineEvent::Asked(_)
+            | LineEvent::Outbox(_)
             | LineEvent::EndTold { .. }
             | LineEvent::ForcedOffline { .. } => Reaction::Nothing,
         }

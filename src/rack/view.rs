@@ -171,6 +171,7 @@ impl Rack {
             deadline: phone.line.waits.map(|deadline| self.deadline_view(deadline)),
             restarts: phone.line.restarts(),
             agent_since: phone.line.agent_since().map(|since| self.wall(since)),
+            outbox: phone.line.outbox.clone(),
         }
     }
 

@@ -14,6 +14,7 @@
 //! `a_promise_survives_a_kill_right_after_its_commit`).
 //! Invariant: one daemon a state directory ([`StateDir`]; `a_second_daemon_is_told_who_holds_the_directory`).
 
+pub mod outbox;
 pub mod promise;
 #[cfg(feature = "daemon")]
 mod rows;

@@ -150,6 +150,7 @@ fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMi
             deadline: None,
             restarts: 0,
             agent_since: None,
+            outbox: Default::default(),
         },
         last_alive: Some(ago(130)),
         answers: Answers {

@@ -53,7 +53,16 @@ impl Office {
         let servers = vec![line::Server::bare(server)];
         let agents = Agents { online: OnlinePhones::default(), port: AgentPort::default() };
         let ack = Ack::default();
-        let settings = LineSettings { servers, max_frame: 1 << 20, session, policy, store: store.clone(), ack, agents };
+        let settings = LineSettings {
+            servers,
+            max_frame: 1 << 20,
+            session,
+            policy,
+            store: store.clone(),
+            ack,
+            agents,
+            storage: None,
+        };
         (settings, Self { owner, store, _state: state, _dir: dir })
     }
 

@@ -87,7 +87,11 @@ impl Line {
             match output {
                 Output::Transmit(frame) => self.up.push(frame.slice(HEADER..)),
                 Output::Event(_) | Output::Disconnect => self.events += 1,
-                Output::Connect | Output::Judged(_) | Output::TellAgent { .. } | Output::EndAgent { .. } => {}
+                Output::Connect
+                | Output::Judged(_)
+                | Output::TellAgent { .. }
+                | Output::EndAgent { .. }
+                | Output::Disk(_) => {}
             }
         }
     }

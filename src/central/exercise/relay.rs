@@ -120,7 +120,7 @@ impl Exercise {
                 Output::Connect => self.linked = true,
                 Output::Disconnect => assert!(std::mem::take(&mut self.linked), "there was something to end"),
                 Output::Event(LineEvent::State { state, .. }) => self.state = state,
-                Output::Event(_) | Output::Judged(_) | Output::EndAgent { .. } => {}
+                Output::Event(_) | Output::Judged(_) | Output::EndAgent { .. } | Output::Disk(_) => {}
                 Output::TellAgent { frame, .. } => view_of(&frame, |_| {}),
                 Output::Transmit(frame) => {
                     assert!(self.linked, "nothing is sent into the void");

@@ -13,6 +13,7 @@ use crate::central::proto::{DeviceAuthReqMessage, DeviceAuthRspMessage, EnumErro
 use crate::central::session::{Judged, Output, Who};
 use crate::clock::{Deadline, Moment};
 use crate::rack::event::LineEvent;
+use crate::store::outbox::Notice;
 
 /// What an end of a connection tells the one at the other end of it.
 enum Farewell {
@@ -161,7 +162,8 @@ impl Relay {
         // Whoever tells what came of a task has taken it.
         self.down.acknowledge(view.ref_message_id);
         let reference = self.down.message_id(view.ref_message_id);
-        self.up.push(envelope.clone(), view.msg_type, reference, Some(from));
+        let said = Notice { msg_type: view.msg_type, reference, envelope: envelope.clone() };
+        self.up.push(said, Some(from), self.session.registration().is_some());
     }
 
     fn refuse_agent(&mut self, view: &View<'_>, why: &str, now: Moment) {

@@ -13,12 +13,15 @@
 //!
 //! Invariant: an agent is let in only with the identity of its phone (`another_phones_identity_is_refused`).
 //! Invariant: what is carried has the same bytes but for Id, AccessToken and RefMessageId (`what_is_carried_stays_as_it_was`).
-//! Invariant: a notice is acknowledged to the agent only once the centre has shown that it has taken it
-//! (`a_notice_is_acknowledged_once_the_centre_has_taken_it`).
+//! While the centre is away, notices of the agent go to the disk ([`Output::Disk`]) and from there to the centre's next registration.
+//!
+//! Invariant: a notice is acknowledged to the agent only once the centre has shown that it has taken it, or the disk that it holds it
+//! (`a_notice_is_acknowledged_once_the_centre_has_taken_it`, `nothing_that_was_acknowledged_is_lost`).
 //! Invariant: all queues are bounded, and an agent that does not read is not read (`an_agent_that_floods_is_held_back`).
 
 mod accounts;
 mod agent;
+mod disk;
 mod down;
 mod peer;
 #[cfg(test)]
@@ -33,16 +36,19 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use self::accounts::Accounts;
+use self::disk::Told;
 use self::down::Down;
 use self::peer::Peer;
 use self::up::{Refused, Up, Urgency, Waiting};
 use super::catalogue::{self, Kind};
 use super::envelope::{Address, Body, Envelope, View, splice_frame};
+use super::outbox::Outbox;
 use super::proto::{EnumMsgType, WeChatOfflineNoticeMessage};
 use super::session::{Agent, Heard, Output, Session};
 use crate::clock::{Deadline, Moment};
 use crate::config::{Ack, MinuteOfDay, Policy};
 use crate::rack::event::LineCommand;
+use crate::store::outbox::Notice;
 
 /// An agent that is back within this time was never gone to the centre.
 const AGENT_GRACE: Duration = Duration::from_secs(20);
@@ -96,6 +102,7 @@ pub struct Relay {
     last_barrier: Option<Moment>,
     outputs: VecDeque<Output>,
     carried: Carried,
+    told: Told,
     /// Where frames for the agent are written.
     arena: BytesMut,
 }
@@ -108,7 +115,7 @@ impl Relay {
             session,
             registration: None,
             credential: None,
-            up: Up::new(ack),
+            up: Up::new(ack, Outbox::without()),
             down: Down::new(first_id),
             agent: None,
             fresh: 0,
@@ -118,6 +125,7 @@ impl Relay {
             last_barrier: None,
             outputs: VecDeque::new(),
             carried: Carried::default(),
+            told: Told::default(),
             arena: BytesMut::new(),
         }
     }
@@ -156,8 +164,10 @@ impl Relay {
         let silence = self.agent.as_ref().map(|agent| agent.silence_deadline(self.session.heartbeat()));
         let stalled = self.agent.as_ref().and_then(Peer::stalled_deadline);
         let awaited = self.awaited_until.map(|at| Deadline { at, why: "the agent on the phone to come back" });
-        [self.session.deadline(), stranger, silence, stalled, awaited, self.barrier(), self.acknowledgement()]
+        let centre = [self.session.deadline(), self.barrier(), self.acknowledgement()];
+        [stranger, silence, stalled, awaited, self.disk_deadlines()]
             .into_iter()
+            .chain(centre)
             .fold(None, Deadline::earlier)
     }
 
@@ -240,6 +250,7 @@ impl Relay {
             self.session.give_up("the central server left a notice of the agent unacknowledged".to_owned(), now);
         }
         self.advance_agent(now);
+        self.up.advance(now);
         self.settle(now);
     }
 
@@ -320,7 +331,7 @@ impl Relay {
 
     /// The centre has taken what the agent said.
     fn acknowledge(&mut self, taken: &Waiting, by: ToldBy, now: Moment) {
-        let Some(from) = taken.from.filter(|_| by == ToldBy::Centre || wants_acknowledgement(taken.msg_type)) else {
+        let Some(from) = taken.from.filter(|_| by != ToldBy::Barrier || wants_acknowledgement(taken.msg_type)) else {
             return;
         };
         // What was said by another connection was said by an agent that may have begun to count anew.
@@ -350,10 +361,11 @@ impl Relay {
         if registration.is_some() {
             self.pump(now);
         }
+        self.tend_disk(now);
     }
 
     fn pump(&mut self, now: Moment) {
-        while let Some(waiting) = self.up.next() {
+        while let Some(waiting) = self.up.next(now) {
             match self.session.carry(&waiting.envelope, waiting.reference) {
                 Ok(id) => {
                     self.carried.up += 1;
@@ -374,8 +386,8 @@ impl Relay {
             return;
         }
         if let Some(credential) = credential.map(str::to_owned) {
-            if self.credential.as_ref().is_some_and(|before| *before != credential) {
-                self.carried.forgotten += self.up.forget();
+            if self.credential.as_ref() != Some(&credential) {
+                self.carried.forgotten += self.up.become_of(&credential);
             }
             self.credential = Some(credential);
         }
@@ -395,7 +407,8 @@ impl Relay {
             let body = Some(Body { type_name, value: &value });
             let mut envelope = BytesMut::new();
             Envelope { msg_type: code, body, ..Envelope::default() }.encode(&mut envelope);
-            self.up.push(envelope.freeze(), code, 0, None);
+            let said = Notice { msg_type: code, reference: 0, envelope: envelope.freeze() };
+            self.up.push(said, None, self.session.registration().is_some());
         }
         self.session.tell_of_phone();
     }
@@ -410,11 +423,13 @@ impl Relay {
     }
 }
 
-/// How the centre has shown that it has taken something.
+/// How it was shown that something is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ToldBy {
     Centre,
     Barrier,
+    /// It has not, and it is stored.
+    Disk,
 }
 
 /// Whether an agent waits for the acknowledgement of this type: its questions have answers, and its answers need none.

@@ -1,11 +1,15 @@
 //! What the phone said and the centre may not have: kept in order until the centre shows that it has taken it.
 //!
 //! ```text
-//!     agent ──▶ [ sent │ sent │ sent ┆ waits │ waits ] ──▶ centre
-//!                 oldest      at most SENT_MAX     newest
+//!     agent ──▶ [ sent │ sent ┆ urgent ┆ stored, loaded ┆ fresh │ fresh ] ──▶ centre
+//!                 oldest   at most SENT_MAX on their way       newest
 //! ```
 //!
-//! Invariant: what waits is sent in the order in which it came, and after a lost registration from the oldest on
+//! While the centre is away, or something stored waits before them, fresh notices are stored ([`Outbox`]) and leave this queue once they
+//! are; the centre gets them when they are loaded again. Requests and responses are urgent then: nobody waits for them for hours, and they
+//! are never stored.
+//!
+//! Invariant: notices are sent in the order in which they came, and after a lost registration from the oldest on
 //! (`what_the_centre_may_not_have_goes_to_its_next_registration_in_order`).
 //! Invariant: at most [`FRAMES_MAX`] frames of the agent, and bytes up to [`BYTES_MAX`] and one frame, wait; until there is room again the
 //! agent is not read (`an_agent_that_floods_is_held_back`).
@@ -15,8 +19,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::central::catalogue::{self, Kind};
-use crate::clock::Moment;
+use crate::central::outbox::{Consequences, Outbox};
+use crate::clock::{Deadline, Moment};
 use crate::config::Ack;
+use crate::store::outbox::{Answer, Ask, BLOCK_BYTES_MAX, BLOCK_NOTICES_MAX, Notice};
 
 /// Frames that may wait for the centre.
 pub(super) const FRAMES_MAX: usize = 256;
@@ -36,6 +42,11 @@ pub(super) struct Up {
     bytes: usize,
     /// How many of them, from the oldest on, are on their way.
     sent: usize,
+    /// How many of those behind them go before all else, without a pace.
+    urgent: usize,
+    /// How many of those behind these are stored.
+    loaded: usize,
+    outbox: Outbox,
     /// As the owner set it.
     ack: Ack,
     /// How the centre of this registration shows what it has taken, as far as it has shown it.
@@ -51,8 +62,10 @@ pub(super) struct Waiting {
     pub(super) msg_type: i32,
     /// What its RefMessageId shall be.
     pub(super) reference: i64,
-    /// Whose it is; `None` if it is the rack's own.
+    /// Whose it is; `None` if it is the rack's own, or was acknowledged to the agent when it was stored.
     pub(super) from: Option<Sender>,
+    /// Its number in the outbox, if it is stored.
+    pub(super) stored: Option<u64>,
     /// The Id under which it was sent to the centre.
     id: i64,
     sent_at: Moment,
@@ -94,33 +107,75 @@ pub(super) enum Refused {
 }
 
 impl Up {
-    pub(super) fn new(ack: Ack) -> Self {
+    pub(super) fn new(ack: Ack, outbox: Outbox) -> Self {
         let shows = Shows::at_first(ack);
-        Self { waiting: VecDeque::new(), bytes: 0, sent: 0, ack, shows, known: VecDeque::new() }
+        Self {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            sent: 0,
+            urgent: 0,
+            loaded: 0,
+            outbox,
+            ack,
+            shows,
+            known: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn ack(&self) -> Ack {
+        self.ack
+    }
+
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// Whether the agent may be read.
     pub(super) fn has_room(&self) -> bool {
-        self.waiting.len() < FRAMES_MAX && self.bytes < BYTES_MAX
+        self.waiting.len() + self.outbox.unkept() < FRAMES_MAX && self.bytes < BYTES_MAX
     }
 
-    pub(super) fn push(&mut self, envelope: Bytes, msg_type: i32, reference: i64, from: Option<Sender>) {
-        self.bytes += envelope.len();
-        let waiting = Waiting { envelope, msg_type, reference, from, id: 0, sent_at: Moment::START, retries: 0 };
-        self.waiting.push_back(waiting);
+    /// The phone says something; `registered` if the centre is there.
+    pub(super) fn push(&mut self, said: Notice, from: Option<Sender>, registered: bool) {
+        let waiting = Waiting::new(said, from, None);
+        self.bytes += waiting.envelope.len();
+        if is_kept(waiting.msg_type) || registered && self.outbox.is_clear() {
+            self.waiting.push_back(waiting);
+        } else {
+            self.waiting.insert(self.sent + self.urgent, waiting);
+            self.urgent += 1;
+        }
     }
 
-    /// The next frame to be sent, if one more may be on its way.
-    pub(super) fn next(&self) -> Option<&Waiting> {
-        self.waiting.get(self.sent).filter(|_| self.sent < SENT_MAX)
+    /// The next frame to be sent, if one more may be on its way now.
+    pub(super) fn next(&self, now: Moment) -> Option<&Waiting> {
+        self.waiting.get(self.sent).filter(|waiting| {
+            self.sent < SENT_MAX
+                && match waiting.stored.filter(|_| self.urgent == 0) {
+                    Some(number) => self.outbox.is_in_window(number) && self.outbox.free_at() <= now,
+                    None => self.urgent > 0 || self.outbox.is_clear(),
+                }
+        })
+    }
+
+    /// When the pace of stored notices lets the next one go.
+    pub(super) fn paced(&self) -> Option<Deadline> {
+        let number = self.waiting.get(self.sent).filter(|_| self.urgent == 0 && self.sent < SENT_MAX)?.stored?;
+        let at = self.outbox.free_at();
+        self.outbox.is_in_window(number).then_some(Deadline { at, why: "the pace at which stored notices go" })
     }
 
     /// That frame is on its way as `id`.
     pub(super) fn sent(&mut self, id: i64, now: Moment) {
         let Some(waiting) = self.waiting.get_mut(self.sent) else { return };
         (waiting.id, waiting.sent_at) = (id, now);
+        let (from, stored) = (waiting.from, waiting.stored.is_some());
+        if stored {
+            self.outbox.sent(now);
+        }
         self.sent += 1;
-        if let Some(from) = waiting.from {
+        self.is_no_longer_next(stored);
+        if let Some(from) = from {
             if self.known.len() >= KNOWN_MAX {
                 self.known.pop_front();
             }
@@ -132,7 +187,17 @@ impl Up {
     pub(super) fn skip(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.remove(self.sent)?;
         self.bytes -= waiting.envelope.len();
+        self.is_no_longer_next(waiting.stored.is_some());
+        waiting.stored.into_iter().for_each(|number| self.outbox.take(number));
         Some(waiting)
+    }
+
+    fn is_no_longer_next(&mut self, stored: bool) {
+        if self.urgent > 0 {
+            self.urgent -= 1;
+        } else if stored {
+            self.loaded -= 1;
+        }
     }
 
     /// Whose message the centre means by `id`; `None` if it is no known one of the agent.
@@ -145,7 +210,9 @@ impl Up {
     /// more may go before that.
     pub(super) fn wants_barrier(&self) -> Option<Urgency> {
         let waits = self.on_their_way().any(|waiting| !self.is_acknowledged_itself(waiting));
-        waits.then_some(if self.sent == SENT_MAX { Urgency::Full } else { Urgency::Usual })
+        let next = self.waiting.get(self.sent).and_then(|waiting| waiting.stored);
+        let is_full = self.sent == SENT_MAX || next.is_some_and(|number| self.outbox.waits_for_centre(number));
+        waits.then_some(if is_full { Urgency::Full } else { Urgency::Usual })
     }
 
     /// Since when the oldest frame that the centre must acknowledge itself is on its way.
@@ -165,7 +232,7 @@ impl Up {
     /// The centre answers our message `id` in some way; what that was, if it is one of these.
     pub(super) fn answered(&mut self, id: i64) -> Option<Waiting> {
         let at = self.on_their_way().position(|waiting| waiting.id == id)?;
-        self.remove(at)
+        self.take(at)
     }
 
     /// The centre has acknowledged heartbeat `id`: what was sent before it is taken, but for what it acknowledges itself.
@@ -174,7 +241,7 @@ impl Up {
         let mut at = 0;
         while let Some(waiting) = self.waiting.get(at).filter(|_| at < self.sent) {
             if waiting.id < id && !self.is_acknowledged_itself(waiting) {
-                taken.extend(self.remove(at));
+                taken.extend(self.take(at));
             } else {
                 at += 1;
             }
@@ -187,12 +254,16 @@ impl Up {
         let Some(at) = self.on_their_way().position(|waiting| waiting.id == id) else { return Refused::NotOurs };
         let Some(mut waiting) = self.remove(at) else { return Refused::NotOurs };
         if waiting.retries >= RETRIES_MAX || catalogue::lookup(waiting.msg_type).is_some_and(asks_for_an_answer) {
+            if self.outbox.has_disk() && is_kept(waiting.msg_type) {
+                self.outbox.refuse(waiting.stored, waiting.notice());
+            }
             return Refused::ForGood(waiting);
         }
         waiting.retries += 1;
         self.bytes += waiting.envelope.len();
         // Next in turn: behind what is on its way, before what has not gone at all.
         self.waiting.insert(self.sent, waiting);
+        self.urgent += 1;
         Refused::Again
     }
 
@@ -200,15 +271,82 @@ impl Up {
     /// on their way.
     pub(super) fn lost(&mut self) -> u64 {
         self.shows = Shows::at_first(self.ack);
-        std::mem::take(&mut self.sent) as u64
+        let sent = std::mem::take(&mut self.sent) as u64;
+        if self.outbox.has_disk() {
+            // What is stored is loaded anew, and the other notices are about to be stored.
+            self.outbox.unload();
+            let (kept, urgent): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .filter(|waiting| waiting.stored.is_none())
+                .partition(|waiting| is_kept(waiting.msg_type));
+            (self.urgent, self.loaded) = (urgent.len(), 0);
+            self.waiting = urgent;
+            self.waiting.extend(kept);
+            self.bytes = self.waiting.iter().map(|waiting| waiting.envelope.len()).sum();
+        } else {
+            self.urgent = 0;
+        }
+        sent
     }
 
-    /// The phone is another device to the centre: what it said as the one from before is not said as the other. How many frames that
-    /// were.
-    pub(super) fn forget(&mut self) -> u64 {
-        let forgotten = self.waiting.len() as u64;
-        *self = Self::new(self.ack);
+    /// The phone is this device to the centre from now on: what it said as another one is not said as this one, and what is stored of that
+    /// waits for it. How many frames were not stored.
+    pub(super) fn become_of(&mut self, owner: &str) -> u64 {
+        let forgotten = self.waiting.iter().filter(|waiting| waiting.stored.is_none()).count() as u64;
+        let mut outbox = std::mem::replace(&mut self.outbox, Outbox::without());
+        outbox.become_of(owner);
+        *self = Self::new(self.ack, outbox);
         forgotten
+    }
+
+    /// What the outbox wants of the disk now.
+    pub(super) fn ask(&mut self, registered: bool) -> Option<Ask> {
+        let (fresh_at, stores) = (self.sent + self.urgent + self.loaded, !registered || !self.outbox.is_clear());
+        let waiting = &self.waiting;
+        let fresh = || if stores { block(waiting.iter().skip(fresh_at)) } else { Vec::new() };
+        let room = registered && self.loaded < BLOCK_NOTICES_MAX / 2 && self.bytes < BYTES_MAX;
+        self.outbox.ask(fresh, registered, room)
+    }
+
+    /// The disk has said something about what is the owner's; what is stored now and need no longer wait here.
+    pub(super) fn disk_says(&mut self, owner: &str, answer: Answer, registered: bool, now: Moment) -> Vec<Waiting> {
+        let Consequences { stored, loaded } = self.outbox.answered(owner, answer, now);
+        let stored = self.leave(stored);
+        if registered {
+            for (number, notice) in loaded {
+                self.bytes += notice.envelope.len();
+                let at = self.sent + self.urgent + self.loaded;
+                self.waiting.insert(at, Waiting::new(notice, None, Some(number)));
+                self.loaded += 1;
+            }
+        } else if !loaded.is_empty() {
+            self.outbox.unload();
+        }
+        stored
+    }
+
+    /// So many of the oldest fresh ones are stored, and wait here no longer.
+    fn leave(&mut self, many: usize) -> Vec<Waiting> {
+        let mut stored = Vec::with_capacity(many);
+        let mut at = self.sent + self.urgent + self.loaded;
+        while let Some(waiting) = self.waiting.get(at).filter(|_| stored.len() < many) {
+            if is_kept(waiting.msg_type) {
+                self.bytes -= waiting.envelope.len();
+                stored.extend(self.waiting.remove(at));
+            } else {
+                at += 1;
+            }
+        }
+        stored
+    }
+
+    /// As [`Outbox::deadline`].
+    pub(super) fn disk_deadline(&self) -> Option<Deadline> {
+        self.outbox.deadline()
+    }
+
+    pub(super) fn advance(&mut self, now: Moment) {
+        self.outbox.advance(now);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -223,12 +361,42 @@ impl Up {
         self.shows == Shows::Each && acknowledges_itself(waiting.msg_type)
     }
 
+    /// The centre has taken the frame at this place.
+    fn take(&mut self, at: usize) -> Option<Waiting> {
+        let taken = self.remove(at)?;
+        taken.stored.into_iter().for_each(|number| self.outbox.take(number));
+        Some(taken)
+    }
+
     fn remove(&mut self, at: usize) -> Option<Waiting> {
         let waiting = self.waiting.remove(at)?;
         self.bytes -= waiting.envelope.len();
         self.sent -= 1;
         Some(waiting)
     }
+}
+
+impl Waiting {
+    fn new(said: Notice, from: Option<Sender>, stored: Option<u64>) -> Self {
+        let Notice { msg_type, reference, envelope } = said;
+        Self { envelope, msg_type, reference, from, stored, id: 0, sent_at: Moment::START, retries: 0 }
+    }
+
+    fn notice(&self) -> Notice {
+        Notice { msg_type: self.msg_type, reference: self.reference, envelope: self.envelope.clone() }
+    }
+}
+
+/// As many of these as one block holds.
+fn block<'w>(waiting: impl Iterator<Item = &'w Waiting>) -> Vec<Notice> {
+    let mut bytes = 0;
+    let fits = |waiting: &&Waiting| {
+        let fits = bytes < BLOCK_BYTES_MAX;
+        bytes += waiting.envelope.len();
+        fits
+    };
+    let kept = waiting.filter(|waiting| is_kept(waiting.msg_type));
+    kept.take(BLOCK_NOTICES_MAX).take_while(fits).map(Waiting::notice).collect()
 }
 
 /// How soon a heartbeat is wanted that shows what was taken.
@@ -251,6 +419,11 @@ impl Shows {
 /// Whether a centre that acknowledges each message acknowledges this type: notices, and results, which are notices, too.
 fn acknowledges_itself(msg_type: i32) -> bool {
     catalogue::lookup(msg_type).is_some_and(|entry| matches!(entry.kind, Kind::Notice | Kind::Result))
+}
+
+/// Whether a notice of this type is stored: results are notices, too, and of a code that nobody knows nobody waits for an answer here.
+fn is_kept(msg_type: i32) -> bool {
+    catalogue::lookup(msg_type).is_none_or(|entry| matches!(entry.kind, Kind::Notice | Kind::Result))
 }
 
 fn asks_for_an_answer(entry: &catalogue::Entry) -> bool {

@@ -45,6 +45,7 @@ use crate::clock::{Deadline, Moment};
 use crate::config::{MinuteOfDay, Policy};
 use crate::rack::event::{Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName};
 use crate::rack::snapshot::LineState;
+use crate::store::outbox::Request;
 
 /// Heartbeats that may be unanswered before the connection ends.
 const UNANSWERED_MAX: usize = 3;
@@ -79,6 +80,8 @@ pub enum Output {
         /// Its number.
         connection: u64,
     },
+    /// Ask the outbox for this; the answer goes to [`Relay::disk_says`](super::relay::Relay::disk_says).
+    Disk(Request),
 }
 
 /// What became of a message of the centre that is no word of the session itself. Its content is nobody's affair.

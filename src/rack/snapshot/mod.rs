@@ -2,6 +2,7 @@
 
 mod device;
 mod forecast;
+mod outbox;
 mod rollout;
 mod trouble;
 mod usb;
@@ -17,6 +18,7 @@ pub use device::{
     Answers, Battery, BatteryHealth, DeviceView, InstalledAgent, Outcomes, ScreenSize, ScreenState, Storage,
 };
 pub use forecast::{Forecast, ForecastPhone, LeftOut};
+pub use outbox::OutboxView;
 pub use rollout::{RolloutPhoneState, RolloutPhoneView, RolloutState, RolloutView, WaveView};
 pub use trouble::{IncidentPhone, IncidentView};
 pub use usb::{ControllerView, Speed, UsbView};
@@ -349,6 +351,9 @@ pub struct LineView {
     /// Since when the agent on the phone speaks by it; `None` while the rack speaks alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_since: Option<UnixMillis>,
+    /// What is stored of its agent's notices.
+    #[serde(default, skip_serializing_if = "OutboxView::is_empty")]
+    pub outbox: OutboxView,
 }
 
 /// A port of a power hub, by names.

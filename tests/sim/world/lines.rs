@@ -134,7 +134,7 @@ impl World {
                         }
                     }
                 }
-                Output::Judged(_) | Output::TellAgent { .. } => {}
+                Output::Judged(_) | Output::TellAgent { .. } | Output::Disk(_) => {}
                 Output::EndAgent { connection } => line.agent.ended(connection),
                 Output::Disconnect => {
                     if let Some(link) = line.link.take() {

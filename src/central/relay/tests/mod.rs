@@ -1,6 +1,7 @@
 mod agents;
 mod notices;
 mod operations;
+mod outages;
 
 use prost::Message;
 
@@ -11,6 +12,7 @@ use crate::central::proto::*;
 use crate::central::session::{Judged, Settings, Who};
 use crate::config::{Allowance, PolicyGroup};
 use crate::rack::event::{DeviceInfo, LineEvent, Presence};
+use crate::store::outbox::Request;
 
 const IMEI: &str = "490154203237518";
 const TOKEN: &str = "of the agent";
@@ -64,6 +66,8 @@ pub(super) struct Stage {
     events: Vec<LineEvent>,
     judged: Vec<Judged>,
     pub(super) ended: Vec<u64>,
+    /// What the line wants of the disk, and was not answered yet.
+    pub(super) asked: VecDeque<Request>,
     /// The line wants to be connected.
     pub(super) connects: bool,
 }
@@ -87,6 +91,7 @@ impl Stage {
             events: Vec::new(),
             judged: Vec::new(),
             ended: Vec::new(),
+            asked: VecDeque::new(),
             connects: false,
         }
     }
@@ -187,6 +192,7 @@ impl Stage {
                     Output::Judged(judged) => self.judged.push(judged),
                     Output::TellAgent { frame, .. } => self.down.push(Seen::of(&frame)),
                     Output::EndAgent { connection } => self.ended.push(connection),
+                    Output::Disk(request) => self.asked.push_back(request),
                 }
             }
             let Some(connection) = self.agent_reads else { return };

@@ -94,7 +94,7 @@ proptest! {
                         prop_assert!(named || matches!(view.msg_type, 1010 | 1003), "{} without a token", view.msg_type);
                     }
                     Output::Event(_) | Output::Judged(_) => {}
-                    Output::TellAgent { .. } | Output::EndAgent { .. } => prop_assert!(false, "a session has no agent"),
+                    Output::TellAgent { .. } | Output::EndAgent { .. } | Output::Disk(_) => prop_assert!(false, "a session has no agent"),
                 }
             }
             let idle = matches!(line.session.state, State::Idle);
