@@ -158,6 +158,7 @@ impl Rack {
                 store: store.clone(),
                 ack: Ack::Each,
                 agents: Agents { online: online.clone(), port: AgentPort::default() },
+                storage: None,
             };
             open_line(number, settings, endpoint, registered_in.clone(), &cancel).await;
             phones.push(adb);

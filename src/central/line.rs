@@ -37,7 +37,6 @@ use crate::config::{self, Ack, MinuteOfDay};
 use crate::rack::event::{LineCommand, LineEvent, LineWait};
 use crate::rack::ids::PhoneId;
 use crate::store::Store;
-use crate::store::outbox::Outbox;
 use crate::store::promise::{AuditRecord, Promise};
 pub use disk::Storage;
 pub use tunnel::Agents;
@@ -82,7 +81,7 @@ impl LineSettings {
         policy: watch::Receiver<Arc<config::Policy>>,
         store: Store,
         online: OnlinePhones,
-        outbox: Outbox,
+        storage: Option<Storage>,
     ) -> Result<Self, TlsError> {
         let servers = Server::all_of(central)?;
         let names = servers.iter().map(|server| server.address().to_owned()).collect();
@@ -94,7 +93,7 @@ impl LineSettings {
             store,
             ack: central.ack,
             agents: Agents { online, port: central.relay.agent_port },
-            storage: Some(Storage { outbox, per_second: central.outbox.per_second }),
+            storage,
         })
     }
 }

@@ -47,7 +47,7 @@ use crate::adb::online::OnlinePhones;
 use crate::adb::server::{AdbServer, CertificateError, TokenDoor};
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
-use crate::central::line::{LineSettings, TlsError};
+use crate::central::line::{LineSettings, Storage, TlsError};
 use crate::config::{Announce, Config, Policy, Sims, Usb};
 use crate::phone::WantedAgent;
 use crate::phone::actor::ActorContext;
@@ -322,7 +322,8 @@ fn start_lines(
     let limits = Limits { bytes: u64::from(central.outbox.max_mb) * 1_000_000, age: central.outbox.max_age };
     let outbox = Outbox::start(state, credentials, limits).map_err(|_| StoreError::Stopped)?;
     let (upgrades, online) = (config.rollout.from_central, context.online.clone());
-    let settings = LineSettings::new(central, upgrades, policy, store.clone(), online, outbox)?;
+    let storage = Storage { outbox, per_second: central.outbox.per_second };
+    let settings = LineSettings::new(central, upgrades, policy, store.clone(), online, Some(storage))?;
     Ok(Some(Lines::new(settings, sources.events.clone(), sources.cancel.clone())))
 }
 

@@ -36,6 +36,7 @@ impl Site {
             fault: None,
             ack,
             capture: Some(dir.path().join("capture")),
+            tls: None,
         };
         let centre = CentralServer::start(spec).await.unwrap();
         centre.stop().await;

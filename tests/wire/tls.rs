@@ -73,7 +73,7 @@ fn settings(central: &Central) -> (LineSettings, Office) {
     let (plain, office) = Office::open(central.server.clone(), Settings::new(central.heartbeat));
     let settings = {
         let upgrades = config::FromCentral::Ask;
-        LineSettings::new(central, upgrades, plain.policy, plain.store, OnlinePhones::default()).unwrap()
+        LineSettings::new(central, upgrades, plain.policy, plain.store, OnlinePhones::default(), None).unwrap()
     };
     (settings, office)
 }
