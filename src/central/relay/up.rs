@@ -6,8 +6,8 @@
 //! ```
 //!
 //! While the centre is away, or something stored waits before them, fresh notices are stored ([`Outbox`]) and leave this queue once they
-//! are; the centre gets them when they are loaded again. Requests and responses are urgent then: nobody waits for them for hours, and they
-//! are never stored.
+//! are; the centre gets them when they are loaded again. What is neither a notice nor a result is urgent then: nobody waits for it for
+//! hours, and it is never stored.
 //!
 //! Invariant: notices are sent in the order in which they came, and after a lost registration from the oldest on
 //! (`what_the_centre_may_not_have_goes_to_its_next_registration_in_order`).

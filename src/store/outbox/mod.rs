@@ -26,7 +26,7 @@ mod block;
 mod file;
 #[cfg(feature = "daemon")]
 mod key;
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(test)]
 mod tests;
 #[cfg(feature = "daemon")]
 mod writer;

@@ -1,4 +1,5 @@
 //! Stories of the file: restarts, damage, another key, no room, age.
+#![cfg(feature = "daemon")]
 
 use std::path::Path;
 use std::time::Duration;

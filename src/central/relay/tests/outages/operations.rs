@@ -189,7 +189,7 @@ impl Life {
             if seen.code == TALK {
                 let number = number_of(&seen.body);
                 let again = self.refused.entry(number).or_default();
-                if refuses && number % 7 == 0 && *again == 0 {
+                if refuses && number.is_multiple_of(7) && *again == 0 {
                     *again += 1;
                     self.stage.centre_refuses(seen.id, EnumErrorCode::InternalError);
                     continue;
