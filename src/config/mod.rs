@@ -33,6 +33,7 @@ mod show;
 mod tests;
 #[cfg(feature = "daemon")]
 mod tls_section;
+mod upgrades;
 #[cfg(feature = "daemon")]
 mod value;
 mod windows;
@@ -52,6 +53,7 @@ pub use policy::{Allowance, MinuteOfDay, NoHours, PeopleGroup, Policy, PolicyGro
 pub use problem::{ConfigError, Invalid, Problem};
 #[cfg(feature = "daemon")]
 pub use read::{observing, parse, read};
+pub use upgrades::{Delivery, FromCentral};
 pub use windows::{NoTime, NoWindow, Window, Windows, Zone};
 
 /// A commented file to begin with. As it stands it switches nothing on.
@@ -447,36 +449,8 @@ pub struct Rollout {
     pub sources: Vec<String>,
     /// What becomes of the central server's `UpgradeDeviceAppNotice`.
     pub from_central: FromCentral,
-}
-
-/// What becomes of the central server's `UpgradeDeviceAppNotice`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FromCentral {
-    /// The rack makes a rollout of it, which waits for the owner's approval at least once.
-    #[default]
-    Ask,
-    /// The rack makes a rollout of it, which needs nobody's approval.
-    Auto,
-    /// Nothing: the central server is told so.
-    Refuse,
-    /// It goes to the agent on the phone, which sees to it by itself.
-    Forward,
-}
-
-impl FromCentral {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Ask, Self::Auto, Self::Refuse, Self::Forward];
-
-    /// The word for it in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ask => "ask",
-            Self::Auto => "auto",
-            Self::Refuse => "refuse",
-            Self::Forward => "forward",
-        }
-    }
+    /// Who carries the installs of its rollouts out.
+    pub delivery: Delivery,
 }
 
 /// Whether handsets are looked for on USB.

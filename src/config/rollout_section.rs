@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::read::{HOUR_S, value, values};
 use super::section::Section;
 use super::value::{count_or_share, list, made, parsed, seconds, whole_as, word};
-use super::{FromCentral, Rollout, Window, Windows, Zone};
+use super::{Delivery, FromCentral, Rollout, Window, Windows, Zone};
 use crate::rack::gates::{Gates, Least};
 use crate::rack::limits::Limits;
 use crate::rack::strategy::{Approve, Join, Strategy};
@@ -27,6 +27,7 @@ pub(super) fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
         windows: Windows { each: Vec::new(), zone: Zone::of_host() },
         sources: Vec::new(),
         from_central: FromCentral::default(),
+        delivery: Delivery::default(),
     };
     let Some(mut table) = table else { return rollout };
     let waves =
@@ -58,6 +59,7 @@ pub(super) fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
     });
     let sources = table.optional("sources", list(host));
     let from_central = table.optional("from_central", word(&FromCentral::ALL.map(|from| (from.as_str(), from))));
+    let delivery = table.optional("delivery", word(&Delivery::ALL.map(|delivery| (delivery.as_str(), delivery))));
     table.finish();
     let strategy = &mut rollout.strategy;
     strategy.waves = values(waves).unwrap_or_else(|| std::mem::take(&mut strategy.waves));
@@ -74,6 +76,7 @@ pub(super) fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
     rollout.windows.zone = value(time_zone).unwrap_or(rollout.windows.zone);
     rollout.sources = values(sources).unwrap_or(rollout.sources);
     rollout.from_central = value(from_central).unwrap_or_default();
+    rollout.delivery = value(delivery).unwrap_or_default();
     rollout
 }
 

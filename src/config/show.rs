@@ -264,6 +264,7 @@ impl Page<'_> {
         self.key("install_timeout_s", &rollout.install_timeout.as_secs().to_string());
         self.key("sources", &list(rollout.sources.iter().map(|source| quoted(source))));
         self.key("from_central", &quoted(rollout.from_central.as_str()));
+        self.key("delivery", &quoted(rollout.delivery.as_str()));
         self.gates(&rollout.strategy.gates);
         self.section("usb");
         self.key("scan", if config.usb == Usb::Scan { "true" } else { "false" });

@@ -67,6 +67,23 @@ pub struct InstallOrder {
     pub package: PackageName,
     /// What must be installed afterwards.
     pub version_code: VersionCode,
+    /// Who carries it out.
+    pub delivery: Delivery,
+}
+
+/// Who carries an install out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// The rack, over ADB.
+    #[default]
+    Adb,
+    /// The agent on the phone, which its line tells.
+    Notice {
+        /// Where the APK is.
+        url: String,
+        /// The version's name.
+        version_name: String,
+    },
 }
 
 /// What the actor of a phone reports.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::candidate::Candidate;
+pub use super::delivery::{UpgradeByAgent, UpgradeFailed, UpgradeNotice};
 use super::detach::DetachEvent;
 use super::gates::Health;
 use super::identities::IdentityEvent;
@@ -164,6 +165,8 @@ pub enum LineEvent {
     },
     /// The server asks for an upgrade of an app on this phone.
     UpgradeNotice(UpgradeNotice),
+    /// What [`LineCommand::Upgrade`] asked for has failed, or could not be asked for.
+    UpgradeFailed(UpgradeFailed),
     /// The line's actor took no more orders and was ended; the model opens the line again, with a new one.
     Stuck {
         /// What was seen, as a sentence.
@@ -196,21 +199,6 @@ pub struct LineWait {
     pub why: &'static str,
 }
 
-/// `UpgradeDeviceAppNotice`, for one phone and one app.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpgradeNotice {
-    /// The `Id` of the message: a failure is answered with it as `RefMessageId`.
-    pub message_id: i64,
-    /// The package.
-    pub package: PackageName,
-    /// The version that is wanted.
-    pub version_code: VersionCode,
-    /// Its name.
-    pub version_name: String,
-    /// Where the APK is.
-    pub url: String,
-}
-
 /// What a central line is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LineCommand {
@@ -236,6 +224,8 @@ pub enum LineCommand {
     Condition(Condition),
     /// The agent on the phone at this endpoint shall find its line there, or no longer; it does not where the line is closed.
     Tunnel(Option<Endpoint>),
+    /// The agent on the phone shall upgrade itself.
+    Upgrade(Box<UpgradeByAgent>),
     /// A task or notice of the server has ended. Answered with [`LineEvent::EndTold`] once the server has taken the report; what is
     /// not answered is lost with the registration, and must be told to the next one.
     TaskEnded {

@@ -154,6 +154,7 @@ pub(super) enum Reaction {
     Alerted(String),
     Offered(super::event::UpgradeNotice),
     Asked(Asked),
+    UpgradeFailed(super::event::UpgradeFailed),
     /// The server has taken the report about this message of its own.
     Told(i64),
 }
@@ -322,6 +323,9 @@ impl Line {
         if let LineEvent::UpgradeNotice(notice) = event {
             return Reaction::Offered(notice);
         }
+        if let LineEvent::UpgradeFailed(failed) = event {
+            return Reaction::UpgradeFailed(failed);
+        }
         if let LineEvent::Asked(asked) = event {
             return Reaction::Asked(asked);
         }
@@ -377,6 +381,7 @@ impl Line {
                 Reaction::Changed
             }
             LineEvent::UpgradeNotice(_)
+            | LineEvent::UpgradeFailed(_)
             | LineEvent::Asked(_)
             | LineEvent::Outbox(_)
             | LineEvent::EndTold { .. }

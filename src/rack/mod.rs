@@ -21,6 +21,7 @@ mod acts;
 mod budget;
 pub mod candidate;
 mod change;
+pub mod delivery;
 pub mod detach;
 pub mod event;
 pub mod gates;
@@ -56,7 +57,7 @@ pub use view::Standing;
 
 use self::acts::ActsBegun;
 use self::budget::Budgets;
-use self::event::{LineEvent, RolloutCommand, RolloutEvent, TaskName};
+use self::event::{LineEvent, RolloutCommand, RolloutEvent, TaskName, UpgradeByAgent};
 use self::hubs::Hubs;
 use self::ids::{Endpoint, PhoneId, Serial};
 use self::incident::Incidents;
@@ -305,6 +306,7 @@ impl Rack {
                 out.commands.push(Command::Rollout(RolloutCommand::FailureTold { phone: id.clone(), message_id }));
             }
             Reaction::Asked(asked) => self.asked(now, id, asked, out),
+            Reaction::UpgradeFailed(failed) => self.upgrade_failed(id, failed, out),
             Reaction::Probe => self.probe_for_heartbeat(now, id, out),
         }
     }
@@ -384,6 +386,9 @@ impl Rack {
             }
             RolloutEvent::Look { phone, rollout, within } => self.look_at(phone, rollout, within, out),
             RolloutEvent::Install { phone, order } => {
+                if let Some(upgrade) = UpgradeByAgent::of(&order) {
+                    return self.upgrade_by_agent(phone, upgrade, out);
+                }
                 let rollout = order.rollout.clone();
                 let refused = |failure: InstallFailure| {
                     Command::Rollout(RolloutCommand::Installed { phone: phone.clone(), rollout, result: Err(failure) })

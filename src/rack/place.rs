@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::acts::PendingActs;
 use super::candidate::{Candidate, Readings};
-use super::event::{Command, RolloutCommand};
+use super::event::{Command, RolloutCommand, UpgradeByAgent};
 use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
 use super::line::{self, Line, NEW_ACTOR};
 use super::snapshot::{Answers, LineState, PhoneState, UsbView};
@@ -86,6 +86,8 @@ pub(super) struct Phone {
     /// What rollouts were told of it last.
     pub(super) candidate: Option<Candidate>,
     pub(super) asked: PendingActs,
+    /// What its agent was told to do with itself, and the phone does not report yet.
+    pub(super) awaits: Option<UpgradeByAgent>,
 }
 
 /// A reading of a phone's profile.
@@ -133,6 +135,7 @@ impl Phone {
             told: Told::Nothing,
             candidate: None,
             asked: PendingActs::default(),
+            awaits: None,
         }
     }
 
@@ -220,6 +223,7 @@ impl Rack {
         }
         let installing = place.life.installing().is_some();
         let version = phone.profile.as_ref().and_then(|profile| profile.agent.as_ref()).map(|agent| agent.version_code);
+        out.commands.extend(phone.upgrade_seen(version));
         let holder = self.leases.of(&id).next().map(super::lease::Lease::sentence);
         let told =
             if state == PhoneState::Ready && holder.is_none() { Told::Available(version) } else { Told::Unavailable };

@@ -1,5 +1,6 @@
 mod acts;
 mod credentials;
+mod delivery;
 mod detached;
 mod identity;
 mod incidents;
@@ -146,6 +147,7 @@ fn order(version: u64) -> InstallOrder {
         apk: "/tmp/a.apk".into(),
         package: PackageName::new("org.example.agent"),
         version_code: VersionCode(version),
+        delivery: phone::Delivery::Adb,
     }
 }
 

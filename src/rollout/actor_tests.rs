@@ -52,6 +52,7 @@ impl Rig {
             windows: config::Windows::default(),
             sources: Vec::new(),
             from_central: config::FromCentral::default(),
+            delivery: config::Delivery::default(),
         };
         let package = PackageName::new("org.example.agent");
         let agent = config::Agent { apk: None, package, signers: vec![KEY_A.into()] };

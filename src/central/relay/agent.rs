@@ -124,6 +124,7 @@ impl Relay {
                 Err(why) => self.refuse_agent(view, &why, now),
             },
             _ if !has_token => self.refuse_agent(view, "the AccessToken was not given to this connection", now),
+            _ if self.hears_of_upgrade(view, now) => {}
             Ok(EnumMsgType::HeartBeatReq) => self.tell_agent(EnumMsgType::MsgReceivedAck, None, view.id, now),
             Ok(EnumMsgType::MsgReceivedAck) => self.answer_centre(view, envelope),
             Ok(EnumMsgType::Error) if self.down.message_id(view.ref_message_id) != 0 => {
@@ -238,6 +239,7 @@ impl Relay {
     }
 
     fn forsake(&mut self, why: &str) {
+        self.forsake_upgrade();
         for (message_id, msg_type) in self.down.forsake() {
             self.session.refuse_for_agent(message_id, msg_type, why);
         }

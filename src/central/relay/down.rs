@@ -32,6 +32,11 @@ impl Down {
         Self { next_id: first_id, known: VecDeque::new() }
     }
 
+    /// The one that [`Self::take_id`] will give next.
+    pub(super) fn next_id(&self) -> i64 {
+        self.next_id
+    }
+
     /// The next Id towards the agent.
     pub(super) fn take_id(&mut self) -> i64 {
         let id = self.next_id;

@@ -27,6 +27,7 @@ mod peer;
 #[cfg(test)]
 mod tests;
 mod up;
+mod upgrade;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
@@ -40,6 +41,7 @@ use self::disk::Told;
 use self::down::Down;
 use self::peer::Peer;
 use self::up::{Refused, Up, Urgency, Waiting};
+use self::upgrade::Noticed;
 use super::catalogue::{self, Kind};
 use super::envelope::{Address, Body, Envelope, View, splice_frame};
 use super::outbox::Outbox;
@@ -94,6 +96,8 @@ pub struct Relay {
     /// The agent, and how much of what waits for it came with the last frame of the centre.
     agent: Option<Peer>,
     fresh: usize,
+    /// What the rack has asked of the agent by itself.
+    noticed: Option<Noticed>,
     /// Whoever has connected and not shown the phone's identity.
     stranger: Option<Peer>,
     accounts: Accounts,
@@ -119,6 +123,7 @@ impl Relay {
             down: Down::new(first_id),
             agent: None,
             fresh: 0,
+            noticed: None,
             stranger: None,
             accounts: Accounts::default(),
             awaited_until: None,
@@ -190,7 +195,10 @@ impl Relay {
 
     /// The model tells the line something.
     pub fn command(&mut self, command: LineCommand, now: Moment) {
-        self.session.command(command, now);
+        match command {
+            LineCommand::Upgrade(upgrade) => self.upgrade(*upgrade, now),
+            command => self.session.command(command, now),
+        }
         self.settle(now);
     }
 

@@ -264,8 +264,8 @@ impl Session {
             LineCommand::Device(device) => self.device(*device),
             LineCommand::Presence(presence) => self.presence(&presence, now),
             LineCommand::Condition(condition) => self.fares(condition),
-            // The way of the agent to this line is the shell's.
-            LineCommand::Tunnel(_) => {}
+            // The way of the agent to this line is the shell's, and what it is told the relay's.
+            LineCommand::Tunnel(_) | LineCommand::Upgrade(_) => {}
             LineCommand::TaskEnded { task, result } => self.task_ended(task, result),
         }
     }

@@ -80,6 +80,7 @@ pub(super) fn config(approve: Approve) -> Config {
         windows: config::Windows::default(),
         sources: Vec::new(),
         from_central: if approve == Approve::None { FromCentral::Auto } else { FromCentral::Ask },
+        delivery: crate::config::Delivery::default(),
     }
 }
 

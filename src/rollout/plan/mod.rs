@@ -24,6 +24,7 @@
 
 #[cfg(test)]
 mod bench;
+mod delivery;
 mod forecast;
 mod gate;
 mod limits;
@@ -39,6 +40,8 @@ mod start;
 mod stories;
 #[cfg(test)]
 mod stories_of_choice;
+#[cfg(test)]
+mod stories_of_delivery;
 #[cfg(test)]
 mod stories_of_gates;
 #[cfg(test)]

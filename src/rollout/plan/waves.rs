@@ -283,7 +283,8 @@ impl Rollouts {
             return Some(Turn::Unfit(why));
         }
         let (rollout, apk, package) = (record.number.id(), apk.path.clone(), record.package.clone());
-        Some(Turn::Installs(InstallOrder { rollout, apk, package, version_code: wanted }))
+        let delivery = self.delivery_of(record);
+        Some(Turn::Installs(InstallOrder { rollout, apk, package, version_code: wanted, delivery }))
     }
 
     /// Finishes each rollout in which no phone's turn is left; returns how many.

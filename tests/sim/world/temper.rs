@@ -66,6 +66,7 @@ impl Temper {
                 windows: windows(chance),
                 sources: Vec::new(),
                 from_central,
+                delivery: farmhand::config::Delivery::default(),
             },
             pace: *chance.pick(&paces),
             kinds,

@@ -2,6 +2,7 @@ mod agents;
 mod notices;
 mod operations;
 mod outages;
+mod upgrade;
 
 use prost::Message;
 
