@@ -32,8 +32,8 @@ demo: build ## a virtual rack and the real daemon on it, until Ctrl-C: no server
 demo-check: build setup ## the same rack, driven without a person: one STEP line for each verb of the mission
 	$(RACKBENCH) demo-check --farmhand $(FARMHAND)
 
-test: setup ## all tests, ten kills in rollouts, the story of the demo, the USB testbed, and 20 s of fuzzing for each parser and core
-	KILLS=10 $(CARGO) test --workspace
+test: setup ## all tests, twelve kills in rollouts, the story of the demo, the USB testbed, and 20 s of fuzzing for each parser and core
+	KILLS=12 $(CARGO) test --workspace
 	$(MAKE) peers
 	@if [ "$$(uname -m)" = x86_64 ]; then $(MAKE) usbtest; else echo "NOT RUN: usbtest, which emulates an x86-64 host" >&2; fi
 	$(MAKE) fuzz TIME=20
@@ -55,7 +55,7 @@ check-adb-server: build ## programs that nobody here wrote (Google's adb 29, 34 
 	tests/peers/adb_server/run.sh $(FARMHAND) $(RACKBENCH) $(ONLY)
 
 check-rollout: build setup ## every point of a rollout, by the command line, on virtual racks: CHECK lines; make check-rollout [ONLY=refused]
-	$(RACKBENCH) rollout-check --farmhand $(FARMHAND) --proof "$(MAKE) --no-print-directory proof-rollout KILLS=10" $(if $(ONLY),--only $(ONLY))
+	$(RACKBENCH) rollout-check --farmhand $(FARMHAND) --proof "$(MAKE) --no-print-directory proof-rollout KILLS=12" $(if $(ONLY),--only $(ONLY))
 
 proof-rollout: ## kill -9 in the middle of rollouts, at each named place and at random instants: make proof-rollout [KILLS=200] [SEED=1]
 	KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --test kills -- --nocapture

@@ -3,7 +3,7 @@
 //! `FARMHAND_KILL_AT=install-half:3` kills the process when it comes by the place of that name for the third time.
 
 /// All of them: a proof that does not come by each of them proves less than it says.
-pub const ALL: [&str; 9] = [
+pub const ALL: [&str; 11] = [
     RESTORED,
     COMMIT_BEFORE,
     COMMIT_AFTER,
@@ -13,6 +13,8 @@ pub const ALL: [&str; 9] = [
     INSTALL_HALF,
     INSTALL_ENDED,
     INSTALL_READ_BACK,
+    ROLLBACK_PROMISED,
+    RETURN_PROMISED,
 ];
 
 /// A rollout core was restored from the store, and has done nothing.
@@ -33,6 +35,11 @@ pub const INSTALL_HALF: &str = "install-half";
 pub const INSTALL_ENDED: &str = "install-ended";
 /// The version was read back, and nobody knows it yet.
 pub const INSTALL_READ_BACK: &str = "install-read-back";
+
+/// A rollback is promised, and nobody is on the way back.
+pub const ROLLBACK_PROMISED: &str = "rollback-promised";
+/// The way back to a version is promised, and its APK was not asked for.
+pub const RETURN_PROMISED: &str = "return-promised";
 
 /// Comes by the place of this name.
 #[cfg(all(feature = "daemon", not(debug_assertions)))]

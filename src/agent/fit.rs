@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use super::CheckedApk;
 use super::signing_block::{SDK_MAX, Scheme};
 use crate::rack::ids::VersionCode;
+pub use crate::rack::strategy::Downgrade;
 
 /// What an APK asks of a phone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,15 +77,6 @@ pub struct InstalledPackage {
     pub version_code: VersionCode,
     /// SHA-256 of its signing certificate in lower-case hex, where it was read.
     pub signer_sha256: Option<String>,
-}
-
-/// Whether a phone may get an older version than it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Downgrade {
-    /// Never, as Android itself says.
-    Refused,
-    /// The operator asked for it.
-    Allowed,
 }
 
 /// Why an APK does not fit a phone.

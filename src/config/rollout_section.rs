@@ -9,7 +9,7 @@ use super::value::{count_or_share, list, made, parsed, seconds, whole_as, word};
 use super::{Delivery, FromCentral, Rollout, Window, Windows, Zone};
 use crate::rack::gates::{Gates, Least};
 use crate::rack::limits::Limits;
-use crate::rack::strategy::{Approve, Join, Strategy};
+use crate::rack::strategy::{Approve, Join, OnFailure, Strategy};
 
 const SOAK_MAX_S: i64 = 7 * 86_400;
 const RETRIES_MAX: i64 = 10;
@@ -43,6 +43,8 @@ pub(super) fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
     let soak = table.optional("soak_s", whole_as::<u64>(0..=SOAK_MAX_S));
     let max_failures =
         table.optional("max_failures", count_or_share("a number of phones from 0 to 10000 or a share such as \"5%\""));
+    let words = [("pause", OnFailure::Pause), ("roll_back", OnFailure::RollBack)];
+    let on_failure = table.optional("on_failure", word(&words));
     let retries = table.optional("retries", whole_as::<u32>(0..=RETRIES_MAX));
     let join = table.optional("join", word(&[("dynamic", Join::Dynamic), ("static", Join::Static)]));
     let close_after = table.optional("close_after_s", whole_as::<u64>(60..=CLOSE_MAX_S));
@@ -66,6 +68,7 @@ pub(super) fn rollout(table: Option<Section<'_, '_>>) -> Rollout {
     strategy.approve = value(approve).unwrap_or(strategy.approve);
     strategy.soak_s = value(soak).unwrap_or(strategy.soak_s);
     strategy.max_failures = value(max_failures).unwrap_or(strategy.max_failures);
+    strategy.on_failure = value(on_failure).unwrap_or(strategy.on_failure);
     strategy.retries = value(retries).unwrap_or(strategy.retries);
     strategy.join = value(join).unwrap_or(strategy.join);
     strategy.close_after_s = value(close_after).unwrap_or(strategy.close_after_s);

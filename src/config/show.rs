@@ -249,6 +249,7 @@ impl Page<'_> {
         self.key("approve", &quoted(rollout.strategy.approve.as_str()));
         self.key("soak_s", &rollout.strategy.soak_s.to_string());
         self.key("max_failures", &share(rollout.strategy.max_failures.to_string()));
+        self.key("on_failure", &quoted(rollout.strategy.on_failure.as_str()));
         self.key("retries", &rollout.strategy.retries.to_string());
         self.key("join", &quoted(rollout.strategy.join.as_str()));
         self.key("close_after_s", &rollout.strategy.close_after_s.to_string());

@@ -158,7 +158,9 @@ fn tell(change: &Change) {
         Change::Incident { number, what } => warn!("incident {number} of {what}; they wait for each other"),
         Change::IncidentOver { number, what } => info!("incident {number} is over: {what}"),
         Change::Rollout { rollout, state, why } => match state {
-            RolloutState::Paused | RolloutState::Aborted => warn!("rollout {rollout}: {}: {why}", state.as_str()),
+            RolloutState::Paused | RolloutState::Aborted | RolloutState::RollingBack | RolloutState::RolledBack => {
+                warn!("rollout {rollout}: {}: {why}", state.as_str())
+            }
             _ => info!("rollout {rollout}: {}: {why}", state.as_str()),
         },
         Change::Hub { hub, state: HubState::Stale, why } => warn!("hub {hub}: its readings are old: {why}"),

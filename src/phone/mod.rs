@@ -20,6 +20,7 @@ pub use crate::adb::failure::{InstallFailure, InstallFailureClass, OpenFault};
 use crate::rack::gates::Health;
 use crate::rack::ids::{PackageName, RolloutId, Serial, VersionCode};
 use crate::rack::snapshot::{Battery, InstalledAgent, ScreenSize, ScreenState, Storage};
+use crate::rack::strategy::Downgrade;
 
 /// What the actor of a phone is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,16 @@ pub struct InstallOrder {
     pub version_code: VersionCode,
     /// Who carries it out.
     pub delivery: Delivery,
+    /// Whether it may take the place of a newer version.
+    pub downgrade: Downgrade,
+}
+
+impl InstallOrder {
+    /// Whether a phone with this version has what it shall have: this version, or a newer one, unless that shall go.
+    #[must_use]
+    pub fn is_done_by(&self, version: VersionCode) -> bool {
+        self.downgrade.is_done_by(version, self.version_code)
+    }
 }
 
 /// Who carries an install out.

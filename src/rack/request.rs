@@ -125,6 +125,13 @@ pub enum Request {
         /// Why, for the audit.
         reason: String,
     },
+    /// Give it up, and bring back the version that each of its phones had before.
+    RolloutRollback {
+        /// Which.
+        rollout: RolloutId,
+        /// Why, for the audit.
+        reason: String,
+    },
     /// Give it up.
     RolloutAbort {
         /// Which.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::gates::Gates;
+use super::ids::VersionCode;
 use super::limits::{LimitChanges, Limits};
 
 /// How a rollout goes on.
@@ -34,6 +35,12 @@ pub struct Strategy {
     /// What a wave must show before the next one begins.
     #[serde(default)]
     pub gates: Gates,
+    /// Whether phones with a newer version get this one.
+    #[serde(default)]
+    pub downgrade: Downgrade,
+    /// What becomes of it when too many phones have failed.
+    #[serde(default)]
+    pub on_failure: OnFailure,
 }
 
 /// A week: whoever takes a phone home brings it back.
@@ -59,6 +66,50 @@ impl Join {
         match self {
             Self::Dynamic => "dynamic",
             Self::Static => "static",
+        }
+    }
+}
+
+/// Whether a phone may get an older version than it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Downgrade {
+    /// Never, as Android itself says.
+    #[default]
+    Refused,
+    /// The operator asked for it. Most builds of Android do it for debuggable apps only.
+    Allowed,
+}
+
+impl Downgrade {
+    /// Whether a phone with the version `seen` has what it shall have where `wanted` is rolled out.
+    #[must_use]
+    pub fn is_done_by(self, seen: VersionCode, wanted: VersionCode) -> bool {
+        match self {
+            Self::Refused => seen >= wanted,
+            Self::Allowed => seen == wanted,
+        }
+    }
+}
+
+/// What becomes of a rollout in which too many phones have failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It is paused, and the operator decides.
+    #[default]
+    Pause,
+    /// Its phones get back the versions that they had before.
+    RollBack,
+}
+
+impl OnFailure {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::RollBack => "roll_back",
         }
     }
 }
@@ -89,6 +140,8 @@ impl Default for Strategy {
             close_after_s: close_after_s(),
             limits: Limits::default(),
             gates: Gates::default(),
+            downgrade: Downgrade::Refused,
+            on_failure: OnFailure::Pause,
         }
     }
 }
@@ -114,6 +167,12 @@ pub struct StrategyChanges {
     /// As [`Strategy::gates`], in place of all that is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gates: Option<Gates>,
+    /// As [`Strategy::downgrade`]; it is asked for anew for each rollout.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub downgrade: Downgrade,
+    /// As [`Strategy::on_failure`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
     /// When it begins, as the operator says it: `22:00`, `2026-11-28 22:00`. At once if absent.
     pub at: Option<String>,
     /// As [`Strategy::limits`].
@@ -135,8 +194,14 @@ impl StrategyChanges {
             close_after_s: self.close_after_s.unwrap_or(configured.close_after_s),
             limits: self.limits.applied_to(configured.limits),
             gates: self.gates.unwrap_or(configured.gates),
+            downgrade: self.downgrade,
+            on_failure: self.on_failure.unwrap_or(configured.on_failure),
         }
     }
+}
+
+fn is_usual(downgrade: &Downgrade) -> bool {
+    *downgrade == Downgrade::default()
 }
 
 /// Who must agree before which wave.

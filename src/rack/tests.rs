@@ -148,6 +148,7 @@ fn order(version: u64) -> InstallOrder {
         package: PackageName::new("org.example.agent"),
         version_code: VersionCode(version),
         delivery: phone::Delivery::Adb,
+        downgrade: crate::rack::strategy::Downgrade::Refused,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A commit is waited for before anything else is taken, so that a store that is full or failing holds back the model and
 //! the operator, and nothing is shown that is not promised. Fetches and checks run beside it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +23,8 @@ use crate::clock::{Moment, UnixMillis};
 use crate::config;
 use crate::rack::event::{RolloutCommand, RolloutEvent};
 use crate::rack::request::{Refusal, Request, RolloutOrder};
-use crate::store::promise::Promise;
+use crate::rack::snapshot::RolloutState;
+use crate::store::promise::{Promise, RolloutRecord};
 use crate::store::{RolloutNumber, Store, StoreError};
 
 /// Between two attempts to commit while the store fails.
@@ -134,13 +136,28 @@ fn said(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a word")
 }
 
-/// Lets go of the APKs of rollouts that are over. A failure costs room and nothing else.
+/// Lets go of the APKs of rollouts that are over, but for those that a rollback of what is under way or was last would take. A failure costs
+/// room and nothing else.
 fn prune(fetcher: &Fetcher, promises: &[Promise]) {
-    let wanted = |promise: &Promise| match promise {
-        Promise::Rollout(record) if record.ended.is_none() => record.sha256.clone(),
+    let rollouts = || {
+        promises.iter().filter_map(|promise| match promise {
+            Promise::Rollout(record) => Some(record),
+            _ => None,
+        })
+    };
+    let last = rollouts().map(|record| record.number).max();
+    let may_go_back: BTreeSet<_> = rollouts()
+        .filter(|record| record.ended.is_none() || Some(record.number) == last)
+        .map(|record| record.number)
+        .collect();
+    let before = |promise: &Promise| match promise {
+        Promise::RolloutPhone(phone) if may_go_back.contains(&phone.rollout) => phone.before,
         _ => None,
     };
-    if let Err(error) = fetcher.store().pin_only(&promises.iter().filter_map(wanted).collect()) {
+    let before: BTreeSet<_> = promises.iter().filter_map(before).collect();
+    let is_wanted = |record: &&RolloutRecord| record.ended.is_none() || before.contains(&record.version_code);
+    let wanted = rollouts().filter(is_wanted).filter_map(|record| record.sha256.clone()).collect();
+    if let Err(error) = fetcher.store().pin_only(&wanted) {
         tracing::warn!(%error, "APKs that no rollout needs could not be removed");
     }
 }
@@ -187,7 +204,8 @@ impl Actor {
     fn new(parts: &Parts, promises: Vec<Promise>) -> Self {
         let package = parts.agent.as_ref().map(|agent| agent.package.clone());
         let now = Moment::from_start(parts.start.elapsed());
-        let core = Rollouts::restore(parts.config.clone(), package, parts.wall, now, promises);
+        let apk = parts.agent.as_ref().and_then(|agent| agent.apk.clone());
+        let core = Rollouts::restore(parts.config.clone(), package, parts.wall, now, promises).with_agent_apk(apk);
         checkpoint::at(checkpoint::RESTORED);
         Self {
             core,
@@ -250,8 +268,12 @@ impl Actor {
             match output {
                 Output::Commit { ticket, batch } => {
                     checkpoint::at(checkpoint::COMMIT_BEFORE);
+                    let step = rollback_step(&batch);
                     self.commit(batch, requests).await?;
                     checkpoint::at(checkpoint::COMMIT_AFTER);
+                    if let Some(step) = step {
+                        checkpoint::at(step);
+                    }
                     let now = self.now();
                     self.core.committed(now, ticket);
                 }
@@ -349,7 +371,7 @@ impl Actor {
     /// Checks the APK of an order that makes sense now, and then does what is asked with it.
     async fn check_to(&mut self, run: Run, ask: Ask, order: RolloutOrder) {
         let RolloutOrder { apk, package, choice, strategy } = order;
-        let (package, installed) = match self.core.may_start(package.as_ref(), &choice) {
+        let (package, installed) = match self.core.may_start(package.as_ref(), &choice, strategy.downgrade) {
             Ok(expected) => expected,
             Err(refusal) => return self.refuse(ask, refusal).await,
         };
@@ -434,6 +456,20 @@ async fn obtain(
         }
         Err(_) => Err(unavailable(format!("the check of {source} ended without a result"))),
     }
+}
+
+/// The step of a rollback that a batch promises, by the name of its checkpoint.
+fn rollback_step(batch: &[Promise]) -> Option<&'static str> {
+    let records = || {
+        batch.iter().filter_map(|promise| match promise {
+            Promise::Rollout(record) => Some(record),
+            _ => None,
+        })
+    };
+    if records().any(|record| record.takes_back.is_some() && record.state == RolloutState::Fetching) {
+        return Some(checkpoint::RETURN_PROMISED);
+    }
+    records().any(|record| record.state == RolloutState::RollingBack).then_some(checkpoint::ROLLBACK_PROMISED)
 }
 
 fn no_store(error: &StoreError) -> Refusal {

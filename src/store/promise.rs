@@ -113,6 +113,8 @@ pub struct RolloutRecord {
     pub starts: Option<UnixMillis>,
     /// SHA-256 of the checked APK, in lower-case hex, once there is one: what was approved is what is installed.
     pub sha256: Option<String>,
+    /// The rollout whose phones it brings back to the version that they had before.
+    pub takes_back: Option<RolloutNumber>,
     /// When it began.
     pub created: UnixMillis,
     /// When it was finished or aborted.
@@ -136,6 +138,8 @@ pub struct RolloutPhoneRecord {
     pub attempts: u32,
     /// How many of these ended without a result (power cut, unplugged) since the operator last said to go on.
     pub interrupted: u32,
+    /// The version that it had when the first install was promised; `None` where it had none.
+    pub before: Option<VersionCode>,
     /// How often it was tried again after a failure that may pass, since the operator last said to go on.
     pub retried: u32,
     /// What became of it, or what it waits for, as a sentence.

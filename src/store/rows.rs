@@ -98,12 +98,12 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
     db.prepare_cached(
         "INSERT INTO rollout (number, state, why, source_kind, source, package, version_code, version_name, sha256,
                               created_unix_ms, ended_unix_ms, strategy, open_waves, soaks_until_unix_ms, accepted_failures,
-                              joins, closes_unix_ms, starts_unix_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                              joins, closes_unix_ms, starts_unix_ms, takes_back)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
          ON CONFLICT (number) DO UPDATE SET state = ?2, why = ?3, source_kind = ?4, source = ?5, package = ?6,
              version_code = ?7, version_name = ?8, sha256 = ?9, created_unix_ms = ?10, ended_unix_ms = ?11,
              strategy = ?12, open_waves = ?13, soaks_until_unix_ms = ?14, accepted_failures = ?15, joins = ?16, closes_unix_ms = ?17,
-             starts_unix_ms = ?18",
+             starts_unix_ms = ?18, takes_back = ?19",
     )?
     .execute(params![
         record.number.0,
@@ -124,6 +124,7 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
         joins,
         record.closes.map(|at| at.0),
         record.starts.map(|at| at.0),
+        record.takes_back.map(|number| number.0),
     ])
     .map(drop)
 }
@@ -131,8 +132,8 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
 fn write_rollout_phone(db: &Transaction<'_>, record: &RolloutPhoneRecord) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT OR REPLACE INTO rollout_phone (rollout, phone, position, wave, state, attempts, interrupted, why, notice,
-                                               report, retried, unfit_since_unix_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                               report, retried, unfit_since_unix_ms, version_before)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
         record.rollout.0,
@@ -147,6 +148,7 @@ fn write_rollout_phone(db: &Transaction<'_>, record: &RolloutPhoneRecord) -> rus
         report_word(record.report),
         record.retried,
         record.unfit_since.map(|at| at.0),
+        record.before.map(|version| version.0.cast_signed()),
     ])
     .map(drop)
 }
@@ -290,6 +292,7 @@ fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
         closes: row.get::<_, Option<i64>>("closes_unix_ms")?.map(UnixMillis),
         starts: row.get::<_, Option<i64>>("starts_unix_ms")?.map(UnixMillis),
         sha256: row.get("sha256")?,
+        takes_back: row.get::<_, Option<u32>>("takes_back")?.map(RolloutNumber),
         created: UnixMillis(row.get("created_unix_ms")?),
         ended: row.get::<_, Option<i64>>("ended_unix_ms")?.map(UnixMillis),
     })
@@ -308,6 +311,7 @@ fn read_rollout_phone(row: &Row<'_>) -> rusqlite::Result<RolloutPhoneRecord> {
         attempts: row.get("attempts")?,
         interrupted: row.get("interrupted")?,
         retried: row.get("retried")?,
+        before: row.get::<_, Option<i64>>("version_before")?.map(|code| VersionCode(code.cast_unsigned())),
         why: row.get("why")?,
         unfit_since: row.get::<_, Option<i64>>("unfit_since_unix_ms")?.map(UnixMillis),
         notice: row.get("notice")?,

@@ -32,6 +32,7 @@ fn rollout(number: u32) -> RolloutRecord {
         closes: number.is_multiple_of(2).then_some(UnixMillis(77)),
         starts: number.is_multiple_of(2).then_some(UnixMillis(78)),
         sha256: Some("00ff".into()),
+        takes_back: Some(RolloutNumber(9)),
         created: UnixMillis(1),
         ended: None,
     }
@@ -46,6 +47,7 @@ fn phone(rollout: u32, name: &str, position: u32) -> RolloutPhoneRecord {
         state: RolloutPhoneState::Installing,
         attempts: 2,
         interrupted: 1,
+        before: Some(VersionCode(u64::MAX)),
         retried: 1,
         why: Some("interrupted".into()),
         unfit_since: position.is_multiple_of(2).then_some(UnixMillis(5)),
@@ -205,7 +207,7 @@ fn a_file_of_a_newer_farmhand_is_refused() {
         .unwrap();
     let state = StateDir::lock(dir.path()).unwrap();
     let error = Store::open(&state).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 10, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 11, .. }), "{error:?}");
 }
 
 #[tokio::test]

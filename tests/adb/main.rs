@@ -8,6 +8,7 @@ mod desk;
 mod docs;
 mod faults;
 mod files;
+mod gates;
 mod google;
 mod installs;
 mod one_phone;

@@ -373,9 +373,12 @@ fn without(feature: &str) -> Profile {
 async fn an_install_goes_the_way_that_the_phone_offers() {
     let (_dir, path, bytes) = apk();
     let ways = [
-        (modern(), "-r -t -S 2500000"),
-        (without("abb_exec"), "-r -t -S 2500000"),
-        (Profile::old("hammerhead", "Nexus 5"), "-r -t /data/local/tmp/farmhand-install.apk"),
+        (modern(), "-r --referrer farmhand:install -t -S 2500000"),
+        (without("abb_exec"), "-r --referrer farmhand:install -t -S 2500000"),
+        (
+            Profile::old("hammerhead", "Nexus 5"),
+            "-r --referrer farmhand:install -t /data/local/tmp/farmhand-install.apk",
+        ),
     ];
     for (profile, expected) in ways {
         let phone = Phone::new("Success\n");

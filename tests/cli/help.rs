@@ -31,6 +31,7 @@ fn every_help_text_is_as_agreed() {
         &["rollout", "skip"],
         &["rollout", "promote"],
         &["rollout", "abort"],
+        &["rollout", "rollback"],
         &["line"],
         &["policy"],
         &["policy", "explain"],

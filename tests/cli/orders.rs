@@ -57,6 +57,7 @@ fn a_rollout_is_for_whom_it_is_said_to_be() {
 #[test]
 fn a_dry_run_shows_who_gets_it_and_who_does_not() {
     let phone = |slot: &str, waits: Option<&str>, hand: Option<&str>| ForecastPhone {
+        newer: None,
         phone: PhoneId::new(format!("P-{slot}")),
         slot: Some(SlotName::new(slot)),
         waits: waits.map(str::to_owned),

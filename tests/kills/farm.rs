@@ -1,8 +1,11 @@
 //! Sixteen virtual phones, and daemons on them, one after the other.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, PipeReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use farmhand::rack::snapshot::{PhoneState, PhoneView, RolloutPhoneState, RolloutView};
@@ -17,8 +20,6 @@ pub(crate) const PHONES: usize = 16;
 const SIGNER: &str = "1f3459901dc294cd0daefe7eb300273362911beaeb3884637ed22e65d83aaba6";
 /// From the start of a daemon until all phones are ready.
 const READY: Duration = Duration::from_secs(60);
-/// Between two looks at something that is waited for.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Phones with version 1, a configuration, and the state of the daemons.
 pub(crate) struct Farm {
@@ -33,7 +34,11 @@ impl Farm {
         let dir = tempfile::tempdir().unwrap();
         let phone = |number: usize| {
             let packages = vec![test_apks().join("agent-1.apk")];
-            let spec = PhoneSpec { packages, ..PhoneSpec::new(format!("P{number}"), format!("PROOF{number:02}")) };
+            let spec = PhoneSpec {
+                packages,
+                debuggable: true,
+                ..PhoneSpec::new(format!("P{number}"), format!("PROOF{number:02}"))
+            };
             VirtualPhone::start(spec).unwrap()
         };
         let phones = {
@@ -51,8 +56,9 @@ impl Farm {
             .map(|(number, phone)| format!("[[slot]]\nname = \"A{number}\"\nendpoint = \"tcp:{}\"\n", phone.address()))
             .collect();
         let text = format!(
-            "[agent]\npackage = \"{PACKAGE}\"\nsigners = [\"{SIGNER}\"]\n[rollout]\nwaves = [1, 5, 10]\napprove = \"none\"\nfrom_central = \"auto\"\n\
-             at_once = 6\n[web]\nlisten = \"off\"\n[usb]\nscan = false\n{slots}"
+            "[agent]\npackage = \"{PACKAGE}\"\nsigners = [\"{SIGNER}\"]\napk = \"{}\"\n[rollout]\nwaves = [1, 5, 10]\napprove = \"none\"\nfrom_central = \"auto\"\n\
+             at_once = 6\n[web]\nlisten = \"off\"\n[usb]\nscan = false\n{slots}",
+            test_apks().join("agent-1.apk").display()
         );
         std::fs::write(self.config(), text).unwrap();
     }
@@ -70,11 +76,40 @@ impl Farm {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_farmhand"));
         command.args(["run", "--config"]).arg(self.config()).arg("--state").arg(self.state());
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let (said, says) = std::io::pipe().unwrap();
+        command.stdin(Stdio::null()).stdout(says.try_clone().unwrap()).stderr(says);
         if let Some((place, nth)) = kill_at {
             command.env("FARMHAND_KILL_AT", format!("{place}:{nth}"));
         }
-        Daemon { child: command.spawn().unwrap(), state: self.state() }
+        let (news, heard) = channel();
+        let socket = self.state().join("farmhand.sock");
+        let child = command.spawn().unwrap();
+        // Else the pipe would stay open when the daemon dies.
+        drop(command);
+        std::thread::spawn(move || listen(said, log, &socket, &news));
+        Daemon { child, state: self.state(), heard, is_silent: false }
+    }
+}
+
+/// Copies what a daemon says into the log, and tells of each line; from when it answers on its socket on also of each of its events. Ends
+/// with the daemon.
+fn listen(said: PipeReader, mut log: File, socket: &Path, news: &Sender<()>) {
+    let mut hears_events = false;
+    for line in BufReader::new(said).lines().map_while(Result::ok) {
+        let _ = writeln!(log, "{line}");
+        let events = if hears_events { None } else { UnixStream::connect(socket).ok() };
+        if let Some(mut events) = events
+            && events.write_all(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok()
+        {
+            hears_events = true;
+            let news = news.clone();
+            std::thread::spawn(move || {
+                for _ in BufReader::new(events).lines().map_while(Result::ok) {
+                    let _ = news.send(());
+                }
+            });
+        }
+        let _ = news.send(());
     }
 }
 
@@ -82,6 +117,10 @@ impl Farm {
 pub(crate) struct Daemon {
     child: Child,
     state: PathBuf,
+    /// Something has happened to it.
+    heard: Receiver<()>,
+    /// Nothing will be heard of it any more.
+    is_silent: bool,
 }
 
 impl Drop for Daemon {
@@ -97,16 +136,39 @@ impl Daemon {
     }
 
     fn has_died(&mut self) -> bool {
+        if self.is_silent {
+            // Its pipes are closed: it ends now, if it has not.
+            self.child.wait().unwrap();
+        }
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// Whether something comes true in time; looked at each time that the daemon has news.
+    fn comes_true(&mut self, limit: Duration, mut is_true: impl FnMut(&mut Self) -> bool) -> bool {
+        let until = Instant::now() + limit;
+        loop {
+            if is_true(self) {
+                return true;
+            }
+            match self.heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(()) => while self.heard.try_recv().is_ok() {},
+                Err(RecvTimeoutError::Timeout) => return is_true(self),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.is_silent = true;
+                    return is_true(self);
+                }
+            }
+        }
+    }
+
     pub(crate) fn died_within(&mut self, limit: Duration) -> bool {
-        comes_true(limit, || self.has_died())
+        self.comes_true(limit, Self::has_died)
     }
 
     /// Whether it died before the rollout had ended, in which case the place was never come by.
     pub(crate) fn died_or_ended(&mut self, limit: Duration) -> bool {
-        comes_true(limit, || self.has_died() || self.is_finished()) && self.died_within(Duration::from_millis(200))
+        self.comes_true(limit, |daemon| daemon.has_died() || daemon.is_finished())
+            && self.died_within(Duration::from_millis(200))
     }
 
     fn is_finished(&self) -> bool {
@@ -115,23 +177,22 @@ impl Daemon {
     }
 
     pub(crate) fn is_ready(&mut self, farm: &Farm) -> bool {
-        let state = self.state.clone();
-        comes_true(READY, || {
-            let phones: Vec<PhoneView> = ask(&state, &["phones", "--json"]).unwrap_or_default();
+        self.comes_true(READY, |daemon| {
+            let phones: Vec<PhoneView> = ask(&daemon.state, &["phones", "--json"]).unwrap_or_default();
             let ready = phones.iter().filter(|phone| phone.state == PhoneState::Ready).count();
-            self.has_died() || ready == farm.phones.len()
+            daemon.has_died() || ready == farm.phones.len()
         }) && !self.has_died()
     }
 
     /// Waits until every phone is ready.
-    pub(crate) fn ready(&self, farm: &Farm) {
-        let is_ready = || {
-            let phones: Vec<PhoneView> = ask(&self.state, &["phones", "--json"]).unwrap_or_default();
+    pub(crate) fn ready(&mut self, farm: &Farm) {
+        let is_ready = |daemon: &mut Self| {
+            let phones: Vec<PhoneView> = ask(&daemon.state, &["phones", "--json"]).unwrap_or_default();
             // One that is being installed on by the rollout that goes on has been ready.
             let is_there = |phone: &&PhoneView| matches!(phone.state, PhoneState::Ready | PhoneState::Provisioning);
             phones.iter().filter(is_there).count() == farm.phones.len()
         };
-        assert!(comes_true(READY, is_ready), "the phones are not ready; {}", log(farm));
+        assert!(self.comes_true(READY, is_ready), "the phones are not ready; {}", log(farm));
     }
 
     pub(crate) fn rollouts(&self) -> usize {
@@ -141,6 +202,13 @@ impl Daemon {
     /// Orders the rollout; the answer may never come.
     pub(crate) fn begin_order(&self, _farm: &Farm) -> Order {
         Order(start(&self.state).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Orders the way back; the answer may never come.
+    pub(crate) fn begin_rollback(&self) -> Order {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farmhand"));
+        command.arg("--state").arg(&self.state).args(["rollout", "rollback", "R1", "--reason", "a bad build"]);
+        Order(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
     pub(crate) fn order(&self, farm: &Farm) {
@@ -158,12 +226,11 @@ impl Daemon {
         String::from_utf8_lossy(&said.stdout).into_owned()
     }
 
-    /// The phones of a rollout that are done, each counted once.
-    pub(crate) fn rows_done(&self, rollout: &str) -> usize {
+    /// The phones of a rollout that are in a state, each counted once.
+    pub(crate) fn rows(&self, rollout: &str, state: RolloutPhoneState) -> usize {
         let view: RolloutView = ask(&self.state, &["rollout", "show", rollout, "--json"]).expect("the daemon answers");
-        let done =
-            view.waves.iter().flat_map(|wave| &wave.phones).filter(|phone| phone.state == RolloutPhoneState::Done);
-        done.map(|phone| &phone.phone).collect::<std::collections::BTreeSet<_>>().len()
+        let rows = view.waves.iter().flat_map(|wave| &wave.phones).filter(|phone| phone.state == state);
+        rows.map(|phone| &phone.phone).collect::<std::collections::BTreeSet<_>>().len()
     }
 }
 
@@ -200,18 +267,4 @@ fn ask<T: serde::de::DeserializeOwned>(state: &Path, words: &[&str]) -> Option<T
 fn log(farm: &Farm) -> String {
     let text = std::fs::read_to_string(farm.dir.path().join("log")).unwrap_or_default();
     text.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
-}
-
-/// Whether something comes true in time.
-fn comes_true(limit: Duration, mut is_true: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + limit;
-    loop {
-        if is_true() {
-            return true;
-        }
-        if Instant::now() >= until {
-            return false;
-        }
-        std::thread::sleep(LOOK);
-    }
 }

@@ -17,10 +17,18 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use farm::{Daemon, Farm, PHONES};
+use farmhand::adb::services::install::SESSION_MARK;
 use farmhand::checkpoint;
+use farmhand::rack::snapshot::RolloutPhoneState;
 
 /// The version that the rollout takes to each phone.
 const WANTED: u64 = 2;
+/// What they have before.
+const BEFORE: u64 = 1;
+/// The phone on which another host has an install session, which is none of farmhand's business.
+const OF_ANOTHER_HOST: usize = 1;
+/// The exit code of a wait for a rollout that is rolled back.
+const ROLLED_BACK: i32 = 15;
 /// From the order to the end of a rollout that nobody disturbs, at most; kills at random instants fall into it.
 const UNDISTURBED: Duration = Duration::from_millis(900);
 /// A place that is not come by within this is not there.
@@ -47,7 +55,7 @@ enum Kill {
 
 #[test]
 fn whatever_kills_the_daemon_every_phone_has_the_version_once() {
-    let (kills, seed) = (number("KILLS", 10), number("SEED", 1));
+    let (kills, seed) = (number("KILLS", 12), number("SEED", 1));
     let kills = u32::try_from(kills).unwrap();
     assert!(kills as usize >= checkpoint::ALL.len(), "{} kills come by each place once", checkpoint::ALL.len());
     let mut chance = Chance(seed);
@@ -61,9 +69,13 @@ fn whatever_kills_the_daemon_every_phone_has_the_version_once() {
             }
             None => Kill::After(UNDISTURBED * u32::try_from(chance.below(1000)).unwrap() / 1000),
         };
-        if live_through(kill, &mut sum)
-            && let Kill::At(place, _) = kill
-        {
+        let came = match kill {
+            Kill::At(place @ (checkpoint::ROLLBACK_PROMISED | checkpoint::RETURN_PROMISED), _) => {
+                live_through_rollback(place, &mut sum)
+            }
+            other => live_through(other, &mut sum),
+        };
+        if came && let Kill::At(place, _) = kill {
             never.remove(place);
         }
         sum.kills += 1;
@@ -84,8 +96,9 @@ fn whatever_kills_the_daemon_every_phone_has_the_version_once() {
 fn live_through(kill: Kill, sum: &mut Sum) -> bool {
     let farm = Farm::new();
     for phone in farm.phones.iter().step_by(5) {
-        phone.leave_session_open();
+        phone.leave_session_open(Some(SESSION_MARK));
     }
+    farm.phones[OF_ANOTHER_HOST].leave_session_open(None);
     let killed = match kill {
         Kill::At(checkpoint::RESTORED, _) => {
             // There must be something to restore: the daemon before dies in the middle.
@@ -96,15 +109,39 @@ fn live_through(kill: Kill, sum: &mut Sum) -> bool {
         Kill::At(place, nth) => die(&farm, farm.start(Some((place, nth))), None),
         Kill::After(time) => die(&farm, farm.start(None), Some(time)),
     };
-    let daemon = farm.start(None);
+    let mut daemon = farm.start(None);
     daemon.ready(&farm);
     if daemon.rollouts() == 0 {
         // The operator was not told that it has begun, and looks: it has not.
         daemon.order(&farm);
     }
     let ended = daemon.wait("R1");
-    look(&farm, &daemon, sum);
+    look(&farm, WANTED, 1, sum);
+    sum.rows_missing += PHONES.saturating_sub(daemon.rows("R1", RolloutPhoneState::Done));
     assert_eq!(ended, 0, "{kill:?}: the rollout did not end well: {}", daemon.show("R1"));
+    killed
+}
+
+/// One rollback of a rollout that has ended, with one kill in it; whether the kill came.
+fn live_through_rollback(place: &str, sum: &mut Sum) -> bool {
+    let farm = Farm::new();
+    farm.phones[OF_ANOTHER_HOST].leave_session_open(None);
+    let mut first = farm.start(None);
+    first.ready(&farm);
+    first.order(&farm);
+    assert_eq!(first.wait("R1"), 0, "{}", first.show("R1"));
+    first.kill();
+    let mut second = farm.start(Some((place, 1)));
+    second.ready(&farm);
+    let order = second.begin_rollback();
+    let killed = second.died_within(COMES_BY);
+    order.end();
+    let mut daemon = farm.start(None);
+    daemon.ready(&farm);
+    let ended = daemon.wait("R1");
+    look(&farm, BEFORE, 2, sum);
+    sum.rows_missing += PHONES.saturating_sub(daemon.rows("R1", RolloutPhoneState::RolledBack));
+    assert_eq!(ended, ROLLED_BACK, "{place}: the rollback did not end well: {}", daemon.show("R1"));
     killed
 }
 
@@ -129,16 +166,16 @@ fn die(farm: &Farm, mut daemon: Daemon, after: Option<Duration>) -> bool {
     died
 }
 
-/// Counts what is wrong on the phones and in the store.
-fn look(farm: &Farm, daemon: &Daemon, sum: &mut Sum) {
+/// Counts what is wrong on the phones, each of which was installed on so often.
+fn look(farm: &Farm, wanted: u64, installs: u64, sum: &mut Sum) {
+    let other = farm.phones[OF_ANOTHER_HOST].name();
     for phone in &farm.phones {
         let state = phone.state();
         let version = state.packages.get(farm::PACKAGE).map(|(version, _)| *version);
-        sum.wrong_version += usize::from(version != Some(WANTED));
-        sum.installed_twice += usize::from(state.installs > 1);
-        sum.open_sessions += state.sessions;
+        sum.wrong_version += usize::from(version != Some(wanted));
+        sum.installed_twice += usize::from(state.installs > installs);
+        sum.open_sessions += state.sessions.abs_diff(usize::from(phone.name() == other));
     }
-    sum.rows_missing += PHONES.saturating_sub(daemon.rows_done("R1"));
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {

@@ -10,6 +10,7 @@ use handset::{FileSystem as _, MemoryFiles};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::apps::Apps;
 use super::battery::{Battery, Power};
 use super::faults::Faults;
 use super::files::PhoneFiles;
@@ -20,9 +21,6 @@ use super::users::Users;
 
 /// Bytes that fit on a virtual phone; held in memory, so far less than a real one has.
 pub(super) const STORAGE_BYTES: u64 = 1 << 30;
-
-/// An app that crashes does so after this long.
-const CRASHES_AFTER: Duration = Duration::from_secs(2);
 
 /// Folders that a shell user may write to.
 const WRITABLE: [&str; 2] = ["/data/local/tmp", "/sdcard"];
@@ -62,14 +60,13 @@ pub enum Tap {
 /// What changes.
 pub(super) struct State {
     pub(super) packages: Packages,
+    pub(super) apps: Apps,
     pub(super) users: Users,
     pub(super) battery: Battery,
     /// Android has started: its services answer.
     pub(super) booted: bool,
     pub(super) installs: u64,
     pub(super) installs_failed: u64,
-    /// Crashes of apps: when, and whose.
-    pub(super) crashes: Vec<(Duration, String)>,
     pub(super) shells: u64,
     pub(super) reboots: u64,
     /// When the kernel started last.
@@ -104,12 +101,12 @@ impl Android {
         let now = Instant::now();
         let state = State {
             packages: Packages::default(),
+            apps: Apps::default(),
             users: Users::default(),
             battery: Battery::new(spec.battery_percent, Duration::ZERO),
             booted: true,
             installs: 0,
             installs_failed: 0,
-            crashes: Vec::new(),
             shells: 0,
             reboots: 0,
             kernel_started: Duration::ZERO,
@@ -181,38 +178,32 @@ impl Android {
     pub(super) async fn install(&self, apks: &[Bytes], options: &InstallOptions) -> Result<(), String> {
         let free_bytes = self.files.free_bytes();
         let allowed = self.asked_before_install().await;
-        let (fault, takes_ms, agent) = {
+        let (fault, takes_ms, app_fault) = {
             let faults = self.faults.borrow();
-            (faults.install.clone(), faults.install_takes_ms, faults.agent)
+            (faults.install.clone(), faults.install_takes_ms, faults.app)
         };
         if let Some(ms) = takes_ms {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
-        let now = self.now();
         let mut state = self.state();
         let installed = match (allowed, fault) {
             (Err(reason), _) | (Ok(()), Some(reason)) => Err(reason),
             (Ok(()), None) => {
-                let State { packages, users, .. } = &mut *state;
+                let State { packages, users, apps, .. } = &mut *state;
                 packages
                     .install(
                         apks,
-                        Place { sdk: self.spec.sdk, free_bytes, debuggable: self.spec.debuggable, users },
+                        Place { sdk: self.spec.sdk, debuggable: self.spec.debuggable, free_bytes, users },
                         options,
                     )
-                    .map(|installed| installed.apk.package.clone())
+                    .map(|installed| apps.installed(&installed.apk.package, installed.apk.version_code, app_fault))
             }
         };
         match &installed {
-            Ok(package) => {
-                state.installs += 1;
-                if agent.crashes {
-                    state.crashes.push((now + CRASHES_AFTER, package.clone()));
-                }
-            }
+            Ok(()) => state.installs += 1,
             Err(_) => state.installs_failed += 1,
         }
-        installed.map(drop)
+        installed
     }
 
     /// Puts the maker's question on the screen, where it has one, and waits for a hand.

@@ -1,7 +1,6 @@
 //! What Android's services print: `dumpsys` and `service call`, in Android's own form.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::android::Android;
 use super::battery::Power;
@@ -128,40 +127,19 @@ pub(super) fn package(installed: &Installed, sdk: u32, users: &Users) -> String 
 }
 
 /// `dumpsys package installs`: the sessions that are open, all of them the shell's.
-pub(super) fn installs(sessions: impl Iterator<Item = u64>) -> String {
+pub(super) fn installs<'a>(sessions: impl Iterator<Item = (u64, Option<&'a str>)>) -> String {
     let mut text = "Active install sessions:\n".to_owned();
-    for session in sessions {
+    for (session, referrer) in sessions {
+        let referrer = referrer.unwrap_or("null");
         // Writing to a String can't fail.
         let _ = write!(
             text,
             "  Session {session}:\n    userId=0 mOriginalInstallerUid=2000 mOriginalInstallerPackageName=com.android.shell \
              installerPackageName=com.android.shell mInstallerUid=2000 stageDir=/data/app/vmdl{session}.tmp\n    mode=1 \
-             installFlags=0x12 isMultiPackage=false isStaged=false\n\n"
+             installFlags=0x12 originatingUri=null referrerUri={referrer} isMultiPackage=false isStaged=false\n\n"
         );
     }
     text + "Historical install sessions:\n"
-}
-
-/// The phone's clock, which began in 1970: it never heard of the time.
-pub(super) fn clock(now: Duration) -> String {
-    let seconds = now.as_secs();
-    let (day, hour, minute, second) = (1 + seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("1970-01-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
-/// `dumpsys dropbox`: what crashed, and when.
-pub(super) fn dropbox(crashes: &[(Duration, String)], now: Duration) -> String {
-    let crashes: Vec<_> = crashes.iter().filter(|(at, _)| *at <= now).collect();
-    let mut text = format!("Drop box contents: {} entries\nMax entries: 1000\n\n", crashes.len());
-    for (at, package) in crashes {
-        // Writing to a String can't fail.
-        let _ = writeln!(
-            text,
-            "{} data_app_crash (text, 1042 bytes)\n    Process: {package}/PID: 4711/Flags: 0x28c8be44/Package: {package}",
-            clock(*at)
-        );
-    }
-    text
 }
 
 /// `dumpsys connectivity`: which network is the default one, and what it is.

@@ -167,40 +167,39 @@ async fn two_phones_can_have_one_serial() {
 }
 
 #[tokio::test]
-async fn an_app_that_crashes_and_does_not_run_is_seen_as_on_a_real_phone() {
-    let phone = with("agent-crashes");
-    let content = apk("agent-1.apk");
-    let service = format!("abb_exec:package\0install\0-S\0{}", content.len());
-    Host::online(&phone).await.ask(&service, content).await.unwrap();
-    let running = "pidof org.example.agent; echo \"pidof $?\"";
-    let faults = "date '+%Y-%m-%d %H:%M:%S'; dumpsys dropbox";
-    assert!(Host::online(&phone).await.shell(running).await.ends_with("\npidof 0\n"));
-    assert!(Host::online(&phone).await.shell(faults).await.contains("Drop box contents: 0 entries"));
-    let told = loop {
-        let told = Host::online(&phone).await.shell(faults).await;
-        if !told.contains(" 0 entries") {
-            break told;
-        }
-        tokio::task::yield_now().await;
-    };
-    assert!(told.starts_with("1970-01-01 00:00:"), "{told}");
+async fn an_app_runs_until_a_new_version_fails_and_the_dropbox_says_how() {
+    let packages = vec![crate::rack::test_apks().join("agent-1.apk")];
+    let phone = VirtualPhone::start(PhoneSpec { packages, ..spec() }).unwrap();
+    let mut host = Host::online(&phone).await;
+    let process = "pidof org.example.agent; echo \"pidof $?\"";
+    let dropbox = "date '+%Y-%m-%d %H:%M:%S'; dumpsys dropbox";
+    let first = host.shell(process).await;
+    assert_eq!(first, "4711\npidof 0\n");
+    assert!(host.shell(dropbox).await.contains("Drop box contents: 0 entries\n"));
+    phone.set_fault(Fault::App(AppFault::Crashes));
+    assert_eq!(host.install("agent-2.apk").await, "Success\n");
+    assert_eq!(host.shell(process).await, "4712\npidof 0\n", "it runs again");
+    let told = host.shell(dropbox).await;
     assert!(
-        told.contains("Drop box contents: 1 entries") && told.contains("    Process: org.example.agent/PID"),
+        told.contains(" data_app_crash (text, ") && told.contains("    Process: org.example.agent/PID: 4711/"),
         "{told}"
     );
-    phone.set_fault(Fault::AgentDead);
-    assert_eq!(Host::online(&phone).await.shell(running).await, "pidof 1\n");
-    phone.clear_faults();
-    phone.set_fault(Fault::Hot);
-    assert!(Host::online(&phone).await.shell("dumpsys battery").await.contains("temperature: 461"));
+    phone.set_fault(Fault::App(AppFault::Stops));
+    host.install("agent-2.apk").await;
+    assert_eq!(host.shell(process).await, "pidof 1\n");
+    assert_eq!(host.shell("pidof nobody; echo $?").await, "1\n");
 }
 
 #[tokio::test]
 async fn an_install_takes_its_time() {
     let phone = with("install-takes:300");
-    let content = apk("agent-1.apk");
-    let service = format!("abb_exec:package\0install\0-S\0{}", content.len());
     let began = tokio::time::Instant::now();
-    Host::online(&phone).await.ask(&service, content).await.unwrap();
+    assert_eq!(Host::online(&phone).await.install("agent-1.apk").await, "Success\n");
     assert!(began.elapsed() >= Duration::from_millis(300) && phone.state().installs == 1);
+}
+
+#[tokio::test]
+async fn a_battery_can_be_hot() {
+    let phone = with("hot");
+    assert!(Host::online(&phone).await.shell("dumpsys battery").await.contains("temperature: 461"));
 }

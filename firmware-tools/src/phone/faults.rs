@@ -18,10 +18,6 @@ pub enum Fault {
         /// Milliseconds, at least 1.
         ms: u64,
     },
-    /// `agent-dead`: no process of any app runs.
-    AgentDead,
-    /// `agent-crashes`: each app crashes as soon as it is installed.
-    AgentCrashes,
     /// `hot`: its battery has more than 45 °C.
     Hot,
     /// `stalls`: it is there, but neither reads nor answers.
@@ -52,8 +48,21 @@ pub enum Fault {
     },
     /// `full-disk`: nothing can be written.
     FullDisk,
+    /// `app-stops`, `app-crashes`, `app-hangs`: what becomes of an app that is installed anew while it runs.
+    App(AppFault),
     /// `never-comes-back`: it does not come back from a restart until this is cleared.
     NeverComesBack,
+}
+
+/// What is wrong with a new version of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppFault {
+    /// It does not run.
+    Stops,
+    /// It crashes once, and runs then.
+    Crashes,
+    /// It does not answer once, and runs then.
+    Hangs,
 }
 
 /// A text that names no fault.
@@ -72,12 +81,10 @@ pub enum BadFault {
     },
 }
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "install-fails[:REASON]",
     "asks-before-install",
     "install-takes:MS",
-    "agent-dead",
-    "agent-crashes",
     "hot",
     "stalls",
     "garbage",
@@ -91,6 +98,9 @@ const NAMES: [&str; 18] = [
     "slow-disk:KIB_PER_S",
     "full-disk",
     "never-comes-back",
+    "app-stops",
+    "app-crashes",
+    "app-hangs",
 ];
 
 /// What an install fails with where nothing is said.
@@ -117,10 +127,8 @@ impl FromStr for Fault {
             "install-takes" => {
                 return Ok(Self::InstallTakes { ms: number("install-takes", "a number of milliseconds")? });
             }
-            "asks-before-install" => Self::AsksBeforeInstall,
-            "agent-dead" => Self::AgentDead,
-            "agent-crashes" => Self::AgentCrashes,
             "hot" => Self::Hot,
+            "asks-before-install" => Self::AsksBeforeInstall,
             "stalls" => Self::Stalls,
             "garbage" => Self::Garbage,
             "refuses-auth" => Self::RefusesAuth,
@@ -131,6 +139,9 @@ impl FromStr for Fault {
             "long-payload" => Self::LongPayload,
             "full-disk" => Self::FullDisk,
             "never-comes-back" => Self::NeverComesBack,
+            "app-stops" => Self::App(AppFault::Stops),
+            "app-crashes" => Self::App(AppFault::Crashes),
+            "app-hangs" => Self::App(AppFault::Hangs),
             _ => return Err(BadFault::Unknown(name.to_owned())),
         };
         if argument.is_some() { Err(BadFault::Unknown(text.to_owned())) } else { Ok(fault) }
@@ -144,10 +155,8 @@ impl fmt::Display for Fault {
             Self::UnplugsAfter { bytes } => write!(f, "unplugs-after:{bytes}"),
             Self::SlowDisk { kib_per_s } => write!(f, "slow-disk:{kib_per_s}"),
             Self::InstallTakes { ms } => write!(f, "install-takes:{ms}"),
-            Self::AsksBeforeInstall => f.write_str("asks-before-install"),
-            Self::AgentDead => f.write_str("agent-dead"),
-            Self::AgentCrashes => f.write_str("agent-crashes"),
             Self::Hot => f.write_str("hot"),
+            Self::AsksBeforeInstall => f.write_str("asks-before-install"),
             Self::Stalls => f.write_str("stalls"),
             Self::Garbage => f.write_str("garbage"),
             Self::RefusesAuth => f.write_str("refuses-auth"),
@@ -158,6 +167,9 @@ impl fmt::Display for Fault {
             Self::LongPayload => f.write_str("long-payload"),
             Self::FullDisk => f.write_str("full-disk"),
             Self::NeverComesBack => f.write_str("never-comes-back"),
+            Self::App(AppFault::Stops) => f.write_str("app-stops"),
+            Self::App(AppFault::Crashes) => f.write_str("app-crashes"),
+            Self::App(AppFault::Hangs) => f.write_str("app-hangs"),
         }
     }
 }
@@ -168,7 +180,6 @@ pub(super) struct Faults {
     pub(super) install: Option<String>,
     pub(super) asks_before_install: bool,
     pub(super) install_takes_ms: Option<u64>,
-    pub(super) agent: Agent,
     pub(super) hot: bool,
     pub(super) stalls: bool,
     pub(super) refuses_auth: bool,
@@ -176,14 +187,8 @@ pub(super) struct Faults {
     pub(super) disk_kib_per_s: Option<u64>,
     pub(super) full_disk: bool,
     pub(super) never_comes_back: bool,
+    pub(super) app: Option<AppFault>,
     pub(super) spoils: Spoils,
-}
-
-/// How apps fare on a phone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Agent {
-    pub(super) dead: bool,
-    pub(super) crashes: bool,
 }
 
 /// What becomes of what a phone says.
@@ -210,8 +215,6 @@ impl Faults {
             Fault::InstallFails { reason } => self.install = Some(reason),
             Fault::AsksBeforeInstall => self.asks_before_install = true,
             Fault::InstallTakes { ms } => self.install_takes_ms = Some(ms),
-            Fault::AgentDead => self.agent.dead = true,
-            Fault::AgentCrashes => self.agent.crashes = true,
             Fault::Hot => self.hot = true,
             Fault::Stalls => self.stalls = true,
             Fault::RefusesAuth => self.refuses_auth = true,
@@ -219,6 +222,7 @@ impl Faults {
             Fault::SlowDisk { kib_per_s } => self.disk_kib_per_s = Some(kib_per_s),
             Fault::FullDisk => self.full_disk = true,
             Fault::NeverComesBack => self.never_comes_back = true,
+            Fault::App(fault) => self.app = Some(fault),
             Fault::Garbage => self.spoils.garbage = true,
             Fault::ShortPackets => self.spoils.short_packets = true,
             Fault::WrongMagic => self.spoils.magic = true,

@@ -11,6 +11,7 @@
 
 mod android;
 mod apk;
+mod apps;
 mod battery;
 mod dumpsys;
 #[cfg(test)]
@@ -57,7 +58,7 @@ use packages::{InstallOptions, Place};
 use port::Port;
 
 pub use android::Tap;
-pub use faults::{BadFault, Fault};
+pub use faults::{AppFault, BadFault, Fault};
 pub use spec::{AdbGeneration, Auth, Network, PhoneSpec};
 pub use tunnels::{Tunnel, Tunnels};
 pub use usb::{Gadget, serve as serve_on_usb, serve_bare, serve_fastboot};
@@ -219,9 +220,10 @@ impl VirtualPhone {
 }
 
 impl VirtualPhone {
-    /// Opens an install session, as a host does that dies right behind it.
-    pub fn leave_session_open(&self) {
-        let _ = self.android.state().packages.create_session(InstallOptions::default());
+    /// Opens an install session with this referrer, as a host does that dies right behind it.
+    pub fn leave_session_open(&self, referrer: Option<&str>) {
+        let options = InstallOptions { referrer: referrer.map(str::to_owned), ..InstallOptions::default() };
+        let _ = self.android.state().packages.create_session(options);
     }
 }
 
@@ -243,11 +245,13 @@ fn installed(spec: PhoneSpec) -> io::Result<Arc<Android>> {
     for path in &android.spec.packages {
         let content = Bytes::from(named(path.display(), std::fs::read(path))?);
         let mut state = android.state();
-        let State { packages, users, .. } = &mut *state;
-        let place = Place { sdk: android.spec.sdk, free_bytes: u64::MAX, debuggable: android.spec.debuggable, users };
+        let State { packages, users, apps, .. } = &mut *state;
+        let place = Place { sdk: android.spec.sdk, debuggable: android.spec.debuggable, free_bytes: u64::MAX, users };
         let options = InstallOptions { test_only: true, ..InstallOptions::default() };
         let installed = packages.install(&[content], place, &options);
-        named(path.display(), installed.map(drop).map_err(io::Error::other))?;
+        let installed = named(path.display(), installed.map_err(io::Error::other))?;
+        // Its owner has started it.
+        apps.start(&installed.apk.package);
     }
     Ok(android)
 }

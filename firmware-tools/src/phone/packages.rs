@@ -75,6 +75,8 @@ pub(super) struct InstallOptions {
     pub(super) grant: bool,
     /// `--user`: who gets it.
     pub(super) whose: Whose,
+    /// `--referrer`: an address that the session keeps.
+    pub(super) referrer: Option<String>,
     /// `-p`: what is installed stays, and these APKs come to it.
     pub(super) inherit: Option<String>,
 }
@@ -83,9 +85,9 @@ pub(super) struct InstallOptions {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     pub(super) sdk: u32,
-    pub(super) free_bytes: u64,
-    /// It is a build for developers.
+    /// A userdebug build.
     pub(super) debuggable: bool,
+    pub(super) free_bytes: u64,
     pub(super) users: &'a Users,
 }
 
@@ -149,7 +151,7 @@ impl Packages {
         }
         let installed = self.by_name.get(&base.package);
         if let Some(installed) = installed {
-            check_replacement(installed, &base, place, options)?;
+            check_replacement(installed, &base, &place, options)?;
         }
         let app_id = installed.map_or(FIRST_APP_ID + self.by_name.len() as u32, |installed| installed.app_id);
         let mut users = installed.map(|installed| installed.users.clone()).unwrap_or_default();
@@ -262,9 +264,9 @@ impl Packages {
         Some((apks.into_values().collect(), options))
     }
 
-    /// The numbers of the sessions that are open.
-    pub(super) fn sessions(&self) -> impl Iterator<Item = u64> + '_ {
-        self.sessions.keys().copied()
+    /// The numbers of the sessions that are open, with their referrers.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = (u64, Option<&str>)> + '_ {
+        self.sessions.iter().map(|(number, session)| (*number, session.options.referrer.as_deref()))
     }
 
     /// Bytes that open sessions hold.
@@ -292,7 +294,7 @@ const SDK_WITH_IMPLIED_REPLACE: u32 = 28;
 fn check_replacement(
     installed: &Installed,
     apk: &Apk,
-    place: Place<'_>,
+    place: &Place<'_>,
     options: &InstallOptions,
 ) -> Result<(), String> {
     let package = &apk.package;
@@ -307,7 +309,7 @@ fn check_replacement(
         ));
     }
     let (new, current) = (apk.version_code, installed.apk.version_code);
-    // On a phone that was sold to a user `-d` helps only apps that can be debugged; a build for developers takes any.
+    // On a phone with a user's build `-d` helps only apps that can be debugged.
     let may_go_down = options.downgrade && (installed.apk.debuggable || place.debuggable);
     if new < current && !may_go_down {
         return Err(format!(

@@ -9,7 +9,7 @@ fn apk(name: &str) -> Bytes {
 
 /// A phone with its owner alone.
 fn on(users: &Users, sdk: u32) -> Place<'_> {
-    Place { sdk, free_bytes: u64::MAX, debuggable: false, users }
+    Place { sdk, debuggable: false, free_bytes: u64::MAX, users }
 }
 
 fn install_all(packages: &mut Packages, names: &[&str], options: &InstallOptions) -> Result<u64, String> {

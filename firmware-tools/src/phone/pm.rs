@@ -239,6 +239,7 @@ fn options<'a>(android: &Android, command: &str, words: &[&'a str]) -> Result<As
             "-g" if android.spec.sdk >= SDK_WITH_GRANT => asked.options.grant = true,
             "-f" | "-q" | "-R" | "--dont-kill" | "--force-queryable" | "--skip-verification" | "--full" => {}
             "--instant" | "--no-streaming" | "--fastdeploy" | "--bypass-low-target-sdk-block" => {}
+            "--referrer" => asked.options.referrer = words.next().map(str::to_owned),
             "--user" => asked.options.whose = user_behind(command, words.next())?,
             "-i" | "--abi" | "--install-reason" | "--pkg" | "--install-location" => drop(words.next()),
             "-S" => match words.next().map(str::parse::<u64>) {

@@ -10,9 +10,9 @@
 //! | `cat /sys/class/power_supply/battery/current_now`, `cmd battery get current_now` | the battery's current, where Android tells it |
 //! | `pm`, `cmd package` | apps, see `pm.rs` |
 //! | `am`, `cmd activity` | start something of an app |
+//! | `pidof`, `dumpsys dropbox`, `date` | whether an app runs, and how it failed |
 //! | `logcat`, `screencap -p`, `df`, `cat`, `ls`, `rm`, `mkdir`, `id`, `wm size`, `wm density`, `input` | see and do |
 //! | `cmd vibrator`, `cmd vibrator_manager`, `sleep` | make it stand out among others |
-//! | `pidof <package>`, `date`, `dumpsys dropbox` | how an app fares |
 //! | `echo <words>` | whether the phone still answers |
 //! | `reboot` | a restart |
 
@@ -23,8 +23,8 @@ use handset::{Console, Output};
 
 use super::android::Android;
 use super::script::{self, Step, What};
-use super::words::{self, Redirection, When};
-use super::{dumpsys, input, logcat, pm, screen, tools, vibrator};
+use super::words::{LAST_CODE, Redirection, When};
+use super::{apps, dumpsys, input, logcat, pm, screen, tools, vibrator};
 
 /// Exit code of `cmd` for a service that is not there.
 const NO_SERVICE: u8 = 20;
@@ -106,7 +106,8 @@ async fn simple(
     console: &mut Console<'_>,
     all: &mut Output,
 ) -> ControlFlow<()> {
-    let words: Vec<String> = words.iter().map(|word| word.replace(words::EXIT_CODE, &all.code.to_string())).collect();
+    let code = all.code.to_string();
+    let words: Vec<String> = words.iter().map(|word| word.replace(LAST_CODE, &code)).collect();
     let mut words: Vec<_> = words.iter().map(String::as_str).collect();
     // Each command is a process of its own here anyway.
     if words.first() == Some(&"exec") {
@@ -179,9 +180,9 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
         ["rm", words @ ..] => tools::remove(android, words),
         ["mkdir", paths @ ..] => tools::make_folders(android, paths),
         ["df", ..] => tools::disk_free(android),
+        ["date", rest @ ..] => apps::date(rest),
+        ["pidof", names @ ..] => apps::pidof(android, names).unwrap_or_else(|| not_found(android, "pidof")),
         ["sleep", rest @ ..] => tools::sleep(rest, console).await,
-        ["date", "+%Y-%m-%d %H:%M:%S"] => Output::success(dumpsys::clock(android.now()) + "\n"),
-        ["pidof", name] => tools::pid_of(android, name),
         ["reboot", ..] => {
             android.restart.notify_one();
             Output::default()
@@ -254,9 +255,9 @@ fn no_service(words: &[&str]) -> Output {
 fn dump(android: &Android, service: &str, arguments: &[&str]) -> Output {
     match (service, arguments) {
         ("battery", []) => Output::success(dumpsys::battery(android)),
+        ("dropbox", []) => Output::success(apps::dropbox(android)),
         ("power", []) => Output::success(dumpsys::power(android)),
         ("connectivity", _) => Output::success(dumpsys::connectivity(android.spec.network)),
-        ("dropbox", []) => Output::success(dumpsys::dropbox(&android.state().crashes, android.now())),
         ("package", [name, ..]) => pm::dump(android, name),
         ("iphonesubinfo", _) => match &android.spec.imei {
             Some(imei) if android.spec.sdk <= LAST_SDK_WITH_IMEI_DUMP => {

@@ -85,16 +85,6 @@ pub(super) async fn sleep(words: &[&str], console: &mut Console<'_>) -> Output {
     Output::default()
 }
 
-/// `pidof <package>`: the process of an app, if one runs.
-pub(super) fn pid_of(android: &Android, package: &str) -> Output {
-    let is_dead = android.faults.borrow().agent.dead;
-    let state = android.state();
-    match state.packages.get(package).filter(|_| !is_dead && state.booted) {
-        Some(installed) => Output::success(format!("{}\n", installed.app_id)),
-        None => Output { code: 1, ..Output::default() },
-    }
-}
-
 pub(super) fn list(android: &Android, paths: &[&str]) -> Output {
     let paths = if paths.iter().all(|path| path.starts_with('-')) { &["/"] } else { paths };
     each_path("ls", paths, |path| match android.files.list(path) {
@@ -188,6 +178,7 @@ pub(super) fn monkey(android: &Android, package: &str, count: &str) -> Output {
     if android.state().packages.get(package).is_none() {
         return Output::failure(252, "** No activities found to run, monkey aborted.\n");
     }
+    android.state().apps.start(package);
     Output::success(format!(
         "  bash arg: -p\n  bash arg: {package}\nEvents injected: {count}\n## Network stats: elapsed time=27ms\n"
     ))
@@ -205,7 +196,10 @@ pub(super) fn activity(android: &Android, words: &[&str]) -> Output {
         ["start" | "start-activity", ..] => {
             let starting = format!("Starting: Intent {{ cmp={component} }}\n");
             match installed(component) {
-                true => Output::success(starting),
+                true => {
+                    android.state().apps.start(component.split('/').next().unwrap_or_default());
+                    Output::success(starting)
+                }
                 false => Output {
                     stdout: starting.into_bytes(),
                     stderr: format!("Error type 3\nError: Activity class {{{component}}} does not exist.\n")
@@ -217,7 +211,10 @@ pub(super) fn activity(android: &Android, words: &[&str]) -> Output {
         ["startservice" | "start-service" | "start-foreground-service", ..] => {
             let starting = format!("Starting service: Intent {{ cmp={component} }}\n");
             match installed(component) {
-                true => Output::success(starting),
+                true => {
+                    android.state().apps.start(component.split('/').next().unwrap_or_default());
+                    Output::success(starting)
+                }
                 false => Output {
                     stdout: starting.into_bytes(),
                     stderr: b"Error: Not found; no service started.\n".to_vec(),
@@ -231,7 +228,10 @@ pub(super) fn activity(android: &Android, words: &[&str]) -> Output {
                 "Broadcasting: Intent {{ act={action} flg=0x400000 }}\nBroadcast completed: result=0\n"
             ))
         }
-        ["force-stop" | "kill", _] => Output::default(),
+        ["force-stop" | "kill", package] => {
+            android.state().apps.stop(package);
+            Output::default()
+        }
         ["get-current-user"] => Output::success("0\n"),
         _ => Output::failure(1, "Activity manager (activity) commands:\n  help\n"),
     }

@@ -1,11 +1,8 @@
-//! A command line as `sh` reads it, as far as hosts of phones need: words, quotes, `$?`, `;`, `&&`, `||`, and `/dev/null`. What they make
-//! up together is in `script.rs`.
+//! A command line as `sh` reads it, as far as hosts of phones need: words, quotes, `;`, `&&`, `||`, and `/dev/null`. What they make up
+//! together is in `script.rs`.
 
 use std::iter::Peekable;
 use std::str::Chars;
-
-/// What stands in a word for `$?`, until the command before has ended: a zero is in no line that a host sends.
-pub(super) const EXIT_CODE: &str = "\0?";
 
 /// A part of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +16,9 @@ pub(super) enum Token {
     /// Where input or output goes.
     Redirection(Redirection),
 }
+
+/// Stands for `$?` in a word: a letter of nobody's alphabet.
+pub(super) const LAST_CODE: char = '\u{f8ff}';
 
 /// Where input and output of a command go, in the order of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub(super) fn split(line: &str) -> Result<Vec<Token>, BadLine> {
                 };
                 tokens.push(Token::Then(when));
             }
-            '$' if letters.next_if_eq(&'?').is_some() => word.get_or_insert_default().text.push_str(EXIT_CODE),
+            '$' if letters.next_if_eq(&'?').is_some() => word.get_or_insert_default().text.push(LAST_CODE),
             '(' | ')' | '`' | '$' | '*' | '?' => return Err(unsupported(letter)),
             letter => word.get_or_insert_default().text.push(letter),
         }
@@ -156,15 +156,12 @@ fn quoted(letters: &mut impl Iterator<Item = char>, word: &mut String) -> Result
     Err(BadLine::OpenQuote)
 }
 
-fn double_quoted(letters: &mut impl Iterator<Item = char>, word: &mut String) -> Result<(), BadLine> {
+fn double_quoted(letters: &mut Peekable<Chars<'_>>, word: &mut String) -> Result<(), BadLine> {
     while let Some(letter) = letters.next() {
         match letter {
             '"' => return Ok(()),
-            '$' => match letters.next() {
-                Some('?') => word.push_str(EXIT_CODE),
-                _ => return Err(unsupported(letter)),
-            },
-            '`' => return Err(unsupported(letter)),
+            '$' if letters.next_if_eq(&'?').is_some() => word.push(LAST_CODE),
+            '$' | '`' => return Err(unsupported(letter)),
             '\\' => match letters.next() {
                 Some(escaped @ ('"' | '\\' | '$' | '`')) => word.push(escaped),
                 other => {

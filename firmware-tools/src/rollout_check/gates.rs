@@ -13,8 +13,8 @@ pub(super) const POINTS: &[&str] =
 pub(super) async fn look(point: &str, place: &Place) -> Result<String, Miss> {
     match point {
         "gate.passed" => passed(place).await,
-        "gate.agent" => stops(place, Setup::of(2).fault(1, "agent-dead"), "agent=100%", "run").await,
-        "gate.crashes" => stops(place, Setup::of(2).fault(1, "agent-crashes"), "crashes=100%", "crashed").await,
+        "gate.agent" => stops(place, Setup::of(2).fault(1, "app-stops"), "agent=100%", "run").await,
+        "gate.crashes" => stops(place, Setup::of(2).fault(1, "app-crashes"), "crashes=100%", "crashed").await,
         "gate.line" => centre_gone(place, "line=100%").await,
         "gate.heartbeats" => centre_gone(place, "heartbeats=100%").await,
         "gate.unknown_pauses" => unknown(place).await,

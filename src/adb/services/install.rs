@@ -11,6 +11,10 @@ use crate::adb::failure::{InstallFailure, InstallFailureClass};
 #[cfg(feature = "daemon")]
 pub use run::{Apk, InstallFlag, InstallOptions, leftovers};
 
+/// What marks an install session as farmhand's: the session's referrer, which Android keeps and shows, and hands to an app verifier. Nothing
+/// else depends on it.
+pub const SESSION_MARK: &str = "farmhand:install";
+
 use InstallFailureClass::{NeedsHand, Permanent, Transient};
 
 /// Why an install waits for somebody at the phone.

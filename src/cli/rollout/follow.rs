@@ -20,7 +20,8 @@ Exit codes of a wait, beside those of `farmhand --help`:
   11  paused
   12  given up
   13  waits for an approval
-  14  the time was over";
+  14  the time was over
+  15  rolled back";
 
 /// Every phone has the version.
 const ALL_DONE: u8 = 0;
@@ -30,6 +31,7 @@ const PAUSED: u8 = 11;
 const ABORTED: u8 = 12;
 const WAITS_FOR_APPROVAL: u8 = 13;
 const TIME_IS_OVER: u8 = 14;
+const ROLLED_BACK: u8 = 15;
 
 /// Between two looks. What changes between them is seen at the next one.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -95,6 +97,7 @@ fn code_of(view: &RolloutView) -> Option<u8> {
         RolloutState::Paused => Some(PAUSED),
         RolloutState::Aborted => Some(ABORTED),
         RolloutState::WaitingApproval => Some(WAITS_FOR_APPROVAL),
-        RolloutState::Gathering | RolloutState::Fetching | RolloutState::Running => None,
+        RolloutState::RolledBack => Some(ROLLED_BACK),
+        RolloutState::Gathering | RolloutState::Fetching | RolloutState::Running | RolloutState::RollingBack => None,
     }
 }

@@ -94,6 +94,14 @@ enum Action {
         #[arg(long)]
         reason: String,
     },
+    /// Give it up, and bring back the version that each of its phones had before
+    Rollback {
+        /// Its name, such as R7
+        rollout: String,
+        /// Why, for the audit
+        #[arg(long)]
+        reason: String,
+    },
     /// Give it up; installs under way finish
     Abort {
         /// Its name, such as R7
@@ -141,6 +149,9 @@ impl Rollout {
                 Request::RolloutSkip { rollout: RolloutId::new(rollout), phone: phone.id }
             }
             Action::Promote { rollout, reason } => Request::RolloutPromote { rollout: RolloutId::new(rollout), reason },
+            Action::Rollback { rollout, reason } => {
+                Request::RolloutRollback { rollout: RolloutId::new(rollout), reason }
+            }
             Action::Abort { rollout, reason } => Request::RolloutAbort { rollout: RolloutId::new(rollout), reason },
         };
         let done = client.order(&order).await?;
@@ -256,17 +267,22 @@ fn tone_of_phone(state: RolloutPhoneState) -> Tone {
     match state {
         RolloutPhoneState::Done => Tone::Good,
         RolloutPhoneState::Failed | RolloutPhoneState::NeedsHand => Tone::Bad,
-        RolloutPhoneState::Installing => Tone::Busy,
-        RolloutPhoneState::Waiting | RolloutPhoneState::Parked | RolloutPhoneState::Skipped => Tone::Quiet,
+        RolloutPhoneState::Installing | RolloutPhoneState::RollingBack => Tone::Busy,
+        RolloutPhoneState::Waiting
+        | RolloutPhoneState::Parked
+        | RolloutPhoneState::Skipped
+        | RolloutPhoneState::RolledBack => Tone::Quiet,
     }
 }
 
 fn tone_of(state: RolloutState) -> Tone {
     match state {
         RolloutState::Finished => Tone::Good,
-        RolloutState::Paused | RolloutState::Aborted => Tone::Bad,
-        RolloutState::Gathering | RolloutState::Fetching | RolloutState::WaitingApproval | RolloutState::Running => {
-            Tone::Busy
-        }
+        RolloutState::Paused | RolloutState::Aborted | RolloutState::RolledBack => Tone::Bad,
+        RolloutState::Gathering
+        | RolloutState::Fetching
+        | RolloutState::WaitingApproval
+        | RolloutState::Running
+        | RolloutState::RollingBack => Tone::Busy,
     }
 }

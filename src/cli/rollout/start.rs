@@ -15,7 +15,7 @@ use crate::rack::ids::{Label, PackageName, PhoneId};
 use crate::rack::limits::{Heed, LimitChanges};
 use crate::rack::request::{Request, RolloutOrder};
 use crate::rack::snapshot::{Forecast, PhoneView};
-use crate::rack::strategy::{Approve, Join, Share, StrategyChanges, WaveSize};
+use crate::rack::strategy::{Approve, Downgrade, Join, OnFailure, Share, StrategyChanges, WaveSize};
 
 /// Phones that are named for one reason to leave them out; the others are counted.
 const NAMED_MAX: usize = 8;
@@ -97,6 +97,12 @@ struct Way {
     /// Begin then: `22:00`, `2026-11-28 22:00`, or with an offset of its own
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    /// Phones with a newer version get this one, too; most builds of Android do that for debuggable apps only
+    #[arg(long)]
+    allow_downgrade: bool,
+    /// What becomes of it when more have failed: it is paused, or its phones get back what they had before
+    #[arg(long, value_enum)]
+    on_failure: Option<OnFailureWord>,
     /// Don't look at the phones' batteries; the audit says so
     #[arg(long)]
     force: bool,
@@ -110,6 +116,12 @@ enum ApproveWord {
     Each,
     First,
     None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnFailureWord {
+    Pause,
+    RollBack,
 }
 
 impl From<Way> for StrategyChanges {
@@ -134,6 +146,11 @@ impl From<Way> for StrategyChanges {
             join,
             close_after_s: way.close_after.map(|after| after.as_secs()),
             gates: gates_of(&way.gates),
+            downgrade: if way.allow_downgrade { Downgrade::Allowed } else { Downgrade::Refused },
+            on_failure: way.on_failure.map(|word| match word {
+                OnFailureWord::Pause => OnFailure::Pause,
+                OnFailureWord::RollBack => OnFailure::RollBack,
+            }),
             at: way.at,
             limits: LimitChanges {
                 at_once: way.at_once,
@@ -224,6 +241,10 @@ pub(super) fn sheet(sum: &str, forecast: &Forecast, paper: &Paper) -> String {
                 (Some(hand), _) => (Tone::Bad, format!("needs a hand: {hand}")),
                 (None, Some(waits)) => (Tone::Quiet, format!("not ready: {waits}")),
                 (None, None) => (Tone::Good, "gets it".to_owned()),
+            };
+            let what = match phone.newer {
+                Some(newer) => format!("{what}; it goes back from version {newer}, if its Android lets it"),
+                None => what,
             };
             rows.push(vec![
                 (number + 1).into(),

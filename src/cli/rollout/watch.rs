@@ -29,6 +29,8 @@ const fn sign(state: RolloutPhoneState) -> char {
         RolloutPhoneState::Failed => '✕',
         RolloutPhoneState::NeedsHand => '!',
         RolloutPhoneState::Skipped => '–',
+        RolloutPhoneState::RollingBack => '↶',
+        RolloutPhoneState::RolledBack => '↩',
     }
 }
 
@@ -79,12 +81,16 @@ fn frame(view: &RolloutView, slots: &Slots, paper: &Paper) -> String {
             text.push('\n');
         }
     }
-    text + &reasons(view, slots, columns) + &fit(legend()) + "\n"
+    text + &reasons(view, slots, columns) + &fit(legend(view)) + "\n"
 }
 
-fn legend() -> String {
-    let named = RolloutPhoneState::ALL.map(|state| format!("{} {}", sign(state), state.as_str().replace('_', " ")));
-    named.join("  ")
+/// The signs; those of a rollback only where there is one.
+fn legend(view: &RolloutView) -> String {
+    let has = |state| view.waves.iter().flat_map(|wave| &wave.phones).any(|phone| phone.state == state);
+    let of_rollback = [RolloutPhoneState::RollingBack, RolloutPhoneState::RolledBack];
+    let shown = RolloutPhoneState::ALL.into_iter().filter(|state| !of_rollback.contains(state) || has(*state));
+    let named = shown.map(|state| format!("{} {}", sign(state), state.as_str().replace('_', " ")));
+    named.collect::<Vec<_>>().join("  ")
 }
 
 /// Why phones failed or wait, the worst first.

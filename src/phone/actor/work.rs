@@ -1,5 +1,6 @@
 //! What a phone's actor does over its connection: one function a piece of work, each with its deadlines.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use super::{ActorContext, Visit};
 use crate::adb::driver::{Adb, ConnectOptions, connect};
 use crate::adb::services::RebootTarget;
-use crate::adb::services::install::{InstallOptions, leftovers};
+use crate::adb::services::install::{InstallFlag, InstallOptions, leftovers};
 use crate::adb::tcp::TcpTransport;
 use crate::adb::transport::Transport;
 use crate::checkpoint;
@@ -21,6 +22,7 @@ use crate::rack::event::InstallOrder;
 use crate::rack::gates::Health;
 use crate::rack::ids::{Endpoint, PackageName, RolloutId, Serial};
 use crate::rack::snapshot::InstalledAgent;
+use crate::rack::strategy::Downgrade;
 
 /// A TCP address in the rack's own network answers within milliseconds or not at all.
 const TCP_CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -220,7 +222,8 @@ pub(super) async fn read_profile(adb: Adb, context: Arc<ActorContext>, visit: Vi
     })
 }
 
-/// Ends the install sessions that an earlier connection has left open: what they hold takes room, and nobody commits them any more.
+/// Ends the install sessions of farmhand's that an earlier connection has left open: what they hold takes room, and nobody commits them any
+/// more.
 async fn abandon_sessions(adb: &Adb, visit: Visit, package: Option<&PackageName>) {
     if visit == Visit::Again || package.is_none() {
         return;
@@ -275,7 +278,8 @@ pub(super) async fn provision(adb: Adb, context: Arc<ActorContext>) -> Event {
             why: "no agent is configured".to_owned(),
         });
     };
-    match install_and_verify(&adb, &context, &agent.apk, &agent.package).await {
+    let usual = BTreeSet::new();
+    match install_and_verify(&adb, &context, &agent.apk, &agent.package, usual).await {
         Ok(agent) => Event::Provisioned(agent),
         Err(failure) => Event::ProvisionFailed(failure),
     }
@@ -283,7 +287,11 @@ pub(super) async fn provision(adb: Adb, context: Arc<ActorContext>) -> Event {
 
 /// Installs what a rollout orders and reads the version back.
 pub(super) async fn install(adb: Adb, context: Arc<ActorContext>, order: InstallOrder) -> Event {
-    let installed = install_and_verify(&adb, &context, &order.apk, &order.package).await;
+    let flags = match order.downgrade {
+        Downgrade::Refused => BTreeSet::new(),
+        Downgrade::Allowed => BTreeSet::from([InstallFlag::Downgrade]),
+    };
+    let installed = install_and_verify(&adb, &context, &order.apk, &order.package, flags).await;
     let result = installed.and_then(|agent| {
         if agent.version_code == order.version_code {
             return Ok(agent);
@@ -305,10 +313,11 @@ async fn install_and_verify(
     context: &ActorContext,
     apk: &std::path::Path,
     package: &PackageName,
+    flags: BTreeSet<InstallFlag>,
 ) -> Result<InstalledAgent, InstallFailure> {
     let transient = |why: String| InstallFailure { class: InstallFailureClass::Transient, reason: None, why };
     checkpoint::at(checkpoint::INSTALL_BEGUN);
-    adb.install(apk, &InstallOptions { wait: context.install_timeout, ..InstallOptions::default() }).await?;
+    adb.install(apk, &InstallOptions { flags, wait: context.install_timeout, ..InstallOptions::default() }).await?;
     checkpoint::at(checkpoint::INSTALL_ENDED);
     let installed = ask_package(adb, Some(package)).await;
     checkpoint::at(checkpoint::INSTALL_READ_BACK);

@@ -1,32 +1,46 @@
 //! Install sessions that are open on a phone, and whose they are.
 
+use crate::adb::services::install::SESSION_MARK;
+
 /// The user id of Android's shell, as which ADB installs.
 const SHELL: [&str; 2] = ["mOriginalInstallerUid=2000", "mInstallerUid=2000"];
 
-/// The sessions that the shell has open, in the output of `dumpsys package installs`. Those that wait for a restart of the phone are not
+/// What was read of a session.
+#[derive(Default)]
+struct Session {
+    number: u64,
+    of_shell: bool,
+    is_marked: bool,
+    is_staged: bool,
+}
+
+/// The sessions that farmhand has open as the shell, by their mark, in the output of `dumpsys package installs`. Another host of the same
+/// phone may be at work in the others. Those that wait for a restart of the phone are not
 /// among them: they are finished.
 #[must_use]
 pub fn open(dumpsys: &str) -> Vec<u64> {
     let mut lines = dumpsys.lines().skip_while(|line| line.trim() != "Active install sessions:");
     lines.next();
     let mut sessions = Vec::new();
-    let mut current = None;
+    let mut current: Option<Session> = None;
     for line in lines.map(str::trim).take_while(|line| !line.starts_with("Historical install sessions")) {
         let number = line.strip_prefix("Session ").and_then(|rest| rest.strip_suffix(':'));
         if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
-            sessions.extend(current.replace((number, false, false)).and_then(ours));
-        } else if let Some((_, of_shell, is_staged)) = &mut current {
-            let mut words = line.split_whitespace();
-            *of_shell |= words.clone().any(|word| SHELL.contains(&word));
-            *is_staged |= words.any(|word| word == "isStaged=true");
+            sessions.extend(current.replace(Session { number, ..Session::default() }).and_then(ours));
+        } else if let Some(session) = &mut current {
+            for word in line.split_whitespace() {
+                session.of_shell |= SHELL.contains(&word);
+                session.is_marked |= word.strip_prefix("referrerUri=") == Some(SESSION_MARK);
+                session.is_staged |= word == "isStaged=true";
+            }
         }
     }
     sessions.extend(current.and_then(ours));
     sessions
 }
 
-fn ours((number, of_shell, is_staged): (u64, bool, bool)) -> Option<u64> {
-    (of_shell && !is_staged).then_some(number)
+fn ours(session: Session) -> Option<u64> {
+    (session.of_shell && session.is_marked && !session.is_staged).then_some(session.number)
 }
 
 #[cfg(test)]
@@ -35,11 +49,12 @@ mod tests {
     use proptest::prelude::*;
 
     const INSTALLS: &str = "Active install sessions:\n  Session 1001:\n    userId=0 mOriginalInstallerUid=2000 mInstallerUid=2000\n    \
-        mode=1 isStaged=false\n\n  Session 1002:\n    userId=0 mOriginalInstallerUid=10057\n\n  Session 1003:\n    \
-        mInstallerUid=2000 isStaged=true\n\nHistorical install sessions:\n  Session 900:\n    mInstallerUid=2000\n";
+        mode=1 referrerUri=farmhand:install isStaged=false\n\n  Session 1002:\n    userId=0 mOriginalInstallerUid=10057 \
+        referrerUri=farmhand:install\n\n  Session 1003:\n    mInstallerUid=2000 referrerUri=farmhand:install isStaged=true\n\n  \
+        Session 1004:\n    mInstallerUid=2000 referrerUri=null isStaged=false\n\nHistorical install sessions:\n  Session 900:\n    mInstallerUid=2000\n";
 
     #[test]
-    fn only_open_sessions_of_the_shell_are_ours() {
+    fn only_open_sessions_of_the_shell_with_our_mark_are_ours() {
         assert_eq!(open(INSTALLS), [1001]);
         for none in
             ["", "Can't find service: package\n", "Active install sessions:\n", "Session 7:\n mInstallerUid=2000\n"]

@@ -41,6 +41,9 @@ pub struct ForecastPhone {
     pub waits: Option<String>,
     /// Why somebody must go to its screen.
     pub hand: Option<String>,
+    /// The newer version that it has now: this is a downgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer: Option<VersionCode>,
 }
 
 /// A phone that was meant, and does not get it.

@@ -19,28 +19,40 @@ pub enum RolloutState {
     Running,
     /// It stopped; the owner must look.
     Paused,
+    /// It is given up, and its phones get back the versions that they had before.
+    RollingBack,
     /// Every phone has its result.
     Finished,
     /// It was given up: the APK was refused, or the owner said so.
     Aborted,
+    /// Its phones have got back the versions that they had before, as far as that was possible.
+    RolledBack,
 }
 
 impl RolloutState {
     /// Whether nothing more will happen in it.
     #[must_use]
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::Finished | Self::Aborted)
+        matches!(self, Self::Finished | Self::Aborted | Self::RolledBack)
+    }
+
+    /// Whether its phones get back what they had before, or have.
+    #[must_use]
+    pub const fn is_rolled_back(self) -> bool {
+        matches!(self, Self::RollingBack | Self::RolledBack)
     }
 
     /// All states, in the order of the enum.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Gathering,
         Self::Fetching,
         Self::WaitingApproval,
         Self::Running,
         Self::Paused,
+        Self::RollingBack,
         Self::Finished,
         Self::Aborted,
+        Self::RolledBack,
     ];
 
     /// The word for it in JSON and in tables.
@@ -52,8 +64,10 @@ impl RolloutState {
             Self::WaitingApproval => "waiting_approval",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::RollingBack => "rolling_back",
             Self::Finished => "finished",
             Self::Aborted => "aborted",
+            Self::RolledBack => "rolled_back",
         }
     }
 }
@@ -117,12 +131,25 @@ pub enum RolloutPhoneState {
     NeedsHand,
     /// It does not get this version: the operator said so, or gave the rollout up.
     Skipped,
+    /// Another rollout brings back the version that it had before.
+    RollingBack,
+    /// It has the version again that it had before.
+    RolledBack,
 }
 
 impl RolloutPhoneState {
     /// All states.
-    pub const ALL: [Self; 7] =
-        [Self::Waiting, Self::Parked, Self::Installing, Self::Done, Self::Failed, Self::NeedsHand, Self::Skipped];
+    pub const ALL: [Self; 9] = [
+        Self::Waiting,
+        Self::Parked,
+        Self::Installing,
+        Self::Done,
+        Self::Failed,
+        Self::NeedsHand,
+        Self::Skipped,
+        Self::RollingBack,
+        Self::RolledBack,
+    ];
 
     /// Whether nobody waits for it: its turn is over, or it is away.
     #[must_use]
@@ -133,7 +160,7 @@ impl RolloutPhoneState {
     /// Whether its turn is over for good.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        self.is_settled() && !matches!(self, Self::Parked)
+        self.is_settled() && !matches!(self, Self::Parked | Self::RollingBack)
     }
 
     /// The word for it in JSON, in tables and in the store.
@@ -147,6 +174,8 @@ impl RolloutPhoneState {
             Self::Failed => "failed",
             Self::NeedsHand => "needs_hand",
             Self::Skipped => "skipped",
+            Self::RollingBack => "rolling_back",
+            Self::RolledBack => "rolled_back",
         }
     }
 }

@@ -34,7 +34,7 @@ impl Rollouts {
     ) -> Result<(String, Forecast), Refusal> {
         let mut copy = self.copy_without_rollouts();
         let join = wanted.strategy.join.unwrap_or(self.config.strategy.join);
-        let left_out = copy.lay_out(&apk, &wanted.choice, join)?.left_out;
+        let left_out = copy.lay_out(&apk, &wanted.choice, join, wanted.strategy.downgrade)?.left_out;
         let apk_bytes = apk.size;
         let (number, _) = copy.begin_start(now, apk, wanted)?;
         let slot = |phone: &PhoneId| self.candidates.get(phone).and_then(|candidate| candidate.slot.clone());
@@ -58,7 +58,8 @@ impl Rollouts {
                 phone.set(RolloutPhoneState::Skipped, None);
             }
             let hand = self.hand_needed(&id);
-            let shown = ForecastPhone { slot: slot(&id), waits, hand, phone: id };
+            let newer = self.installed_version(&id).filter(|installed| *installed > version_code);
+            let shown = ForecastPhone { slot: slot(&id), waits, hand, newer, phone: id };
             waves.entry(phone.record.wave).or_default().push(shown);
         }
         let (install, measured) = self.install_time();
@@ -83,6 +84,7 @@ impl Rollouts {
         Self {
             config: self.config.clone(),
             agent: self.agent.clone(),
+            agent_apk: self.agent_apk.clone(),
             wall_at_start: self.wall_at_start,
             began: self.began,
             now: self.now,
@@ -191,6 +193,7 @@ fn sum(forecast: &Forecast) -> String {
     let counted = [
         (all().filter(|phone| phone.waits.is_some()).count(), "not ready now"),
         (all().filter(|phone| phone.hand.is_some()).count(), "to be confirmed on the screen"),
+        (all().filter(|phone| phone.newer.is_some()).count(), "to go back from a newer version"),
         (forecast.left_out.len(), "left out"),
     ];
     for (count, what) in counted {

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::requests::phones;
-use super::{Rollout, Rollouts};
+use super::{Phone, Rollout, Rollouts};
 use crate::clock::{Deadline, Moment};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
-use crate::rack::strategy::Approve;
+use crate::rack::strategy::{Approve, OnFailure};
 use crate::store::RolloutNumber;
 
 /// Before an install is tried again after a failure that may pass; doubled each time.
@@ -24,7 +24,6 @@ pub(super) fn retry_after(retried: u32) -> Duration {
 impl Rollouts {
     /// Lets the wave begin, if nothing stands in its way.
     pub(super) fn open_wave(&mut self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
-        let wall = self.wall(now);
         let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
         if rollout.nobody_below(wave) {
             let why = format!("nobody has the version after {}: nothing is known of it", rollout.behind(wave));
@@ -32,19 +31,7 @@ impl Rollouts {
             self.draft.touched.insert(number);
             return false;
         }
-        if rollout.is_soaking() {
-            return false;
-        }
-        let soak = rollout.record.strategy.soak();
-        if wave > 0 && !soak.is_zero() && rollout.record.soaks_until.is_none() {
-            rollout.record.soaks_until = Some(wall.plus(soak));
-            rollout.reckoned.soak = true;
-            rollout.soak_is_over = false;
-            rollout.dirty = true;
-            self.draft.touched.insert(number);
-            return false;
-        }
-        if !self.passes_gates(now, number, wave) {
+        if !self.has_been_watched(now, number, wave) {
             return false;
         }
         let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
@@ -69,6 +56,43 @@ impl Rollouts {
         }
     }
 
+    /// Whether what the wave before this one got has been watched for its time, and fares well by then.
+    fn has_been_watched(&mut self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
+        let wall = self.wall(now);
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
+        if rollout.is_soaking() {
+            return false;
+        }
+        let soak = rollout.record.strategy.soak();
+        if wave > 0 && !soak.is_zero() && rollout.record.soaks_until.is_none() {
+            rollout.record.soaks_until = Some(wall.plus(soak));
+            rollout.reckoned.soak = true;
+            rollout.soak_is_over = false;
+            rollout.dirty = true;
+            self.draft.touched.insert(number);
+            return false;
+        }
+        self.passes_gates(now, number, wave)
+    }
+
+    /// Watches the last waves of rollouts in which no phone has a turn now as the waves before them were watched.
+    pub(super) fn watch_last_waves(&mut self, now: Moment) {
+        let is_due = |rollout: &Rollout| {
+            let rests = rollout.record.state == RolloutState::Running && rollout.current_wave().is_none();
+            let behind = rollout.gate_behind_last().filter(|_| rests)?;
+            Some((rollout.record.number, behind))
+        };
+        let due: Vec<_> = self.rollouts.values().filter_map(is_due).collect();
+        for (number, behind) in due {
+            if self.has_been_watched(now, number, behind)
+                && let Some(rollout) = self.rollouts.get_mut(&number)
+            {
+                rollout.open(behind);
+                self.draft.touched.insert(number);
+            }
+        }
+    }
+
     /// When the gate of a rollout is looked at again.
     pub(super) fn gate_deadline(&self, rollout: &Rollout) -> Option<Deadline> {
         let mut next = None;
@@ -84,11 +108,18 @@ impl Rollouts {
         next
     }
 
-    /// Pauses a rollout in which too much has failed.
-    pub(super) fn stop_at_limit(&mut self, number: RolloutNumber, sentence: String) {
+    /// Pauses a rollout in which too much has failed, or rolls it back.
+    pub(super) fn stop_at_limit(&mut self, now: Moment, number: RolloutNumber, sentence: String) {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
-        if rollout.record.state == RolloutState::Running && rollout.has_failed_too_often() {
-            rollout.set(RolloutState::Paused, sentence);
+        if rollout.record.state != RolloutState::Running || !rollout.has_failed_too_often() {
+            return;
+        }
+        match rollout.record.strategy.on_failure {
+            OnFailure::Pause => rollout.set(RolloutState::Paused, sentence),
+            OnFailure::RollBack => {
+                self.audit(now, "farmhand", format!("rolls back: {sentence}"), number.to_string());
+                self.begin_rollback(number, sentence);
+            }
         }
     }
 }
@@ -100,8 +131,31 @@ impl Rollout {
         self.count(RolloutPhoneState::Failed) > allowed.max(self.record.accepted_failures as usize)
     }
 
+    /// The wave that would come behind the last one, while the gate before it is not passed. Where nothing is looked at, or nobody has got
+    /// anything, there is no such gate.
+    pub(super) fn gate_behind_last(&self) -> Option<u32> {
+        let got_it = |phone: &Phone| phone.record.state == RolloutPhoneState::Done && phone.record.attempts > 0;
+        let is_looked_at = self.record.strategy.gates.on().next().is_some() && self.phones.iter().any(got_it);
+        let behind = self.phones.iter().map(|phone| phone.record.wave.saturating_add(1)).max()?;
+        (is_looked_at && self.record.open_waves <= behind).then_some(behind)
+    }
+
+    /// A phone has got it, maybe behind the last gate: then that is to be passed anew.
+    pub(super) fn watch_again(&mut self) {
+        let behind = self.phones.iter().map(|phone| phone.record.wave.saturating_add(1)).max().unwrap_or_default();
+        if self.record.open_waves > behind {
+            self.record.open_waves = behind;
+            self.record.soaks_until = None;
+            self.look = None;
+            self.dirty = true;
+        }
+    }
+
     /// Lets the waves up to this one begin.
     pub(super) fn open(&mut self, wave: u32) {
+        for phone in self.phones.iter_mut().filter(|phone| phone.record.wave < wave) {
+            phone.is_unseen = false;
+        }
         self.record.open_waves = wave.saturating_add(1);
         self.record.soaks_until = None;
         self.soak_is_over = false;
@@ -134,6 +188,8 @@ impl Rollout {
             (RolloutPhoneState::NeedsHand, "needs a hand", "need a hand"),
             (RolloutPhoneState::Skipped, "skipped", "skipped"),
             (RolloutPhoneState::Parked, "parked", "parked"),
+            (RolloutPhoneState::RollingBack, "rolls back", "roll back"),
+            (RolloutPhoneState::RolledBack, "rolled back", "rolled back"),
         ];
         for (state, one, many) in others {
             match self.count(state) {

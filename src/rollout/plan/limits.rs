@@ -102,7 +102,7 @@ impl Rollouts {
         let sentence = format!("{} failed: {why}", phone.record.phone);
         phone.miss(RolloutPhoneState::Failed, why);
         self.draft.touched.insert(number);
-        self.stop_at_limit(number, sentence);
+        self.stop_at_limit(now, number, sentence);
         true
     }
 

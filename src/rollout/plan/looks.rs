@@ -9,15 +9,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::requests::phones;
-use super::{Output, Rollout, Rollouts};
+use super::{Output, Phone, Presence, Rollout, Rollouts};
 use crate::clock::{Deadline, Moment};
 use crate::rack::gates::{Gate, Health, Least, Verdict};
 use crate::rack::ids::{PhoneId, RolloutId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::strategy::Downgrade;
 use crate::store::RolloutNumber;
 
 /// The longest that a phone has to say how it fares.
 pub const LOOK_MAX: Duration = Duration::from_secs(60);
+/// After a start phones are opened within so long, or they are away.
+const SEEN_WITHIN: Duration = Duration::from_secs(120);
 /// Phones that are named for one gate; the others are counted.
 const NAMED_MAX: usize = 3;
 
@@ -44,7 +47,10 @@ impl Look {
             Some(Err(why)) => Verdict::Unknown(why.clone()),
             None => Verdict::Unknown(format!("it has not answered within {} s", LOOK_MAX.as_secs())),
         };
-        let judged = self.answers.iter().filter(|(_, answer)| !has_moved_on(answer.as_ref(), version));
+        let has_moved_on = |answer: &Option<Result<Health, String>>| {
+            rollout.record.strategy.downgrade == Downgrade::Refused && has_moved_on(answer.as_ref(), version)
+        };
+        let judged = self.answers.iter().filter(|(_, answer)| !has_moved_on(answer));
         judged.map(|(phone, answer)| (phone, verdict(answer))).collect()
     }
 }
@@ -57,6 +63,7 @@ fn has_moved_on(answer: Option<&Result<Health, String>>, version: VersionCode) -
 impl Rollouts {
     /// Whether the gates let a wave begin. Asks the phones of the wave before first; what is wrong pauses the rollout.
     pub(super) fn passes_gates(&mut self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
+        let is_early = self.is_early(now, number, wave);
         let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
         if wave == 0 || rollout.record.strategy.gates.on().next().is_none() {
             return true;
@@ -71,6 +78,7 @@ impl Rollouts {
                 }
             },
             None if rollout.look.as_ref().is_some_and(|look| look.wave == wave) => false,
+            None if is_early => false,
             None => {
                 self.begin_look(now, number, wave);
                 // Nobody to ask, as where all of them had the version already.
@@ -80,16 +88,26 @@ impl Rollouts {
         }
     }
 
+    /// Whether a phone that is to be asked was not seen yet after a start that was not long ago.
+    fn is_early(&self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
+        let is_here = |phone: &Phone| matches!(self.phones.get(&phone.record.phone), Some(Presence::Available(_)));
+        now < self.began + SEEN_WITHIN
+            && self.rollouts.get(&number).is_some_and(|rollout| {
+                rollout.phones.iter().any(|phone| phone.is_asked_before(wave) && !is_here(phone))
+            })
+    }
+
     fn begin_look(&mut self, now: Moment, number: RolloutNumber, wave: u32) {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
-        let got_it = |phone: &&super::Phone| {
-            phone.record.wave + 1 == wave && phone.record.state == RolloutPhoneState::Done && phone.record.attempts > 0
-        };
         // When an earlier daemon installed is not known here; so long ago it was at least.
         let soak = rollout.record.strategy.soak();
-        let since = |phone: &super::Phone| phone.done_at.map_or(soak, |at| now.since(at));
-        let asked: Vec<(PhoneId, Duration)> =
-            rollout.phones.iter().filter(got_it).map(|phone| (phone.record.phone.clone(), since(phone))).collect();
+        let since = |phone: &Phone| phone.done_at.map_or(soak, |at| now.since(at));
+        let asked: Vec<(PhoneId, Duration)> = rollout
+            .phones
+            .iter()
+            .filter(|phone| phone.is_asked_before(wave))
+            .map(|phone| (phone.record.phone.clone(), since(phone)))
+            .collect();
         let answers = asked.iter().map(|(phone, _)| (phone.clone(), None)).collect();
         rollout.look = Some(Look { wave, until: now + LOOK_MAX, answers });
         for (phone, within) in asked {
@@ -108,9 +126,22 @@ impl Rollouts {
 
     /// When a look ends without the answers that are missing.
     pub(super) fn look_deadline(&self, rollout: &Rollout) -> Option<Deadline> {
-        let has_turn = || self.turn() == Some(rollout.record.number);
+        let has_turn = || self.turn() == Some(rollout.record.number) || rollout.current_wave().is_none();
+        let starts = self.began + SEEN_WITHIN;
+        let has_gates = rollout.record.strategy.gates.on().next().is_some();
+        if rollout.record.state == RolloutState::Running && has_gates && rollout.look.is_none() && self.now < starts {
+            return Some(Deadline { at: starts, why: "phones that were not seen since the start" });
+        }
         let look = rollout.look.as_ref().filter(|_| rollout.record.state == RolloutState::Running && has_turn())?;
         Some(Deadline { at: look.until, why: "the phones of a wave to say how they fare" })
+    }
+}
+
+impl Phone {
+    /// Whether it is asked before a wave begins: it got the version in the wave before, or later than its own wave.
+    fn is_asked_before(&self, wave: u32) -> bool {
+        let is_meant = self.record.wave + 1 == wave || self.is_unseen && self.record.wave < wave;
+        is_meant && self.record.state == RolloutPhoneState::Done && self.record.attempts > 0
     }
 }
 

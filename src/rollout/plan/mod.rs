@@ -10,7 +10,8 @@
 //!                      │                              │   ▲                    Waiting ─▶ Installing ─▶ Done
 //!                      ▼                              ▼   │ resume, promote       ▲           │
 //!                   Aborted                           Paused                      └─ resume ─ Failed, NeedsHand
-//!                                                                              Waiting ◀─▶ Parked (away)
+//!                                                        │                     Waiting ◀─▶ Parked (away)
+//!                                 RolledBack ◀── RollingBack                   Done ─▶ RollingBack ─▶ RolledBack
 //! ```
 //!
 //! Before each wave stands a gate ([`gate`]), and before each install stand its limits ([`limits`]).
@@ -35,6 +36,7 @@ mod parking;
 mod properties;
 mod records;
 mod requests;
+mod rollback;
 mod start;
 #[cfg(test)]
 mod stories;
@@ -51,12 +53,15 @@ mod stories_of_looks;
 #[cfg(test)]
 mod stories_of_parking;
 #[cfg(test)]
+mod stories_of_rollback;
+#[cfg(test)]
 mod stories_of_times;
 mod times;
 mod views;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::{ApkSource, CheckedApk};
@@ -162,6 +167,8 @@ pub struct Rollouts {
     config: config::Rollout,
     /// The package of `[agent]`; without it nothing is installed.
     agent: Option<PackageName>,
+    /// The APK that phones without the agent get.
+    agent_apk: Option<PathBuf>,
     wall_at_start: UnixMillis,
     /// When this core began to hear of phones.
     began: Moment,
@@ -208,6 +215,8 @@ struct Phone {
     retry_at: Option<Moment>,
     /// This core has reckoned since when it is unfit.
     unfitness_is_reckoned: bool,
+    /// Its install has worked, and no look at it was passed since.
+    is_unseen: bool,
     /// When this core heard that its install worked.
     done_at: Option<Moment>,
 }
@@ -257,6 +266,7 @@ impl Rollouts {
         let mut core = Self {
             config,
             agent,
+            agent_apk: None,
             wall_at_start,
             began: now,
             now,
@@ -419,6 +429,7 @@ impl Rollouts {
         self.close_gatherings(now);
         self.park(now);
         self.run_waves(now);
+        self.run_rollbacks(now);
         self.ask_for_apks();
         self.forget_old();
         self.report_failures(now);
@@ -448,7 +459,8 @@ impl Rollouts {
         match &output {
             Output::Install { phone, order } => {
                 let here = matches!(self.phones.get(phone), Some(Presence::Available(_)));
-                if let Some(version) = self.installed_version(phone).filter(|version| *version >= order.version_code) {
+                let has_it = |version: &VersionCode| order.is_done_by(*version);
+                if let Some(version) = self.installed_version(phone).filter(has_it) {
                     // Another rollout's late result has brought it while this one waited for its promise.
                     let (phone, rollout) = (phone.clone(), order.rollout.clone());
                     return self.installed(now, &phone, &rollout, Ok(version));

@@ -59,7 +59,7 @@ impl Rollouts {
 
     /// The server may say the same again, as after a reconnect: then the newest notice is the one to answer.
     fn renews(&mut self, phone: &PhoneId, notice: &UpgradeNotice) -> bool {
-        for rollout in self.rollouts.values_mut().filter(|rollout| !rollout.is_over()) {
+        for rollout in self.rollouts.values_mut().filter(|rollout| !rollout.is_ending()) {
             let same = rollout.record.package == notice.package && rollout.record.version_code == notice.version_code;
             if let Some(known) = rollout.phone_mut(phone).filter(|known| same && known.is_open()) {
                 known.record.notice = Some(notice.message_id);
@@ -105,6 +105,7 @@ impl Rollouts {
             closes: None,
             starts: None,
             sha256: None,
+            takes_back: None,
             created: self.wall(now),
             ended: None,
         };
@@ -156,6 +157,7 @@ impl Rollouts {
             attempts: 0,
             interrupted: 0,
             retried: 0,
+            before: None,
             why: None,
             unfit_since: None,
             notice,
@@ -216,7 +218,8 @@ impl Rollouts {
     /// Phones for which the APK is not made get no turn; if there is no other, there is no rollout.
     fn leave_out_misfits(&mut self, now: Moment, number: RolloutNumber, apk: &CheckedApk) {
         let Some(rollout) = self.rollouts.get(&number) else { return };
-        let misfit = |phone: &Phone| match self.why_not(apk, &phone.record.phone) {
+        let downgrade = rollout.record.strategy.downgrade;
+        let misfit = |phone: &Phone| match self.why_not(apk, &phone.record.phone, downgrade) {
             Some(Unmeant::Misfit(why)) => Some((phone.record.phone.clone(), why)),
             _ => None,
         };

@@ -13,6 +13,7 @@ use super::{Presence, Rollout, Rollouts};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::rack::ids::PhoneId;
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::strategy::Downgrade;
 
 /// So long the others wait for a phone that is away when its turn has come: Android restarts within minutes, and a cable is plugged
 /// in again.
@@ -95,7 +96,7 @@ impl Rollouts {
 
     /// A phone is here: it has the turns that it missed, and joins the rollout that is for such phones.
     pub(super) fn appeared(&mut self, now: Moment, phone: &PhoneId) {
-        for rollout in self.rollouts.values_mut().filter(|rollout| !rollout.is_over()) {
+        for rollout in self.rollouts.values_mut().filter(|rollout| !rollout.is_ending()) {
             let number = rollout.record.number;
             if let Some(known) = rollout.phone_mut(phone).filter(|one| one.record.state == RolloutPhoneState::Parked) {
                 known.set(RolloutPhoneState::Waiting, None);
@@ -135,11 +136,12 @@ impl Rollouts {
     fn takes_late(&self, now: Moment, rollout: &Rollout, phone: &PhoneId) -> bool {
         let (Some(choice), Some(apk)) = (&rollout.record.joins, rollout.checked_apk()) else { return false };
         let nothing = super::Candidate::default();
-        !rollout.is_over()
+        !rollout.is_ending()
             && !rollout.is_closed(self.wall(now))
             && choice.takes(self.candidates.get(phone).unwrap_or(&nothing))
             && !rollout.phones.iter().any(|known| known.record.phone == *phone)
-            && self.why_not(apk, phone).is_none()
+            // Nobody asked for a downgrade of a phone that was not there.
+            && self.why_not(apk, phone, Downgrade::Refused).is_none()
     }
 
     /// For whom a rollout waits that has nothing else to do, as a sentence.

@@ -9,9 +9,8 @@ use super::bench::{EPOCH, Shelf, apk, config, core, failure, fit, id, notice};
 use super::*;
 use crate::phone::InstallFailureClass;
 use crate::rack::candidate::{Choice, Readings};
-use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
-use crate::rack::strategy::{Approve, StrategyChanges};
+use crate::rack::strategy::{Approve, Downgrade, StrategyChanges};
 use crate::store::promise::Report;
 
 const PHONES: u8 = 5;
@@ -31,6 +30,7 @@ enum Op {
     Skip { rollout: u32, phone: u8 },
     Promote { rollout: u32 },
     Retry { rollout: u32 },
+    Rollback { rollout: u32 },
     Abort { rollout: u32 },
     Pass { seconds: u64 },
     Commit,
@@ -63,6 +63,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..4_u32).prop_map(|rollout| Op::Promote { rollout }),
         1 => (1..4_u32).prop_map(|rollout| Op::Retry { rollout }),
         1 => (1..4_u32).prop_map(|rollout| Op::Abort { rollout }),
+        1 => (1..4_u32).prop_map(|rollout| Op::Rollback { rollout }),
         2 => prop_oneof![Just(1), Just(5), Just(300), Just(700), Just(700_000)].prop_map(|seconds| Op::Pass { seconds }),
         12 => Just(Op::Commit),
         2 => any::<bool>().prop_map(|arrives| Op::Report { arrives }),
@@ -76,7 +77,7 @@ struct Handset {
     here: bool,
     battery: u8,
     version: u64,
-    running: Option<(RolloutId, u64, Moment)>,
+    running: Option<(InstallOrder, Moment)>,
 }
 
 /// At most two at once, and one of the hub.
@@ -172,7 +173,8 @@ impl World {
             | Op::Skip { .. }
             | Op::Promote { .. }
             | Op::Retry { .. }
-            | Op::Abort { .. } => self.decide(op),
+            | Op::Abort { .. }
+            | Op::Rollback { .. } => self.decide(op),
             Op::Pass { seconds } => {
                 self.now = self.now + Duration::from_secs(*seconds);
                 self.core.advance(self.now);
@@ -212,6 +214,7 @@ impl World {
             Op::Promote { rollout } => Request::RolloutPromote { rollout: id(rollout), reason: "seen".into() },
             Op::Retry { rollout } => Request::RolloutRetry { rollout: id(rollout), phone: None },
             Op::Abort { rollout } => Request::RolloutAbort { rollout: id(rollout), reason: "bad build".into() },
+            Op::Rollback { rollout } => Request::RolloutRollback { rollout: id(rollout), reason: "bad build".into() },
             _ => return,
         };
         self.ask(request);
@@ -240,7 +243,7 @@ impl World {
 
     fn result(&mut self, phone: &PhoneId, install: Ending) {
         let handset = self.handsets.get_mut(phone).unwrap();
-        let Some((rollout, _, _)) = handset.running.clone() else { return };
+        let Some(rollout) = handset.running.as_ref().map(|(order, _)| order.rollout.clone()) else { return };
         handset.end(install);
         let result = match install {
             Ending::TakesEffect => Ok(VersionCode(handset.version)),
@@ -257,6 +260,8 @@ impl World {
             let key = (record.rollout, record.phone.clone());
             match record.state {
                 RolloutPhoneState::Done => drop(self.done.insert(key)),
+                // Only a rollback takes from a phone what it has got.
+                _ if self.shelf.rollouts[&record.rollout].state.is_rolled_back() => {}
                 _ => assert!(!self.done.contains(&key), "{key:?} was done and is {:?}", record.state),
             }
             if let (Report::Sent, Some(notice)) = (record.report, record.notice) {
@@ -320,12 +325,20 @@ impl World {
         }
         let handset = self.handsets.get_mut(phone).unwrap();
         assert!(handset.here, "an install for a phone that is away");
-        assert!(handset.version < order.version_code.0, "{phone} has {} already", handset.version);
-        if let Some((_, _, since)) = &handset.running {
+        let takes_back = self.shelf.rollouts[&number].takes_back;
+        if let Some(origin) = takes_back.filter(|_| handset.version > order.version_code.0) {
+            let record = &self.shelf.phones[&(origin, phone.clone())];
+            assert_eq!(self.shelf.rollouts[&origin].version_code.0, handset.version, "{phone} has moved on");
+            assert_eq!(record.before, Some(order.version_code), "{phone} never had that version");
+            assert!(self.shelf.rollouts[&origin].state.is_rolled_back(), "nobody rolls {origin} back");
+        } else {
+            assert!(handset.version < order.version_code.0, "{phone} has {} already", handset.version);
+        }
+        if let Some((_, since)) = &handset.running {
             let given_up = self.now - *since >= Duration::from_secs(300);
             assert!(given_up, "{phone} is told to install while it installs");
         }
-        handset.running = Some((order.rollout.clone(), order.version_code.0, self.now));
+        handset.running = Some((order.clone(), self.now));
     }
 
     /// Everything goes well from here: every rollout must end, with every phone where it should be.
@@ -334,8 +347,7 @@ impl World {
             while !self.commits.is_empty() {
                 self.apply(&Op::Commit);
             }
-            if self.core.views().iter().all(|view| matches!(view.state, RolloutState::Finished | RolloutState::Aborted))
-            {
+            if self.core.views().iter().all(|view| view.state.is_over()) {
                 return;
             }
             if round == 0 {
@@ -366,10 +378,13 @@ impl World {
 
 impl Handset {
     fn end(&mut self, install: Ending) {
-        if let Some((_, version, _)) = self.running.take()
+        if let Some((order, _)) = self.running.take()
             && install == Ending::TakesEffect
         {
-            self.version = self.version.max(version);
+            self.version = match order.downgrade {
+                Downgrade::Refused => self.version.max(order.version_code.0),
+                Downgrade::Allowed => order.version_code.0,
+            };
         }
     }
 }
@@ -386,7 +401,8 @@ proptest! {
         world.converge();
         for record in world.shelf.phones.values() {
             let rollout = &world.shelf.rollouts[&record.rollout];
-            if rollout.state == RolloutState::Finished {
+            // What one rollback has brought another one may take.
+            if rollout.state == RolloutState::Finished && rollout.takes_back.is_none() {
                 let has_it = record.state == RolloutPhoneState::Done;
                 // Skipped and failed are what the operator decided to leave so.
                 assert!(record.state.is_final());

@@ -1,13 +1,23 @@
 //! What one rollout and one phone in it know of themselves, and how their changes become promises.
 
 use super::{Phone, Rollout};
-use crate::rack::ids::PhoneId;
+use crate::rack::ids::{PhoneId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::promise::{Promise, Report, RolloutPhoneRecord};
 
 impl Rollout {
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.record.state, RolloutState::Finished | RolloutState::Aborted)
+        self.record.state.is_over()
+    }
+
+    /// Whether no phone has a turn in it any more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_over() || self.record.state == RolloutState::RollingBack
+    }
+
+    /// Whether a phone with this version has what it shall have.
+    pub(super) fn is_done_by(&self, version: VersionCode) -> bool {
+        self.record.strategy.downgrade.is_done_by(version, self.record.version_code)
     }
 
     pub(super) fn phone_mut(&mut self, phone: &PhoneId) -> Option<&mut Phone> {
@@ -62,6 +72,7 @@ impl Phone {
             report_again: None,
             retry_at: None,
             unfitness_is_reckoned: false,
+            is_unseen: false,
             done_at: None,
         }
     }

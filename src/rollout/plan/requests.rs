@@ -20,6 +20,7 @@ impl Rollouts {
             Request::RolloutSkip { rollout, phone } => self.skip(now, rollout, phone),
             Request::RolloutPromote { rollout, reason } => self.promote(now, rollout, reason),
             Request::RolloutAbort { rollout, reason } => self.abort(now, rollout, reason),
+            Request::RolloutRollback { rollout, reason } => self.roll_back(now, rollout, reason),
             _ => Err(refusal("rollout.not_here", "this is no request to a rollout that exists", None)),
         };
         self.draft.effects.push(Output::Answer { ask, result });
@@ -100,7 +101,7 @@ impl Rollouts {
 
     fn skip(&mut self, now: Moment, id: &RolloutId, phone: &PhoneId) -> Result<Done, Refusal> {
         let rollout = self.find(id)?;
-        if rollout.is_over() {
+        if rollout.is_ending() {
             return Err(wrong_state(id, "under way", rollout.record.state));
         }
         let Some(known) = rollout.phone_mut(phone) else {
@@ -130,6 +131,8 @@ impl Rollouts {
         rollout.record.accepted_failures = u32::try_from(failed).unwrap_or(u32::MAX);
         if let Some(wave) = rollout.current_wave() {
             rollout.open(wave.max(rollout.record.open_waves.saturating_sub(1)));
+        } else if let Some(behind) = rollout.gate_behind_last() {
+            rollout.open(behind);
         }
         rollout.set(RolloutState::Running, "");
         rollout.want_again();
@@ -144,7 +147,7 @@ impl Rollouts {
         let reason = checked_reason(reason)?.to_owned();
         let ended = self.wall(now);
         let rollout = self.find(id)?;
-        if rollout.is_over() {
+        if rollout.is_ending() {
             return Err(wrong_state(id, "under way", rollout.record.state));
         }
         for phone in &mut rollout.phones {
@@ -163,14 +166,14 @@ impl Rollouts {
         self.decided(now, id, &format!("gave up: {reason}"), what)
     }
 
-    fn find(&mut self, id: &RolloutId) -> Result<&mut Rollout, Refusal> {
+    pub(super) fn find(&mut self, id: &RolloutId) -> Result<&mut Rollout, Refusal> {
         RolloutNumber::of(id).and_then(|number| self.rollouts.get_mut(&number)).ok_or_else(|| {
             let help = "`farmhand rollout list` shows the rollouts of this rack";
             refusal("rollout.unknown", format!("no rollout is called `{id}`"), Some(help))
         })
     }
 
-    fn decided(&mut self, now: Moment, id: &RolloutId, verb: &str, what: String) -> Result<Done, Refusal> {
+    pub(super) fn decided(&mut self, now: Moment, id: &RolloutId, verb: &str, what: String) -> Result<Done, Refusal> {
         let number = self.find(id)?.record.number;
         self.draft.touched.insert(number);
         self.audit(now, OPERATOR, verb.to_owned(), number.to_string());
@@ -188,7 +191,7 @@ impl Rollout {
 }
 
 /// Others read it in the audit.
-fn checked_reason(reason: &str) -> Result<&str, Refusal> {
+pub(super) fn checked_reason(reason: &str) -> Result<&str, Refusal> {
     let reason = reason.trim();
     if reason.is_empty() || reason.len() > REASON_MAX {
         return Err(refusal("rollout.reason", format!("a reason has 1 to {REASON_MAX} bytes: others read it"), None));
@@ -209,7 +212,7 @@ fn not_in_it(id: &RolloutId, phone: &PhoneId) -> Refusal {
     refusal("rollout.phone_unknown", format!("{phone} is not in {id}"), Some(&help))
 }
 
-fn wrong_state(id: &RolloutId, expected: &str, seen: RolloutState) -> Refusal {
+pub(super) fn wrong_state(id: &RolloutId, expected: &str, seen: RolloutState) -> Refusal {
     let seen = seen.as_str().replace('_', " ");
     let help = format!("`farmhand rollout show {id}` tells where it is");
     refusal("rollout.state", format!("{id} is {seen}, not {expected}"), Some(&help))
@@ -220,6 +223,6 @@ pub(super) fn phones(count: usize) -> String {
     if count == 1 { "1 phone".into() } else { format!("{count} phones") }
 }
 
-fn installs(count: usize) -> String {
+pub(super) fn installs(count: usize) -> String {
     if count == 1 { "1 install".into() } else { format!("{count} installs") }
 }

@@ -66,7 +66,7 @@ impl Unmeant {
 
 impl Rollouts {
     /// What an APK must be to be started with [`Self::start`]: its package, and the lowest version among the chosen phones,
-    /// below which it would be a downgrade on each of them.
+    /// below which it would be a downgrade on each of them, unless that is asked for.
     ///
     /// # Errors
     /// A [`Refusal`] if no agent is configured, the package is another, or a phone is not known.
@@ -74,6 +74,7 @@ impl Rollouts {
         &self,
         package: Option<&PackageName>,
         choice: &Choice,
+        downgrade: Downgrade,
     ) -> Result<(PackageName, Option<VersionCode>), Refusal> {
         let Some(agent) = &self.agent else {
             let help = "write [agent] package = \"…\" and signers = [\"…\"] into farmhand.toml";
@@ -85,7 +86,7 @@ impl Rollouts {
         }
         let chosen = self.chosen(choice)?;
         let lowest = chosen.iter().map(|phone| self.installed_version(phone)).min().flatten();
-        Ok((agent.clone(), lowest))
+        Ok((agent.clone(), lowest.filter(|_| downgrade == Downgrade::Refused)))
     }
 
     /// Whether a rollout has this file of an APK.
@@ -97,7 +98,7 @@ impl Rollouts {
     /// Begins a rollout of a checked APK.
     pub fn start(&mut self, now: Moment, ask: Ask, apk: CheckedApk, wanted: Wanted) {
         let result = self
-            .may_start(Some(&apk.package), &wanted.choice)
+            .may_start(Some(&apk.package), &wanted.choice, wanted.strategy.downgrade)
             .and_then(|_| self.begin_start(now, apk, wanted))
             .map(|(number, what)| done(number, what));
         self.draft.effects.push(Output::Answer { ask, result });
@@ -107,7 +108,7 @@ impl Rollouts {
     /// Answers with what [`Self::start`] would come to; nothing is begun.
     pub fn forecast(&mut self, now: Moment, ask: Ask, apk: CheckedApk, wanted: Wanted) {
         let result = self
-            .may_start(Some(&apk.package), &wanted.choice)
+            .may_start(Some(&apk.package), &wanted.choice, wanted.strategy.downgrade)
             .and_then(|_| self.look_ahead(now, apk, wanted))
             .map(|(what, forecast)| Done { what, rollout: None, forecast: Some(Box::new(forecast)) });
         self.draft.effects.push(Output::Answer { ask, result });
@@ -122,11 +123,13 @@ impl Rollouts {
     ) -> Result<(RolloutNumber, String), Refusal> {
         let starts = self.starts(now, strategy.at.as_deref())?;
         let strategy = strategy.applied_to(&self.config.strategy);
-        let Layout { gets, canaries, parked, left_out } = self.lay_out(&apk, &choice, strategy.join)?;
+        let Layout { gets, canaries, parked, left_out } =
+            self.lay_out(&apk, &choice, strategy.join, strategy.downgrade)?;
         let is_open = strategy.join == Join::Dynamic && choice.phones.is_empty() && choice.percent.is_none();
         let is_forced = strategy.limits.readings == Heed::Forced;
         let must_be_approved = strategy.approve != Approve::None;
         let (number, count, away) = (self.next_number(), gets.len(), parked.len());
+        let older = gets.iter().filter(|phone| self.installed_version(phone) > Some(apk.version_code)).count();
         let mut what = format!("{number} takes {} {} to {}", apk.package, apk.version_code, phones(count));
         let record = RolloutRecord {
             number,
@@ -144,6 +147,7 @@ impl Rollouts {
             closes: None,
             starts,
             sha256: Some(apk.sha256.clone()),
+            takes_back: None,
             created: self.wall(now),
             ended: None,
         };
@@ -169,6 +173,9 @@ impl Rollouts {
         }
         if away > 0 {
             what += &format!("; it waits for {} that {} away", phones(away), if away == 1 { "is" } else { "are" });
+        }
+        if older > 0 {
+            what += &format!("; a downgrade of {}", phones(older));
         }
         what += &said_of(&left_out);
         if let Some(starts) = starts {
@@ -205,11 +212,17 @@ impl Rollouts {
     ///
     /// # Errors
     /// Nobody does, or a canary does not.
-    pub(super) fn lay_out(&self, apk: &CheckedApk, choice: &Choice, join: Join) -> Result<Layout, Refusal> {
+    pub(super) fn lay_out(
+        &self,
+        apk: &CheckedApk,
+        choice: &Choice,
+        join: Join,
+        downgrade: Downgrade,
+    ) -> Result<Layout, Refusal> {
         let mut layout = Layout::default();
         let awaits = !choice.phones.is_empty() || join == Join::Dynamic && choice.percent.is_none();
         for phone in self.chosen(choice)? {
-            match (self.why_not(apk, &phone), self.is_away(&phone)) {
+            match (self.why_not(apk, &phone, downgrade), self.is_away(&phone)) {
                 (Some(why), _) => layout.left_out.push((phone, why)),
                 (None, Some(_)) if awaits => layout.parked.push(phone),
                 (None, Some(away)) => layout.left_out.push((phone, away)),
@@ -269,7 +282,7 @@ impl Rollouts {
     }
 
     /// Why a phone does not get an APK, by what is known of it.
-    pub(super) fn why_not(&self, apk: &CheckedApk, phone: &PhoneId) -> Option<Unmeant> {
+    pub(super) fn why_not(&self, apk: &CheckedApk, phone: &PhoneId, downgrade: Downgrade) -> Option<Unmeant> {
         let installed = self.installed_version(phone);
         if installed == Some(apk.version_code) {
             return Some(Unmeant::Has(format!("it has version {} already", apk.version_code)));
@@ -280,11 +293,12 @@ impl Rollouts {
             abis: candidate.map(|candidate| candidate.abis.clone()).unwrap_or_default(),
             installed: installed.map(|version_code| InstalledPackage { version_code, signer_sha256: None }),
         };
-        match fits(apk, &handset, Downgrade::Refused) {
+        match fits(apk, &handset, downgrade) {
             Ok(()) => None,
             // Its own package manager will say.
             Err(Misfit::SdkUnknown) => {
-                let newer = installed.filter(|installed| *installed > apk.version_code)?;
+                let refused = downgrade == Downgrade::Refused;
+                let newer = installed.filter(|installed| refused && *installed > apk.version_code)?;
                 Some(Unmeant::Has(Misfit::Downgrade { installed: newer, apk: apk.version_code }.to_string()))
             }
             Err(downgrade @ Misfit::Downgrade { .. }) => Some(Unmeant::Has(downgrade.to_string())),

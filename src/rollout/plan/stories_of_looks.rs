@@ -102,3 +102,60 @@ fn without_gates_nobody_is_asked() {
     let mut bench = watched(Gates::default());
     assert_eq!(bench.installs(), ["P2", "P3", "P4"]);
 }
+
+#[test]
+fn the_last_wave_is_watched_and_looked_at_too_before_it_is_finished() {
+    let mut bench = watched(all("100%"));
+    looked(&mut bench, "P1", Ok(well()));
+    bench.out();
+    for phone in ["P2", "P3", "P4"] {
+        bench.installed(phone, "R1", 2);
+    }
+    let view = bench.view("R1");
+    let why = "4 phones on version 2; soaks for 600 s before its phones are asked how they fare";
+    assert_eq!((view.state, view.why.as_str()), (RolloutState::Running, why));
+    assert_eq!(bench.core.deadline().unwrap().why, "the end of a wave's soak");
+    bench.pass(600);
+    assert_eq!(bench.out().len(), 3, "P1 was looked at before");
+    looked(&mut bench, "P2", Ok(well()));
+    looked(&mut bench, "P3", Ok(Health { running: Some(false), ..well() }));
+    looked(&mut bench, "P4", Ok(well()));
+    assert_eq!(bench.view("R1").state, RolloutState::Paused);
+    bench.resume("R1");
+    assert_eq!(bench.out().len(), 3, "they are looked at again");
+    bench.restart();
+    bench.pass(0);
+    assert!(!matches!(bench.out()[..], [Output::Look { .. }, ..]), "nobody was seen yet");
+    for phone in 1..=4 {
+        bench.available(&format!("P{phone}"), 2);
+    }
+    assert_eq!(bench.out().len(), 3, "they are looked at again");
+    for phone in ["P2", "P3", "P4"] {
+        looked(&mut bench, phone, Ok(well()));
+    }
+    assert_eq!(bench.view("R1").state, RolloutState::Finished);
+}
+
+#[test]
+fn promoted_behind_the_last_wave_it_is_finished_and_whoever_comes_later_is_looked_at_again() {
+    let mut bench = watched(all("100%"));
+    looked(&mut bench, "P1", Ok(well()));
+    bench.installed("P2", "R1", 2);
+    bench.installed("P3", "R1", 2);
+    bench.failed("P4", "R1", crate::phone::InstallFailureClass::NeedsHand);
+    bench.pass(600);
+    looked(&mut bench, "P2", Err("its dropbox can't be read".into()));
+    looked(&mut bench, "P3", Ok(well()));
+    assert_eq!(bench.view("R1").state, RolloutState::Paused);
+    bench.ask(&Request::RolloutPromote { rollout: RolloutNumber(1).id(), reason: "known".into() }).unwrap();
+    assert_eq!(bench.view("R1").state, RolloutState::Finished);
+    bench.ask(&Request::RolloutRetry { rollout: RolloutNumber(1).id(), phone: None }).unwrap();
+    bench.installed("P4", "R1", 2);
+    bench.out();
+    bench.pass(600);
+    assert_eq!(bench.out().len(), 3, "the wave of the late one is looked at");
+    for phone in ["P2", "P3", "P4"] {
+        looked(&mut bench, phone, Ok(well()));
+    }
+    assert_eq!(bench.view("R1").state, RolloutState::Finished);
+}

@@ -64,14 +64,22 @@ impl Rollouts {
                 _ => format!("waits for `farmhand rollout approve {}`", record.number),
             },
             RolloutState::Running => self.running_why(rollout, waves),
+            RolloutState::RollingBack => self.rollback_why(rollout),
             RolloutState::Finished => rollout.sum(),
-            RolloutState::Paused | RolloutState::Aborted => record.why.clone(),
+            RolloutState::Paused | RolloutState::Aborted | RolloutState::RolledBack => record.why.clone(),
         }
     }
 
     fn running_why(&self, rollout: &Rollout, waves: usize) -> String {
         if let Some(starts) = rollout.record.starts.filter(|_| self.begins_later(rollout)) {
             return format!("begins at {}", self.config.windows.zone.say(starts));
+        }
+        if rollout.current_wave().is_none() && rollout.is_soaking() {
+            let soak = rollout.record.strategy.soak_s;
+            return format!("{}; soaks for {soak} s before its phones are asked how they fare", rollout.sum());
+        }
+        if rollout.current_wave().is_none() && rollout.is_looked_at() {
+            return format!("{}; its phones are asked how they fare", rollout.sum());
         }
         let others = |other: &&Rollout| {
             let number = other.record.number;

@@ -10,8 +10,14 @@ use crate::phone::{InstallFailure, InstallFailureClass};
 use crate::rack::event::InstallOrder;
 use crate::rack::ids::{PhoneId, RolloutId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::strategy::Downgrade;
 use crate::store::RolloutNumber;
 use crate::store::promise::Report;
+
+/// What Android says of an older version.
+const NO_WAY_BACK: &str = "INSTALL_FAILED_VERSION_DOWNGRADE";
+const KEEPS_THE_NEWER: &str = "its Android takes an older version of debuggable apps only: the app must be uninstalled there first, \
+                               and its data goes with it";
 
 /// What becomes of a phone whose turn it is.
 enum Turn {
@@ -60,11 +66,14 @@ impl Rollouts {
         let mut given_up = Vec::new();
         for rollout in self.rollouts.values_mut() {
             let number = rollout.record.number;
-            let (wanted, is_over) = (rollout.record.version_code, rollout.is_over());
+            let is_over = rollout.is_ending();
+            let is_done = version.is_some_and(|version| rollout.is_done_by(version));
             let Some(known) = rollout.phone_mut(phone).filter(lost) else { continue };
             self.draft.touched.insert(number);
-            if version.is_some_and(|version| version >= wanted) {
+            if is_done {
                 known.set(RolloutPhoneState::Done, None);
+                known.is_unseen = true;
+                rollout.watch_again();
                 continue;
             }
             known.record.interrupted += 1;
@@ -96,21 +105,27 @@ impl Rollouts {
         let Some(number) = RolloutNumber::of(rollout) else { return };
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
         let wanted = rollout.record.version_code;
+        let downgrade = rollout.record.strategy.downgrade;
         let Some(known) = rollout.phone_mut(phone) else { return };
         match result {
             Ok(_) if known.record.state == RolloutPhoneState::Done => {}
-            Ok(version) if version >= wanted => {
+            Ok(version) if downgrade.is_done_by(version, wanted) => {
                 if let Some(deadline) = known.flight.and_then(|flight| flight.deadline) {
                     self.install_times.truncate(TIMES_MAX - 1);
                     self.install_times.push_front((now + self.config.install_timeout).since(deadline));
                 }
                 known.set(RolloutPhoneState::Done, None);
                 known.done_at = Some(now);
+                known.is_unseen = true;
+                rollout.watch_again();
                 self.draft.touched.insert(number);
             }
             Ok(version) => {
                 let why = format!("the phone reports version {version} after the install of {wanted}");
                 self.fail(now, number, phone, InstallFailureClass::Permanent, why);
+            }
+            Err(failure) if failure.reason.as_deref() == Some(NO_WAY_BACK) && downgrade == Downgrade::Allowed => {
+                self.fail(now, number, phone, InstallFailureClass::NeedsHand, KEEPS_THE_NEWER.to_owned());
             }
             Err(failure) => {
                 let why = match failure.reason {
@@ -126,7 +141,7 @@ impl Rollouts {
     /// one more pauses the rollout. What is under way goes on then; nothing else is begun.
     fn fail(&mut self, now: Moment, number: RolloutNumber, phone: &PhoneId, class: InstallFailureClass, why: String) {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
-        let retries = if rollout.is_over() { 0 } else { rollout.record.strategy.retries };
+        let retries = if rollout.is_ending() { 0 } else { rollout.record.strategy.retries };
         let Some(known) = rollout.phone_mut(phone) else { return };
         // A late failure of an attempt that was given up already says nothing new.
         if known.record.state != RolloutPhoneState::Installing {
@@ -144,7 +159,7 @@ impl Rollouts {
             }
             InstallFailureClass::Transient | InstallFailureClass::Permanent => {
                 known.miss(RolloutPhoneState::Failed, why.clone());
-                self.stop_at_limit(number, format!("{phone} failed: {why}"));
+                self.stop_at_limit(now, number, format!("{phone} failed: {why}"));
             }
         }
     }
@@ -174,9 +189,11 @@ impl Rollouts {
 
     /// Goes on with the rollout whose turn it is, and finishes those in which every phone is done.
     pub(super) fn run_waves(&mut self, now: Moment) {
+        self.watch_last_waves(now);
         self.finish(now);
         while let Some(number) = self.turn() {
             self.run_wave(now, number);
+            self.watch_last_waves(now);
             if self.finish(now) == 0 {
                 break;
             }
@@ -238,6 +255,10 @@ impl Rollouts {
     fn begin_install(&mut self, number: RolloutNumber, place: usize, order: InstallOrder, room: &mut Room) {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
         let Some(phone) = rollout.phones.get_mut(place) else { return };
+        let before = match self.phones.get(&phone.record.phone) {
+            Some(Presence::Available(version)) => *version,
+            _ => None,
+        };
         let hub = self.candidates.get(&phone.record.phone).and_then(|candidate| candidate.hub.as_ref());
         if !room.take(hub) {
             if phone.record.unfit_since.is_some() {
@@ -248,6 +269,9 @@ impl Rollouts {
         }
         phone.set(RolloutPhoneState::Installing, None);
         phone.flight = Some(Flight { deadline: None, gone: false });
+        if phone.record.attempts == 0 {
+            phone.record.before = before;
+        }
         phone.record.attempts += 1;
         self.draft.effects.push(Output::Install { phone: phone.record.phone.clone(), order });
         self.draft.touched.insert(number);
@@ -269,11 +293,18 @@ impl Rollouts {
         let Some(Presence::Available(version)) = self.phones.get(phone) else { return None };
         let record = &rollout.record;
         let wanted = record.version_code;
-        if let Some(version) = version.filter(|version| *version >= wanted) {
-            return Some(Turn::Has(if version == wanted { "had the version already" } else { "has a newer version" }));
+        match version {
+            Some(version) if *version == wanted => return Some(Turn::Has("had the version already")),
+            Some(version) if rollout.is_done_by(*version) => return Some(Turn::Has("has a newer version")),
+            Some(version) if *version > wanted => {
+                if let Some(why) = self.keeps_newer(rollout, phone, *version) {
+                    return Some(Turn::Misfit(why));
+                }
+            }
+            _ => {}
         }
         let apk = rollout.checked_apk()?;
-        if let Some(Unmeant::Misfit(why)) = self.why_not(apk, phone) {
+        if let Some(Unmeant::Misfit(why)) = self.why_not(apk, phone, record.strategy.downgrade) {
             return Some(Turn::Misfit(why));
         }
         if self.is_shut() {
@@ -283,8 +314,8 @@ impl Rollouts {
             return Some(Turn::Unfit(why));
         }
         let (rollout, apk, package) = (record.number.id(), apk.path.clone(), record.package.clone());
-        let delivery = self.delivery_of(record);
-        Some(Turn::Installs(InstallOrder { rollout, apk, package, version_code: wanted, delivery }))
+        let (delivery, downgrade) = (self.delivery_of(record), record.strategy.downgrade);
+        Some(Turn::Installs(InstallOrder { rollout, apk, package, version_code: wanted, delivery, downgrade }))
     }
 
     /// Finishes each rollout in which no phone's turn is left; returns how many.
@@ -293,6 +324,7 @@ impl Rollouts {
             matches!(rollout.record.state, RolloutState::Running | RolloutState::Paused)
                 && rollout.phones.iter().all(|phone| phone.record.state.is_final())
                 && !rollout.has_failed_too_often()
+                && rollout.gate_behind_last().is_none()
         };
         let settled: Vec<_> = self.rollouts.values().filter(all_settled).map(|one| one.record.number).collect();
         let (ended, mut finished) = (self.wall(now), 0);
@@ -300,7 +332,8 @@ impl Rollouts {
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
             let sum = rollout.sum();
             let needy = rollout.phones.iter().find(|phone| phone.record.state == RolloutPhoneState::NeedsHand);
-            if let Some(needy) = needy.filter(|_| rollout.count(RolloutPhoneState::Done) == 0) {
+            let is_new = rollout.record.takes_back.is_none();
+            if let Some(needy) = needy.filter(|_| rollout.count(RolloutPhoneState::Done) == 0 && is_new) {
                 // That is no end of a rollout: resumed, it tries them again.
                 if rollout.record.state == RolloutState::Running {
                     let reason = needy.record.why.as_deref().unwrap_or_default();

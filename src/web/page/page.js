@@ -26,7 +26,7 @@ const TONES = {
   detected: ["busy", "◔"], claiming: ["busy", "◔"], online: ["busy", "◑"], provisioning: ["busy", "◕"], authorising: ["busy", "?"],
   connecting: ["busy", "◔"], installing: ["busy", "◑"], parked: ["quiet", "◌"], skipped: ["quiet", "–"], gathering: ["busy", "◔"], fetching: ["busy", "◔"], waiting_approval: ["busy", "?"], running: ["busy", "◑"],
   recovering: ["bad", "▲"], quarantined: ["bad", "■"], stale: ["bad", "▲"], away: ["bad", "▲"], unacknowledged: ["bad", "▲"], needs_identity: ["bad", "?"], failed: ["bad", "✕"], needs_hand: ["bad", "!"],
-  paused: ["bad", "▲"], aborted: ["bad", "✕"],
+  paused: ["bad", "▲"], aborted: ["bad", "✕"], rolling_back: ["busy", "↶"], rolled_back: ["quiet", "↩"],
 };
 const tone = (state) => (TONES[state] ?? ["quiet", "○"])[0];
 const sign = (state) => (TONES[state] ?? ["quiet", "○"])[1];
@@ -238,7 +238,7 @@ function paintRollouts() {
     const failed = phones.filter((phone) => phone.state === "failed" || phone.state === "needs_hand");
     const waves = rollout.waves.map((wave, i) => el("div", { class: "wave" }, `wave ${i + 1}`,
       ...wave.phones.map((phone) => word(phone.state, name(phone.phone), [spoken(phone.state), phone.why].filter(Boolean).join(": ")))));
-    const over = rollout.state === "finished" || rollout.state === "aborted";
+    const over = ["finished", "aborted", "rolled_back"].includes(rollout.state);
     return el("article", { class: "rollout card", "data-rollout": rollout.id, "data-state": rollout.state, "data-tone": tone(rollout.state) },
       el("div", { class: "head" }, el("h3", null, rollout.id), el("span", null, `${rollout.package} ${rollout.version_name}`), word(rollout.state)),
       el("p", { class: "why" }, rollout.why),

@@ -12,6 +12,7 @@ use farmhand::rack::event::InstallOrder;
 use farmhand::rack::gates::Health;
 use farmhand::rack::ids::{PackageName, RolloutId, Serial, VersionCode};
 use farmhand::rack::snapshot::{Battery, InstalledAgent, Storage};
+use farmhand::rack::strategy::Downgrade;
 
 use super::handset::APK_BYTES;
 use super::input::Said;
@@ -159,7 +160,10 @@ impl Actor {
             What::Probe { nonce } => (format!("shell:echo {nonce}"), PROBE_MAX, "the answer to a probe"),
             What::Profile => ("shell:getprop".to_owned(), QUESTION_MAX, "the profile"),
             What::Provision => (format!("exec:install {AGENT_VERSION}"), INSTALL_MAX, "the agent's install"),
-            What::Install(order) => (format!("exec:install {}", order.version_code), INSTALL_MAX, "an install"),
+            What::Install(order) => {
+                let flag = if order.downgrade == Downgrade::Allowed { "-d " } else { "" };
+                (format!("exec:install {flag}{}", order.version_code), INSTALL_MAX, "an install")
+            }
             What::Inspect(..) => ("shell:inspect".to_owned(), QUESTION_MAX, "how the agent fares"),
             What::RestartAgent => ("shell:monkey".to_owned(), QUESTION_MAX, "the agent's start"),
             What::Reboot => ("reboot:".to_owned(), QUESTION_MAX, "the restart to begin"),

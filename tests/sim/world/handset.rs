@@ -83,6 +83,7 @@ enum Phase {
     Answered,
     Installing {
         version: u64,
+        may_go_back: bool,
         have: usize,
     },
 }
@@ -201,7 +202,14 @@ impl Handset {
             }
             ["shell:monkey"] => self.answer(stage, local, host, "Events injected: 1".to_owned()),
             ["exec:install", version] => {
-                let phase = Phase::Installing { version: version.parse().unwrap_or_default(), have: 0 };
+                let version = version.parse().unwrap_or_default();
+                let phase = Phase::Installing { version, may_go_back: false, have: 0 };
+                self.streams.insert(local, Stream { host, phase });
+                self.say(stage, vec![opened]);
+            }
+            ["exec:install", "-d", version] => {
+                let version = version.parse().unwrap_or_default();
+                let phase = Phase::Installing { version, may_go_back: true, have: 0 };
                 self.streams.insert(local, Stream { host, phase });
                 self.say(stage, vec![opened]);
             }
@@ -222,11 +230,13 @@ impl Handset {
     }
 
     fn write(&mut self, stage: &mut Stage, local: u32, len: usize) {
-        let Some(Stream { host, phase: Phase::Installing { version, have } }) = self.streams.get_mut(&local) else {
+        let Some(Stream { host, phase: Phase::Installing { version, may_go_back, have } }) =
+            self.streams.get_mut(&local)
+        else {
             return;
         };
         *have += len;
-        let (host, version, whole) = (*host, *version, *have >= APK_BYTES);
+        let (host, version, may_go_back, whole) = (*host, *version, *may_go_back, *have >= APK_BYTES);
         self.say(stage, vec![say(Command::Okay, local, host, Bytes::new())]);
         if whole {
             let time = match self.mood {
@@ -234,12 +244,19 @@ impl Handset {
                 Mood::Hangs => return,
                 _ => stage.chance.millis(300, 20_000),
             };
-            stage.after(time, Input::InstallEnds { phone: self.number, stream: local, link: self.link, version });
+            let (phone, link) = (self.number, self.link);
+            stage.after(time, Input::InstallEnds { phone, stream: local, link, version, may_go_back });
         }
     }
 
     /// An install ends. One whose host has gone may have taken effect all the same.
-    pub(super) fn install_ends(&mut self, stage: &mut Stage, stream: u32, link: u32, version: u64) {
+    pub(super) fn install_ends(
+        &mut self,
+        stage: &mut Stage,
+        (stream, link): (u32, u32),
+        version: u64,
+        may_go_back: bool,
+    ) {
         let watched = link == self.link && self.streams.contains_key(&stream);
         if !watched && (stage.now < self.down_until || stage.chance.one_in(2)) {
             return;
@@ -249,7 +266,7 @@ impl Handset {
             Mood::Transient => "Failure transient".to_owned(),
             Mood::Permanent => "Failure permanent".to_owned(),
             Mood::NeedsHand => "Failure hand".to_owned(),
-            _ if installed.is_some_and(|installed| installed > version) => "Failure permanent".to_owned(),
+            _ if !may_go_back && installed > Some(version) => "Failure permanent".to_owned(),
             Mood::Lies => format!("Success {}", installed.unwrap_or_default()),
             Mood::Fine | Mood::Slow | Mood::Hangs => {
                 self.version = Some(version);

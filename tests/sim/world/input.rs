@@ -20,7 +20,7 @@ pub(super) enum Input {
     Committed { run: u32 },
     PowerCommitted { run: u32 },
     Fetched { run: u32, fetch: Fetch },
-    InstallEnds { phone: usize, stream: u32, link: u32, version: u64 },
+    InstallEnds { phone: usize, stream: u32, link: u32, version: u64, may_go_back: bool },
     Bus { phone: usize },
     LetGo { run: u32, place: usize },
     Plug { phone: usize, place: usize },

@@ -236,8 +236,8 @@ impl World {
             Input::Committed { run: of } if of == run => self.committed(),
             Input::PowerCommitted { run: of } if of == run => self.power_committed(),
             Input::Fetched { run: of, fetch } if of == run => self.fetched(fetch),
-            Input::InstallEnds { phone, stream, link, version } => {
-                self.handsets[phone].install_ends(&mut self.stage, stream, link, version);
+            Input::InstallEnds { phone, stream, link, version, may_go_back } => {
+                self.handsets[phone].install_ends(&mut self.stage, (stream, link), version, may_go_back);
             }
             Input::Bus { phone } => self.look_at_bus(phone),
             Input::LetGo { run: of, place } if of == run => self.let_go(place),

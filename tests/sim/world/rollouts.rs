@@ -10,7 +10,7 @@ use farmhand::rack::candidate::{Candidate, Choice};
 use farmhand::rack::event::{RolloutCommand, RolloutEvent};
 use farmhand::rack::ids::{PackageName, PhoneId};
 use farmhand::rack::request::Request;
-use farmhand::rack::strategy::StrategyChanges;
+use farmhand::rack::strategy::{Downgrade, StrategyChanges};
 use farmhand::rollout::plan::{Ask, Fetch, Output, Rollouts, Ticket, Wanted};
 use farmhand::store::promise::Promise;
 
@@ -86,7 +86,7 @@ impl RolloutShell {
             Word::Request(request) => self.core.request(now, ask, &request),
             Word::Fetched { fetch, result } => self.core.fetched(now, fetch.rollout, *result),
             Word::Start { version, choice } => {
-                if self.core.may_start(None, &choice).is_ok() {
+                if self.core.may_start(None, &choice, Downgrade::Refused).is_ok() {
                     let at = self.asks.is_multiple_of(5).then(|| "22:30".to_owned());
                     let file = "/home/owner/agent.apk".into();
                     let wanted =

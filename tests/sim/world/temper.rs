@@ -11,7 +11,7 @@ use farmhand::rack::gates::Gates;
 use farmhand::rack::ids::{Endpoint, Label, Serial, SlotName};
 use farmhand::rack::limits::Limits;
 use farmhand::rack::snapshot::PowerPort;
-use farmhand::rack::strategy::{Approve, Join, Share, Strategy};
+use farmhand::rack::strategy::{Approve, Downgrade, Join, OnFailure, Share, Strategy};
 
 use super::chance::Chance;
 use super::trouble::Trouble;
@@ -134,6 +134,8 @@ fn strategy(chance: &mut Chance) -> Strategy {
             fit_within_s: *chance.pick(&[120, 3600]),
             ..Limits::default()
         },
+        downgrade: Downgrade::Refused,
+        on_failure: *chance.pick(&[OnFailure::Pause, OnFailure::Pause, OnFailure::RollBack]),
         gates: Gates { agent: chance.one_in(3).then(|| "100%".parse().ok()).flatten(), ..Gates::default() },
     }
 }

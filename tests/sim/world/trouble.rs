@@ -309,6 +309,7 @@ impl World {
             0 | 1 => Request::RolloutApprove { rollout },
             2 => Request::RolloutPause { rollout },
             3 => Request::RolloutPromote { rollout, reason: "it was looked at".to_owned() },
+            4 if self.stage.chance.one_in(4) => Request::RolloutRollback { rollout, reason: "a bad build".to_owned() },
             4 if self.stage.chance.one_in(3) => Request::RolloutAbort { rollout, reason: "a bad build".to_owned() },
             4 => {
                 let phones = self.ready();

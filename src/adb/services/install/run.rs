@@ -79,9 +79,9 @@ impl Default for InstallOptions {
 }
 
 impl InstallOptions {
-    /// Arguments of `install`. `-r` replaces an installed version, which older handsets don't do by themselves.
+    /// Arguments of `install`. The referrer tells which sessions are farmhand's; `-r` replaces an installed version, which older handsets don't do by themselves.
     fn arguments(&self) -> Vec<String> {
-        let mut arguments = vec!["-r".to_owned()];
+        let mut arguments = ["-r", "--referrer", super::SESSION_MARK].map(str::to_owned).to_vec();
         arguments.extend(self.flags.iter().map(|flag| flag.argument().to_owned()));
         arguments.extend(self.user.iter().flat_map(|user| ["--user".to_owned(), user.to_string()]));
         arguments

@@ -3,8 +3,9 @@
 use farmhand::rack::event::InstallOrder;
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::{RolloutPhoneState, RolloutState, RolloutView};
+use farmhand::rack::strategy::Downgrade;
 use farmhand::store::RolloutNumber;
-use farmhand::store::promise::Report;
+use farmhand::store::promise::{Report, RolloutRecord};
 
 use super::super::centre::Centre;
 use super::super::disk::Disk;
@@ -20,11 +21,35 @@ pub(crate) fn install(phone: &PhoneId, order: &InstallOrder, disk: &Disk) -> Res
     if rollout.version_code != order.version_code || rollout.package != order.package {
         return Err(format!("{what}: the disk promises {} {}", rollout.package, rollout.version_code));
     }
+    if order.downgrade != rollout.strategy.downgrade {
+        return Err(format!(
+            "{what}: a downgrade is {:?}, on the disk it is {:?}",
+            order.downgrade, rollout.strategy.downgrade
+        ));
+    }
+    if order.downgrade == Downgrade::Allowed {
+        asked_for(phone, rollout, disk).map_err(|why| format!("{what}: {why}"))?;
+    }
     let promised = disk.phones.get(&(number, phone.clone())).map(|record| (record.state, record.attempts));
     match promised {
         Some((RolloutPhoneState::Installing, 1..)) => Ok(()),
         other => Err(format!("{what}: on the disk that phone is {other:?}")),
     }
+}
+
+/// No phone is downgraded unasked: somebody has rolled back what it has got, and it gets what it had before.
+fn asked_for(phone: &PhoneId, rollout: &RolloutRecord, disk: &Disk) -> Result<(), String> {
+    let origin = rollout.takes_back.ok_or("nobody asked for a downgrade")?;
+    // What is over long since may be forgotten, but not while its phones go back.
+    let rolled_back = disk.rollouts.get(&origin).ok_or_else(|| format!("{origin} is not on the disk"))?;
+    if !rolled_back.state.is_rolled_back() {
+        return Err(format!("{origin} is {}, not rolled back", rolled_back.state.as_str()));
+    }
+    let before = disk.phones.get(&(origin, phone.clone())).and_then(|record| record.before);
+    if before != Some(rollout.version_code) {
+        return Err(format!("before {origin} the phone had {before:?}"));
+    }
+    Ok(())
 }
 
 /// No failure counts as told that the centre does not know.

@@ -79,11 +79,20 @@ fn joined(world: &World, rollout: &RolloutView) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a rollout is under way that brings the phones of this one back.
+fn takes_back(world: &World, rollout: &RolloutView) -> bool {
+    let is_way =
+        |way: &RolloutRecord| way.ended.is_none() && way.takes_back.is_some_and(|origin| origin.id() == rollout.id);
+    world.disk.rollouts.values().any(is_way)
+}
+
 /// A rollout may wait for a phone that is not there, for one before it that does, and for a time of its own: `reasons` sees to it that
 /// such a time ends.
 fn over_or_waiting(world: &World, rollout: &RolloutView) -> Result<(), String> {
     match rollout.state {
-        RolloutState::Finished | RolloutState::Aborted => return Ok(()),
+        RolloutState::Finished | RolloutState::Aborted | RolloutState::RolledBack => return Ok(()),
+        // What brings its phones back is a rollout of its own.
+        RolloutState::RollingBack if takes_back(world, rollout) => return Ok(()),
         RolloutState::Running => {}
         other => return Err(format!("rollout {} is {} in calm: {}", rollout.id, other.as_str(), rollout.why)),
     }

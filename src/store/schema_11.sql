@@ -1,0 +1,2 @@
+ALTER TABLE rollout ADD COLUMN takes_back INTEGER;
+ALTER TABLE rollout_phone ADD COLUMN version_before INTEGER;
