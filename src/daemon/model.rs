@@ -159,7 +159,7 @@ fn tell(change: &Change) {
         Change::IncidentOver { number, what } => info!("incident {number} is over: {what}"),
         Change::Rollout { rollout, state, why } => match state {
             RolloutState::Paused | RolloutState::Aborted | RolloutState::RollingBack | RolloutState::RolledBack => {
-                warn!("rollout {rollout}: {}: {why}", state.as_str())
+                warn!("rollout {rollout}: {}: {why}", state.as_str());
             }
             _ => info!("rollout {rollout}: {}: {why}", state.as_str()),
         },
