@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::jobs::Jobs;
-use super::plan::{Ask, Fetch, Output, Rollouts, Wanted};
+use super::plan::{Ask, Fetch, KeptAgent, Output, Rollouts, Wanted};
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::Fetcher;
 use crate::agent::{ApkSource, CheckedApk};
@@ -202,10 +202,10 @@ enum Ended {
 
 impl Actor {
     fn new(parts: &Parts, promises: Vec<Promise>) -> Self {
-        let package = parts.agent.as_ref().map(|agent| agent.package.clone());
+        let kept = |agent: &config::Agent| KeptAgent { package: agent.package.clone(), apk: agent.apk.clone() };
         let now = Moment::from_start(parts.start.elapsed());
-        let apk = parts.agent.as_ref().and_then(|agent| agent.apk.clone());
-        let core = Rollouts::restore(parts.config.clone(), package, parts.wall, now, promises).with_agent_apk(apk);
+        let agent = parts.agent.as_ref().map(kept);
+        let core = Rollouts::restore(parts.config.clone(), agent, parts.wall, now, promises);
         checkpoint::at(checkpoint::RESTORED);
         Self {
             core,

@@ -36,7 +36,7 @@ const STORY: [(&str, &str, Option<(&str, &str)>, RolloutState, &str); 4] = [
 
 #[tokio::test]
 async fn a_bad_version_stops_at_its_gate_behind_the_last_wave_too() {
-    let phone = |number| format!("[[phone]]\nname = 'A{number}'\nbattery_percent = 80\npackages = ['agent-1.apk']\n");
+    let phone = |number| format!("[[phone]]\nname = 'A{number}'\nbattery = 80\npackages = ['agent-1.apk']\n");
     let rack: String = (1..=8).map(phone).collect();
     let desk = Desk::start(&rack, &format!("[agent]\npackage = 'org.example.agent'\nsigners = ['{SIGNER}']\n")).await;
     desk.look(async {

@@ -77,6 +77,7 @@ use crate::store::RolloutNumber;
 use crate::store::promise::{AuditRecord, Promise, RolloutPhoneRecord, RolloutRecord};
 pub use looks::LOOK_MAX;
 pub use parking::PARK_AFTER;
+pub use rollback::KeptAgent;
 pub use start::Wanted;
 
 /// Rollouts that are over and still shown; older ones are forgotten.
@@ -258,15 +259,17 @@ impl Rollouts {
     #[must_use]
     pub fn restore(
         config: config::Rollout,
-        agent: Option<PackageName>,
+        agent: Option<impl Into<KeptAgent>>,
         wall_at_start: UnixMillis,
         now: Moment,
         promises: Vec<Promise>,
     ) -> Self {
+        let kept: Option<KeptAgent> = agent.map(Into::into);
+        let (agent, agent_apk) = kept.map(|kept| (kept.package, kept.apk)).unzip();
         let mut core = Self {
             config,
             agent,
-            agent_apk: None,
+            agent_apk: agent_apk.flatten(),
             wall_at_start,
             began: now,
             now,

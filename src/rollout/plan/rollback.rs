@@ -19,12 +19,27 @@ use super::{Apk, Phone, Rollout, Rollouts};
 use crate::agent::ApkSource;
 use crate::clock::Moment;
 use crate::rack::gates::Gates;
-use crate::rack::ids::{PhoneId, RolloutId, VersionCode};
+use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 use crate::rack::request::{Done, Refusal};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::rack::strategy::{Approve, Downgrade, Join, OnFailure, Share, Strategy};
 use crate::store::RolloutNumber;
 use crate::store::promise::RolloutRecord;
+
+/// The app that this rack keeps on its phones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAgent {
+    /// Its package.
+    pub package: PackageName,
+    /// The APK that phones without it get: a rollback may want it.
+    pub apk: Option<PathBuf>,
+}
+
+impl From<PackageName> for KeptAgent {
+    fn from(package: PackageName) -> Self {
+        Self { package, apk: None }
+    }
+}
 
 /// Where the APK of a version is.
 struct Origin {
@@ -44,13 +59,6 @@ enum Return {
 }
 
 impl Rollouts {
-    /// The same core, with the APK that phones without the agent get: a rollback may want it.
-    #[must_use]
-    pub fn with_agent_apk(mut self, apk: Option<PathBuf>) -> Self {
-        self.agent_apk = apk;
-        self
-    }
-
     pub(super) fn roll_back(&mut self, now: Moment, id: &RolloutId, reason: &str) -> Result<Done, Refusal> {
         let reason = checked_reason(reason)?;
         let rollout = self.find(id)?;

@@ -313,7 +313,8 @@ fn a_notice_is_refused_when_nothing_of_it_may_happen() {
         }
     };
     let bench = Bench::new(Approve::First);
-    let mut off = Rollouts::restore(bench.config.clone(), None, UnixMillis(0), Moment::START, Vec::new());
+    let mut off =
+        Rollouts::restore(bench.config.clone(), None::<PackageName>, UnixMillis(0), Moment::START, Vec::new());
     assert!(refused(&mut off, "P1", 2, PACKAGE).contains("[agent] is not configured"));
     let none_from_there = Config { from_central: FromCentral::Refuse, ..bench.config.clone() };
     let mut closed = core(none_from_there, Moment::START, &bench.shelf);
