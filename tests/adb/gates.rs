@@ -7,8 +7,10 @@ use crate::desk::Desk;
 /// The signer of the test APKs.
 const SIGNER: &str = "1f3459901dc294cd0daefe7eb300273362911beaeb3884637ed22e65d83aaba6";
 
-/// The canary, the phone behind it, which of them gets a bad version and what is wrong with it, and where the rollout ends.
-const STORY: [(&str, &str, Option<(&str, &str)>, RolloutState, &str); 4] = [
+/// The canary, the phone behind it, which of them gets a bad version and what is wrong with it, where the rollout ends, and why.
+type Chapter = (&'static str, &'static str, Option<(&'static str, &'static str)>, RolloutState, &'static str);
+
+const STORY: [Chapter; 4] = [
     ("A1", "A2", None, RolloutState::Finished, "2 phones on version 2"),
     (
         "A3",
