@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ const PACED_FOR: Duration = Duration::from_secs(10);
 /// The bytes of a notice that is on its way for its time.
 const SMALL: usize = 200;
 const LARGE: usize = 4 << 10;
+const STAMP: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const AGENT_PORT: &str = "tcp:9200";
@@ -41,6 +43,8 @@ type Seen = mpsc::UnboundedSender<(usize, Duration)>;
 #[derive(Clone)]
 struct Clock {
     start: Instant,
+    /// Which measurement it is: what an earlier one left on its way counts no more.
+    run: Arc<AtomicU64>,
     /// Who hears of notices; nobody between two measurements.
     audience: Arc<Mutex<Option<Seen>>>,
 }
@@ -53,7 +57,7 @@ struct World {
 
 #[allow(clippy::print_stdout, reason = "the answers go to the parent process")]
 pub(crate) async fn run() -> io::Result<()> {
-    let clock = Clock { start: Instant::now(), audience: Arc::default() };
+    let clock = Clock { start: Instant::now(), run: Arc::default(), audience: Arc::default() };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let server = listener.local_addr()?;
     tokio::spawn(serve(listener, clock.clone()));
@@ -149,15 +153,26 @@ impl World {
 
 impl Clock {
     fn listen(&self, seen: Option<Seen>) {
+        self.run.fetch_add(1, Ordering::SeqCst);
         *self.audience.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
-    fn stamp(&self) -> [u8; 8] {
-        (self.start.elapsed().as_nanos() as u64).to_le_bytes()
+    /// The time, and the measurement, for the first 16 bytes of a notice.
+    fn stamp(&self, run: u64) -> [u8; STAMP] {
+        let nanos = self.start.elapsed().as_nanos() as u64;
+        let mut stamp = [0; STAMP];
+        stamp[..8].copy_from_slice(&nanos.to_le_bytes());
+        stamp[8..].copy_from_slice(&run.to_le_bytes());
+        stamp
     }
 
     fn tell(&self, number: usize, body: &[u8]) {
-        let Some(stamp) = body.first_chunk() else { return };
+        let (Some(stamp), Some(run)) = (body.first_chunk(), body.get(8..).and_then(<[u8]>::first_chunk)) else {
+            return;
+        };
+        if u64::from_le_bytes(*run) != self.run.load(Ordering::SeqCst) {
+            return;
+        }
         let time = self.start.elapsed().saturating_sub(Duration::from_nanos(u64::from_le_bytes(*stamp)));
         if let Some(seen) = &*self.audience.lock().unwrap_or_else(PoisonError::into_inner) {
             // Whoever measures may have enough.
@@ -171,6 +186,8 @@ struct Agent {
     writer: OwnedWriteHalf,
     token: String,
     next_id: i64,
+    /// The measurement for which it speaks.
+    run: u64,
     clock: Clock,
 }
 
@@ -193,12 +210,14 @@ impl Agent {
         };
         let (mut reader, writer) = stream.into_split();
         tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
-        Ok(Self { writer, token, next_id: 2, clock })
+        // The one that begins once all agents are there.
+        let run = clock.run.load(Ordering::SeqCst) + 1;
+        Ok(Self { writer, token, next_id: 2, run, clock })
     }
 
     async fn notice(&mut self, body: &mut [u8]) -> io::Result<()> {
         if let Some(place) = body.first_chunk_mut() {
-            *place = self.clock.stamp();
+            *place = self.clock.stamp(self.run);
         }
         let frame = frame_of(EnumMsgType::FriendTalkNotice, self.next_id, &self.token, Some(body), 0);
         self.next_id += 1;
