@@ -21,6 +21,7 @@
 
 #[cfg(feature = "daemon")]
 mod accounts;
+#[cfg(feature = "daemon")]
 mod block;
 #[cfg(feature = "daemon")]
 mod file;
