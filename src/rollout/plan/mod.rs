@@ -489,14 +489,4 @@ impl Rollouts {
         let rollout = self.rollouts.get_mut(&RolloutNumber::of(&order.rollout)?)?;
         rollout.phone_mut(phone)?.flight.as_mut()
     }
-
-    /// Forgets the oldest of those that are over. The highest number of all stays, so that no number is used twice.
-    fn forget_old(&mut self) {
-        let over: Vec<_> = self.rollouts.values().filter(|one| one.is_over()).map(|one| one.record.number).collect();
-        for number in over.iter().take(over.len().saturating_sub(KEPT_MAX)) {
-            self.rollouts.remove(number);
-            self.draft.touched.remove(number);
-            self.draft.forgotten.push(*number);
-        }
-    }
 }

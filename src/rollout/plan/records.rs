@@ -1,9 +1,21 @@
 //! What one rollout and one phone in it know of themselves, and how their changes become promises.
 
-use super::{Phone, Rollout};
+use super::{KEPT_MAX, Phone, Rollout, Rollouts};
 use crate::rack::ids::{PhoneId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
 use crate::store::promise::{Promise, Report, RolloutPhoneRecord};
+
+impl Rollouts {
+    /// Forgets the oldest of those that are over. The highest number of all stays, so that no number is used twice.
+    pub(super) fn forget_old(&mut self) {
+        let over: Vec<_> = self.rollouts.values().filter(|one| one.is_over()).map(|one| one.record.number).collect();
+        for number in over.iter().take(over.len().saturating_sub(KEPT_MAX)) {
+            self.rollouts.remove(number);
+            self.draft.touched.remove(number);
+            self.draft.forgotten.push(*number);
+        }
+    }
+}
 
 impl Rollout {
     pub(super) fn is_over(&self) -> bool {

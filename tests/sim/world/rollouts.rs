@@ -30,6 +30,8 @@ pub(super) struct RolloutShell {
     /// The wall time of the start, as the core was told last.
     epoch: UnixMillis,
     asks: u64,
+    /// Until when the core has done what is due.
+    advanced_to: Moment,
     deadline: Option<Deadline>,
 }
 
@@ -52,6 +54,7 @@ impl RolloutShell {
             known: BTreeMap::new(),
             epoch,
             asks: 0,
+            advanced_to: Moment::START,
             deadline: None,
         }
     }
@@ -158,6 +161,12 @@ impl World {
                     self.stage.broke(rule);
                 }
                 self.tell_model(Event::Rollout(RolloutEvent::Views(views)));
+            } else if let Some(Word::Start { .. }) = shell.waiting.front()
+                && shell.advanced_to < now
+            {
+                // A window may open at this very instant: a look ahead is compared with what is behind that.
+                shell.advanced_to = now;
+                shell.core.advance(now);
             } else if let Some(word) = shell.waiting.pop_front() {
                 if let Err(rule) = shell.take(now, word) {
                     self.stage.broke(rule);
