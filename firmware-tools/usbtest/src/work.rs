@@ -249,10 +249,11 @@ fn logcat(daemon: &Daemon) -> Result<String, Failure> {
         return Err(dumped.into());
     }
     let mut reading = daemon.command(&["phone", "A2", "logcat", "-T", "1"]).spawn()?;
-    let lines = BufReader::new(reading.stdout.take().ok_or("no standard output")?).lines();
+    // It stays open until the end: a reader who has gone away ends the reading.
+    let mut lines = BufReader::new(reading.stdout.take().ok_or("no standard output")?).lines();
     let told = (|| {
         // It says something twice a second: six lines take so long that they were not there before.
-        let seen = lines.take(6).collect::<Result<Vec<_>, _>>()?;
+        let seen = lines.by_ref().take(6).collect::<Result<Vec<_>, _>>()?;
         let (lease, _) = until("the log's reader has the phone", SOON, || Ok(logs_lease(daemon)?.ok_or("no lease")?))?;
         Ok::<_, Failure>((seen, lease))
     })();
