@@ -64,9 +64,9 @@ pub struct InstallOrder {
     pub rollout: RolloutId,
     /// The file of the checked APK.
     pub apk: PathBuf,
-    /// What must be installed afterwards.
+    /// The app.
     pub package: PackageName,
-    /// What must be installed afterwards.
+    /// The version of it that must be installed afterwards.
     pub version_code: VersionCode,
     /// Who carries it out.
     pub delivery: Delivery,
