@@ -32,10 +32,11 @@ demo: build ## a virtual rack and the real daemon on it, until Ctrl-C: no server
 demo-check: build setup ## the same rack, driven without a person: one STEP line for each verb of the mission
 	$(RACKBENCH) demo-check --farmhand $(FARMHAND)
 
-test: setup ## all tests, twelve kills in rollouts, the story of the demo, and 20 s of fuzzing for each parser and core
+test: setup ## all tests, twelve kills in rollouts, the story of the demo, the USB testbed, and 20 s of fuzzing for each parser and core
 	KILLS=12 $(CARGO) test --workspace
 	$(MAKE) peers
-	$(MAKE) fuzz TIME=20
+	@if [ "$$(uname -m)" = x86_64 ]; then $(MAKE) usbtest; else echo "NOT RUN: usbtest, which emulates an x86-64 host" >&2; fi
+	JOBS=$$((2 * $$(nproc))) $(MAKE) fuzz TIME=20
 
 lint: ## formatting, clippy, and the pure library by itself
 	$(CARGO) fmt --all --check

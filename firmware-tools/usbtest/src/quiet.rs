@@ -7,7 +7,7 @@
 //!
 //! Nobody asks the daemon anything while it is counted. That only probes ran is no guess: the daemon counts the answers to its own
 //! questions, before and after. On a machine that is so busy that the time between the two is too short for that, the daemon is
-//! started anew among the phones that are there, and counted again.
+//! started anew among the phones that are there, and counted again, some times.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 const READ_AGAIN_MIN: Duration = Duration::from_secs(48);
 /// How long wakeups are counted at most; each phone has a probe by then.
 const COUNTED_MAX: Duration = Duration::from_secs(36);
+/// How often it is counted until the figures can be believed.
+const COUNTS_MAX: usize = 4;
 /// How many probes must have been counted: the figure is a mean.
 const PROBES_MIN: u64 = 10;
 /// In how short windows: 32 phones have a probe each second, so that most of these have none.
@@ -36,12 +38,14 @@ pub(crate) fn quiet(
     threads_before: usize,
     all_ready: impl Fn(&Daemon) -> Result<(), Failure>,
 ) -> Result<String, Failure> {
-    let told = tell(daemon, threads_before).or_else(|why| {
+    let mut told = tell(daemon, threads_before);
+    for _ in 1..COUNTS_MAX {
+        let Err(why) = &told else { break };
         println!("counting again, since {why}");
         daemon.restart()?;
         all_ready(daemon)?;
-        tell(daemon, threads_before)
-    });
+        told = tell(daemon, threads_before);
+    }
     let (threads, said) = told?;
     if threads <= 2 { Ok(said) } else { Err(said.into()) }
 }
