@@ -1,12 +1,12 @@
 //! A handset that the daemon may not open: its owner has no udev rule yet, or another program has it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::check::{Failure, until};
 use crate::daemon::Daemon;
+use crate::permission::while_permitting;
 use crate::phone;
 
 /// Each wait, in emulation on a busy machine: settling takes 3 s, the next look of the bus at most 10 s.
@@ -17,7 +17,7 @@ const BLOB: &str = "/tmp/barred.blob";
 const PUSHED: &str = "/tmp/barred.pushed";
 
 /// The permission of the phone's node comes long after the plug, while another program has the phone: it is opened as soon as both let
-/// it, and nothing else is done to it. The daemon is not root.
+/// it. The daemon is not root.
 pub(crate) fn barred(daemon: &Daemon, number: usize) -> Result<String, Failure> {
     let id = phone::serial(number);
     phone::plug(number)?;
@@ -26,25 +26,22 @@ pub(crate) fn barred(daemon: &Daemon, number: usize) -> Result<String, Failure> 
     let mut other = Command::new("usb_push");
     other.args([&phone::descriptor_serial(number), BLOB, PUSHED, "1000"]).env("HOME", "/state/home");
     let mut other = other.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let told = (|| {
-        until("the other program has it", WAIT_MAX, || {
-            Ok(fs::metadata(format!("/tmp/phone.{number}/barred.pushed"))?)
-        })?;
-        for node in fs::read_dir(format!("/dev/bus/usb/{:03}", number + 1))? {
-            fs::set_permissions(node?.path(), fs::Permissions::from_mode(0o666))?;
-        }
-        says(daemon, &id, "another program holds the ADB interface")
-    })();
-    other.kill()?;
-    other.wait()?;
-    let tried = told?.as_secs_f64();
-    let (_, opened) = daemon.wait_for(&id, &["claiming", "online", "ready"], WAIT_MAX)?;
-    let (_, ready) = daemon.wait_for(&id, &["ready"], WAIT_MAX)?;
-    Ok(format!(
-        "tried {tried:.1} s after its permission came, opened {:.1} s after the other program ended, ready {:.1} s later",
-        opened.as_secs_f64(),
-        ready.as_secs_f64()
-    ))
+    let told =
+        until("the other program has it", WAIT_MAX, || Ok(fs::metadata(format!("/tmp/phone.{number}/barred.pushed"))?));
+    while_permitting(Duration::ZERO, || {
+        let told = told.and_then(|_| says(daemon, &id, "another program holds the ADB interface"));
+        other.kill()?;
+        other.wait()?;
+        let tried = told?.as_secs_f64();
+        // Google's adbd may take the broken message of the other program as a reason to leave the bus and come back.
+        let (_, opened) = daemon.wait_for(&id, &["claiming", "online", "ready"], WAIT_MAX)?;
+        let (_, ready) = daemon.wait_for(&id, &["ready"], WAIT_MAX)?;
+        Ok(format!(
+            "tried {tried:.1} s after its permission came, opened {:.1} s after the other program ended, ready {:.1} s later",
+            opened.as_secs_f64(),
+            ready.as_secs_f64()
+        ))
+    })
 }
 
 /// Waits until the phone is quarantined and says so.

@@ -16,6 +16,7 @@ mod hub;
 mod many;
 mod own;
 mod own_phone;
+mod permission;
 mod phone;
 mod plug;
 mod quiet;

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::check::{Failure, check, result, until};
 use crate::daemon::{self, CAREFUL, Daemon, MAY_RESET, Phone, User};
+use crate::permission::while_permitting;
 use crate::phone::{self, MISLABELLED, PHONES, TWINS};
 use crate::quiet::quiet;
 
@@ -195,48 +193,18 @@ fn killed_in_push() -> Result<String, Failure> {
 
 /// The daemon is not root, and each node may be opened only half a second after its arrival.
 fn late_permission() -> Result<String, Failure> {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| permit_late(&stop));
-        let told = (|| {
-            let daemon = Daemon::start("/state.nobody", CAREFUL, User::Nobody)?;
-            let marker = daemon::log().len();
-            phone::plug_all()?;
-            let said = all_ready(&daemon, ALL_READY_MAX)?;
-            let log = daemon::log();
-            let troubled: BTreeSet<&str> = log[marker..]
-                .lines()
-                .filter(|line| line.contains("recovering") || line.contains("quarantined"))
-                .filter_map(|line| line.split("usb:").nth(1)?.split([' ', ':']).next())
-                .collect();
-            result("usb.opens_after_late_permission", PHONES - troubled.len(), "phones", ">= 32");
-            if troubled.is_empty() { Ok(said) } else { Err(format!("{said}, but in trouble: {troubled:?}").into()) }
-        })();
-        stop.store(true, Ordering::Relaxed);
-        told
-    })
-}
-
-/// What udev does, only later: each node's permission is set half a second after it is there.
-fn permit_late(stop: &AtomicBool) {
-    let mut seen: Vec<(PathBuf, Instant, bool)> = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let buses = fs::read_dir("/dev/bus/usb").into_iter().flatten().flatten();
-        let nodes: Vec<PathBuf> = buses
-            .flat_map(|bus| fs::read_dir(bus.path()).into_iter().flatten().flatten())
-            .map(|node| node.path())
+    while_permitting(LATE, || {
+        let daemon = Daemon::start("/state.nobody", CAREFUL, User::Nobody)?;
+        let marker = daemon::log().len();
+        phone::plug_all()?;
+        let said = all_ready(&daemon, ALL_READY_MAX)?;
+        let log = daemon::log();
+        let troubled: BTreeSet<&str> = log[marker..]
+            .lines()
+            .filter(|line| line.contains("recovering") || line.contains("quarantined"))
+            .filter_map(|line| line.split("usb:").nth(1)?.split([' ', ':']).next())
             .collect();
-        seen.retain(|(node, ..)| nodes.contains(node));
-        for node in nodes {
-            if !seen.iter().any(|(known, ..)| *known == node) {
-                seen.push((node, Instant::now(), false));
-            }
-        }
-        for (node, since, done) in &mut seen {
-            if !*done && since.elapsed() >= LATE {
-                *done = fs::set_permissions(node.as_path(), fs::Permissions::from_mode(0o666)).is_ok();
-            }
-        }
-        sleep(Duration::from_millis(20));
-    }
+        result("usb.opens_after_late_permission", PHONES - troubled.len(), "phones", ">= 32");
+        if troubled.is_empty() { Ok(said) } else { Err(format!("{said}, but in trouble: {troubled:?}").into()) }
+    })
 }
