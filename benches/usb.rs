@@ -6,6 +6,7 @@
 //! ```text
 //!     usb-bench race …                      Google's adb beside farmhand, each on an adbd of its own (race.rs)
 //!     usb-bench servers …                   one client of Google's before farmhand's adb server and before Google's own
+//!     usb-bench adb-client PROGRAM KEY VENDOR PRODUCT DIR   the crate adb_client on one more adbd
 //!     usb-bench floor SERIAL …              ready-made frames into one more adbd, beside farmhand (floor.rs)
 //!     usb-bench bare OWN BARE DIR           our phone beside a function that only takes and gives bytes (bare.rs)
 //!     usb-bench at-once own|bare DIR SERIAL…   the same with many at once
@@ -38,6 +39,7 @@ fn main() -> io::Result<()> {
         [] => boot_guests(),
         ["race", ref rest @ ..] => given(rest)?.run(),
         ["servers", port, serial, ref rest @ ..] => servers(number(port)?, serial, given(rest)?),
+        ["adb-client", program, key, vendor, product, dir] => adb_client(program, key, [vendor, product], dir),
         ["floor", serial, ref rest @ ..] => floor::measure(serial, &given(rest)?),
         ["bare", own, bare, dir] => bare::measure(own, bare, Path::new(dir)),
         ["at-once", what, dir, ref serials @ ..] => bare::at_once(what, Path::new(dir), serials),
@@ -55,6 +57,12 @@ fn servers(port: u16, serial: &str, mut race: Race) -> io::Result<()> {
     let file = race.random_file()?;
     race.ratio("server.push_usb", &race.pushes(&file)?, 1.0)?;
     race.ratio("server.pull_usb", &race.pulls(&file)?, 0.9)
+}
+
+/// The crate adb_client by its own command line, which has no server: told beside the others, and no measure.
+fn adb_client(program: &str, key: &str, [vendor, product]: [&str; 2], dir: &str) -> io::Result<()> {
+    let contenders = vec![Contender::adb_client_usb(program, key, vendor, product)];
+    Race { bus: "usb".to_owned(), contenders, dir: dir.into(), sizes: Sizes::SLOW }.tell_speeds()
 }
 
 /// Runs the parts of the testbed that measure; each figure that they print is kept.

@@ -31,6 +31,8 @@ pub(crate) struct Sizes {
 impl Sizes {
     pub(crate) const TCP: Self = Self { file_len: 256 << 20 };
     pub(crate) const USB: Self = Self { file_len: 64 << 20 };
+    /// For who carries a megabyte a second.
+    pub(crate) const SLOW: Self = Self { file_len: 4 << 20 };
 }
 
 /// What a program is in the race for.
@@ -83,6 +85,12 @@ impl Contender {
         let key = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-tools/handset/tests/keys/adbkey");
         let program = program.display().to_string();
         Self { kind: Kind::Beside, ..Self::new("adb_client", &[&program, "tcp", "--private-key", key, address], None) }
+    }
+
+    /// The same on USB, where it takes the first handset with these ids, in hexadecimal digits.
+    pub(crate) fn adb_client_usb(program: &str, key: &str, vendor: &str, product: &str) -> Self {
+        let command = [program, "usb", "--private-key", key, "--vendor-id", vendor, "--product-id", product];
+        Self { kind: Kind::Beside, ..Self::new("adb_client", &command, None) }
     }
 
     /// The same, told not to compress.
@@ -313,6 +321,17 @@ impl Race {
     /// The best of what all but the first have.
     fn best_peer(&self, values: &[f64]) -> f64 {
         values.iter().take(self.measured().len()).skip(1).copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// Tells how fast files go, for who is no measure.
+    pub(crate) fn tell_speeds(&self) -> io::Result<()> {
+        let file = self.random_file()?;
+        let megabytes = self.sizes.file_len as f64 / 1e6;
+        for (what, runs) in [("push", self.pushes(&file)?), ("pull", self.pulls(&file)?)] {
+            let speed = |runs: &Vec<Run>| megabytes / median(runs.iter().map(|run| run.took.as_secs_f64()).collect());
+            self.tell(&format!("{what} of {megabytes:.1} MB, MB/s"), &runs.iter().map(speed).collect::<Vec<_>>());
+        }
+        Ok(())
     }
 
     pub(crate) fn ratio(&self, figure: &str, runs: &[Vec<Run>], goal: f64) -> io::Result<()> {

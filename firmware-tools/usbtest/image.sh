@@ -98,7 +98,13 @@ make_image() {
             ;;
         wrong) add_adbd; add_program "$target/rackbench" bin/rackbench ;;
         own) add_program "$target/rackbench" bin/rackbench ;;
-        race | many) add_adbd; add_google_adb; add_program "$USB_BENCH" bin/usb-bench ;;
+        race)
+            add_adbd
+            add_google_adb
+            add_program "$USB_BENCH" bin/usb-bench
+            add_program "$("$repo/benches/make-adb-client.sh")" bin/adb_cli
+            ;;
+        many) add_adbd; add_google_adb; add_program "$USB_BENCH" bin/usb-bench ;;
         bare) add_program "$target/rackbench" bin/rackbench; add_program "$USB_BENCH" bin/usb-bench ;;
         tree) add_program "$uhubctl" bin/uhubctl ;;
     esac

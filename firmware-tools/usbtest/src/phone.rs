@@ -48,6 +48,12 @@ pub(crate) fn make_plain(number: usize) -> Result<(), String> {
     phone(&["make", &number.to_string(), &serial, &serial])
 }
 
+/// The same with a product id of its own, in hexadecimal digits, for a program that picks a handset by that.
+pub(crate) fn make_product(number: usize, product: &str) -> Result<(), String> {
+    let serial = plain_serial(number);
+    phone(&["make", &number.to_string(), &serial, &serial, product])
+}
+
 /// Builds all phones; none is plugged in yet.
 pub(crate) fn make_all() -> Result<(), Failure> {
     each(make)

@@ -1,5 +1,5 @@
-//! The part that races: farmhand and Google's adb 29 and 34, each with an adbd of its own, and a floor on one more. In the race of the
-//! servers one client of Google's goes to farmhand's adb server and to Google's own.
+//! The part that races: farmhand and Google's adb 29 and 34, each with an adbd of its own, and a floor on one more; the crate
+//! adb_client beside them. In the race of the servers one client of Google's goes to farmhand's adb server and to Google's own.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -11,10 +11,13 @@ use crate::check::{Failure, measure, result, until};
 use crate::daemon::{self, Daemon, User};
 use crate::phone;
 
-/// Whose phone is which: farmhand's, adb 29's, adb 34's, and that of the floor.
+/// Whose phone is which: farmhand's, adb 29's, adb 34's, that of the floor, and adb_client's, which finds it by its product id.
 const FARMHAND: usize = 0;
 const ADBS: [(&str, usize); 2] = [("adb29", 1), ("adb34", 2)];
 const FLOOR: usize = 3;
+const ADB_CLIENT: usize = 4;
+const VENDOR: &str = "18d1";
+const PRODUCT: &str = "4ee2";
 /// The configuration that has the daemon's adb server listen, and where.
 const WITH_SERVER: &str = "/etc/race.toml";
 const SERVER_PORT: &str = "5040";
@@ -30,12 +33,15 @@ const PLUGS: usize = 7;
 pub(crate) fn run() -> Result<(), Failure> {
     fs::create_dir_all(SHARED)?;
     let daemon = Daemon::start("/state", WITH_SERVER, User::Root)?;
+    phone::make_product(ADB_CLIENT, PRODUCT)?;
     for number in [FARMHAND, ADBS[0].1, ADBS[1].1, FLOOR] {
         phone::make(number)?;
+    }
+    for number in [FARMHAND, ADBS[0].1, ADBS[1].1, FLOOR, ADB_CLIENT] {
         phone::plug(number)?;
         daemon.wait_for(&phone::serial(number), &["ready"], READY_MAX)?;
     }
-    for number in [ADBS[0].1, ADBS[1].1, FLOOR] {
+    for number in [ADBS[0].1, ADBS[1].1, FLOOR, ADB_CLIENT] {
         let serial = phone::serial(number);
         daemon.order(&["phone", &serial, "detach"])?;
         daemon.wait_for(&serial, &["detached"], READY_MAX)?;
@@ -48,6 +54,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let own = phone::serial(FARMHAND);
     measure("the servers", || usb_bench(&daemon, &adbs, &["servers", SERVER_PORT, &own]));
     measure("the floor", || usb_bench(&daemon, &adbs, &["floor", &phone::serial(FLOOR)]));
+    measure("adb_client", adb_client);
     measure("the first shell", || first_shell(&daemon, &adbs));
     println!("the daemon's log:\n{}", daemon::log());
     Ok(())
@@ -63,9 +70,18 @@ fn usb_bench(daemon: &Daemon, adbs: &[(Adb, usize)], words: &[&str]) -> Result<(
     for (adb, number) in adbs {
         stage.extend(["--adb".to_owned(), adb.contender(&phone::serial(*number))]);
     }
+    run_bench(&[words, &stage.iter().map(String::as_str).collect::<Vec<_>>()].concat())
+}
+
+/// The crate adb_client, with a key that its phone never asks for.
+fn adb_client() -> Result<(), Failure> {
+    run_bench(&["adb-client", "/bin/adb_cli", "/state/home/.android/adbkey", VENDOR, PRODUCT, SHARED])
+}
+
+fn run_bench(words: &[&str]) -> Result<(), Failure> {
     // Each figure goes to the console as soon as it is there: what ends the part early does not take it along.
     let mut bench = Command::new("usb-bench");
-    let bench = bench.args(words).args(&stage).env("HOME", "/state/home").stdout(Stdio::inherit()).output()?;
+    let bench = bench.args(words).env("HOME", "/state/home").stdout(Stdio::inherit()).output()?;
     if bench.status.success() {
         return Ok(());
     }
