@@ -51,7 +51,7 @@ impl Audit {
 }
 
 /// In UTC, as the log has it.
-fn when(at: UnixMillis) -> String {
+pub(super) fn when(at: UnixMillis) -> String {
     let since = Duration::from_millis(u64::try_from(at.0).unwrap_or(0));
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }

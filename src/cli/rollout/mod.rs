@@ -3,6 +3,7 @@
 mod export;
 mod follow;
 mod start;
+mod story;
 mod watch;
 
 use clap::{Args, Subcommand};
@@ -192,7 +193,12 @@ async fn show(
         false => None,
     };
     let view = view(client, rollout).await?;
-    let text = if as_json { json(&view) } else { sheet(&view, &slots(client).await?, paper) };
+    let text = if as_json {
+        json(&view)
+    } else {
+        let told = story::tell(&story::read(client, rollout).await?, paper);
+        sheet(&view, &told, &slots(client).await?, paper)
+    };
     let Some(code) = code else { return Ok(Ending::Text(text)) };
     super::tell(&text);
     Ok(Ending::Status(code))
@@ -235,7 +241,8 @@ fn progress(rollout: &RolloutView) -> String {
     format!("{done}/{}", phones.count())
 }
 
-fn sheet(rollout: &RolloutView, slots: &watch::Slots, paper: &Paper) -> String {
+/// One line that sums it up, why it stands so, its story, and what became of each phone.
+fn sheet(rollout: &RolloutView, told: &str, slots: &watch::Slots, paper: &Paper) -> String {
     let state = paper.paint(tone_of(rollout.state), rollout.state.as_str());
     let head = format!(
         "{}  {} {} ({})  {state}, {} done, began {} ago\n{}\n",
@@ -260,7 +267,7 @@ fn sheet(rollout: &RolloutView, slots: &watch::Slots, paper: &Paper) -> String {
             ]);
         }
     }
-    head + &paper.table(&["WAVE", "SLOT", "PHONE", "STATE", "TRIES", "WHY"], rows)
+    head + told + &paper.table(&["WAVE", "SLOT", "PHONE", "STATE", "TRIES", "WHY"], rows)
 }
 
 fn tone_of_phone(state: RolloutPhoneState) -> Tone {
