@@ -61,6 +61,7 @@ const CORES: &[&str] = &[
     "src/adb/server/roles.rs",
     "src/adb/server/tokens.rs",
     "src/adb/server/uses.rs",
+    "src/adb/services/shared/scan.rs",
     "src/adb/turns/order.rs",
     "src/central/outbox.rs",
     "src/central/policy",

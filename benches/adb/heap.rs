@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farmhand::adb::online::OnlinePhones;
+use farmhand::adb::services::SharedFiles;
 use farmhand::phone::actor::{self, ActorContext};
 use farmhand::phone::{Command, Event};
 use farmhand::rack;
@@ -30,6 +31,7 @@ pub(crate) async fn measure(adbd: &str, allocator: &StatsAlloc<System>) -> io::R
         agent: None,
         sims: farmhand::config::Sims::Kept,
         install_timeout: Duration::from_secs(60),
+        apks: SharedFiles::default(),
         bus: None,
         events,
         online: OnlinePhones::default(),

@@ -45,6 +45,7 @@ use self::sources::Sources;
 use crate::adb::auth::{KeyError, KeyRing};
 use crate::adb::online::OnlinePhones;
 use crate::adb::server::{AdbServer, CertificateError, TokenDoor};
+use crate::adb::services::SharedFiles;
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
 use crate::central::line::{LineSettings, Storage, TlsError};
@@ -201,6 +202,7 @@ pub async fn run(
         agent,
         sims: config.central.as_ref().map_or(Sims::Kept, |central| central.identity.sims),
         install_timeout: config.rollout.install_timeout,
+        apks: SharedFiles::default(),
         bus,
         events: events.clone(),
         online: OnlinePhones::default(),

@@ -90,7 +90,7 @@ impl<'a> Batches<'a> {
             Layout::Plain | Layout::Data => None,
         };
         let framed = !matches!(layout, Layout::Plain);
-        let filler = Filler { buffers: Buffers::default(), encoder, framed, batch_len, prefix, raw: Vec::new() };
+        let filler = Filler { buffers: Buffers::of(BUFFERS_MAX), encoder, framed, batch_len, prefix, raw: Vec::new() };
         Self { source, filler: Some(filler) }
     }
 
@@ -214,14 +214,20 @@ fn read_full(source: &mut impl io::Read, place: &mut [u8]) -> io::Result<usize> 
 }
 
 /// Buffers that come back when the wire is done with them: fresh memory costs as much as the copy into it.
-#[derive(Default)]
-struct Buffers {
+#[derive(Debug)]
+pub(super) struct Buffers {
     lent: VecDeque<Bytes>,
+    lent_max: usize,
 }
 
 impl Buffers {
+    /// At most `lent_max` are kept for use.
+    pub(super) fn of(lent_max: usize) -> Self {
+        Self { lent: VecDeque::new(), lent_max }
+    }
+
     /// A buffer of `len` bytes of whatever.
-    fn take(&mut self, len: usize) -> BytesMut {
+    pub(super) fn take(&mut self, len: usize) -> BytesMut {
         let free = self.lent.front().is_some_and(Bytes::is_unique);
         let mut buffer = match self.lent.pop_front_if(|_| free).map(Bytes::try_into_mut) {
             Some(Ok(buffer)) => buffer,
@@ -232,10 +238,10 @@ impl Buffers {
     }
 
     /// Its first `len` bytes for the wire.
-    fn give(&mut self, buffer: BytesMut, len: usize) -> Bytes {
+    pub(super) fn give(&mut self, buffer: BytesMut, len: usize) -> Bytes {
         let buffer = buffer.freeze();
         let bytes = buffer.slice(..len);
-        if self.lent.len() < BUFFERS_MAX {
+        if self.lent.len() < self.lent_max {
             self.lent.push_back(buffer);
         }
         bytes
@@ -291,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_buffer_is_used_again_once_nobody_looks_at_it() {
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::of(BUFFERS_MAX);
         let first = buffers.take(100);
         let place = first.as_ptr();
         let first = buffers.give(first, 50);

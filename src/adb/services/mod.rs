@@ -15,6 +15,8 @@ pub mod reverse;
 pub mod reverse_answer;
 #[cfg(feature = "daemon")]
 mod screen;
+#[cfg(feature = "daemon")]
+mod shared;
 pub mod shell;
 pub mod sync;
 
@@ -26,3 +28,5 @@ pub use reboot::RebootTarget;
 pub use restart::{AdbdMode, Restarted};
 #[cfg(feature = "daemon")]
 pub use screen::Shown;
+#[cfg(feature = "daemon")]
+pub use shared::{SharedFile, SharedFiles};

@@ -29,6 +29,7 @@ use crate::adb::auth::KeyRing;
 use crate::adb::banner::PeerKind;
 use crate::adb::driver::Adb;
 use crate::adb::online::{OnlinePhones, Seat};
+use crate::adb::services::SharedFiles;
 use crate::config::Sims;
 use crate::rack;
 use crate::rack::ids::{Endpoint, PackageName};
@@ -53,6 +54,8 @@ pub struct ActorContext {
     pub agent: Option<WantedAgent>,
     /// The longest that one install may take.
     pub install_timeout: Duration,
+    /// The APKs that phones are sent now.
+    pub apks: SharedFiles,
     /// The host's USB, where it is scanned.
     pub bus: Option<crate::usb::Bus>,
     /// The model's queue. Life-cycle events wait for room in it.

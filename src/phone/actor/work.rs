@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{ActorContext, Visit};
 use crate::adb::driver::{Adb, ConnectOptions, connect};
 use crate::adb::services::RebootTarget;
-use crate::adb::services::install::{InstallFlag, InstallOptions, leftovers};
+use crate::adb::services::install::{Apk, InstallFlag, InstallOptions, leftovers};
 use crate::adb::tcp::TcpTransport;
 use crate::adb::transport::Transport;
 use crate::checkpoint;
@@ -316,8 +316,10 @@ async fn install_and_verify(
     flags: BTreeSet<InstallFlag>,
 ) -> Result<InstalledAgent, InstallFailure> {
     let transient = |why: String| InstallFailure { class: InstallFailureClass::Transient, reason: None, why };
+    let apk = Apk::shared(&context.apks, apk)?;
     checkpoint::at(checkpoint::INSTALL_BEGUN);
-    adb.install(apk, &InstallOptions { flags, wait: context.install_timeout, ..InstallOptions::default() }).await?;
+    let options = InstallOptions { flags, wait: context.install_timeout, ..InstallOptions::default() };
+    adb.install_apks(&[apk], &options).await?;
     checkpoint::at(checkpoint::INSTALL_ENDED);
     let installed = ask_package(adb, Some(package)).await;
     checkpoint::at(checkpoint::INSTALL_READ_BACK);

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio_util::io::StreamReader;
 
 use super::judge;
 use crate::adb::connection::EndReason;
 use crate::adb::driver::{Adb, OpenError};
 use crate::adb::failure::{InstallFailure, InstallFailureClass};
-use crate::adb::services::batches::{Batches, Layout, Source};
+use crate::adb::services::batches::{Batch, Batches, Layout, Source};
+use crate::adb::services::shared::{SharedBatches, SharedFile, SharedFiles};
 use crate::adb::services::shell::{ServiceError, ShellLimits, read_all};
 use crate::adb::services::sync::{PushOptions, RemoteFile, SyncError};
 use crate::checkpoint;
@@ -92,8 +94,17 @@ impl InstallOptions {
 #[derive(Clone, Debug)]
 pub struct Apk {
     name: String,
-    file: Arc<File>,
+    content: Content,
     size: u64,
+}
+
+/// Where an APK's bytes come from.
+#[derive(Clone, Debug)]
+enum Content {
+    /// A file of its own.
+    File(Arc<File>),
+    /// A file that goes to other phones at the same time.
+    Shared(Arc<SharedFile>),
 }
 
 impl Apk {
@@ -103,19 +114,58 @@ impl Apk {
     /// The file's size can't be told.
     pub fn new(name: impl Into<String>, file: File) -> io::Result<Self> {
         let size = file.metadata()?.len();
-        Ok(Self { name: name.into(), file: Arc::new(file), size })
+        Ok(Self { name: name.into(), content: Content::File(Arc::new(file)), size })
+    }
+
+    /// Opens one that is read once for all phones to which it goes at a time.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn shared(files: &SharedFiles, path: &Path) -> Result<Self, InstallFailure> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = files.open(path).map_err(|error| unreadable(&path.display().to_string(), &error))?;
+        Ok(Self { name, size: file.size(), content: Content::Shared(Arc::new(file)) })
     }
 
     /// Its bytes, from the first one on.
     fn source(&self) -> io::Result<Source<'static>> {
-        self.file.as_ref().rewind()?;
-        Ok(Arc::clone(&self.file).into())
+        match &self.content {
+            Content::File(file) => {
+                file.as_ref().rewind()?;
+                Ok(Arc::clone(file).into())
+            }
+            Content::Shared(file) => Ok(Source::stream(StreamReader::new(file.reader().into_stream()))),
+        }
+    }
+
+    /// The same in pieces for the wire.
+    fn pieces(&self, payload_max: usize) -> io::Result<Pieces> {
+        Ok(match &self.content {
+            Content::File(_) => Pieces::Own(Batches::new(self.source()?, Layout::Plain, payload_max, Bytes::new())),
+            Content::Shared(file) => Pieces::Shared(SharedBatches::new(file.reader(), payload_max)),
+        })
     }
 
     /// A name for the part of an install session, of characters that mean nothing to a shell.
     fn part_name(&self, index: usize) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
         format!("{index}_{}", self.name.chars().map(plain).take(PART_NAME_MAX).collect::<String>())
+    }
+}
+
+/// The bytes of an APK as they go to the wire.
+enum Pieces {
+    Own(Batches<'static>),
+    Shared(SharedBatches),
+}
+
+impl Pieces {
+    /// The next one; none behind the last byte. Not cancel-safe.
+    async fn next(&mut self) -> io::Result<Option<Batch>> {
+        match self {
+            Self::Own(batches) => batches.next().await,
+            Self::Shared(batches) => batches.next().await,
+        }
     }
 }
 
@@ -272,9 +322,8 @@ impl Adb {
         before: u64,
     ) -> Result<String, Trouble> {
         let unreadable = |error| Trouble::Apk(apk.name.clone(), error);
-        let source = apk.source().map_err(unreadable)?;
+        let mut batches = apk.pieces(self.payload_max()).map_err(unreadable)?;
         let stream = self.open(service(way, arguments)).await?;
-        let mut batches = Batches::new(source, Layout::Plain, self.payload_max(), Bytes::new());
         let mut total = before;
         let mut batch = batches.next().await.map_err(unreadable)?;
         while let Some(now) = batch {
