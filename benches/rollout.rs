@@ -1,6 +1,7 @@
 //! How long an operator waits for what a rollout would come to, and for a rollout.
 //!
-//! `cargo bench --bench rollout -- 8 4` runs it with 8 phones and an APK of 4 MiB, to try it: its figures mean nothing then.
+//! `cargo bench --bench rollout -- 8 4` runs it with 8 phones and an APK of 4 MiB, to try it: its figures mean nothing then. With `scripts`,
+//! `slow`, `memory` or `reads` behind that only these are measured.
 
 #![allow(
     clippy::expect_used,
@@ -38,12 +39,13 @@ fn main() -> io::Result<()> {
     let mut core = rack();
     let runs = (0..RUNS).map(|_| look_ahead(&mut core)).collect();
     report("rollout.dry_run_ms", median(runs), "ms", Goal::AtMost(100.0))?;
-    fleet::measure(size())
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    fleet::measure(size(&words), &words)
 }
 
 /// As the goals have it, or as the words of the command line say.
-fn size() -> fleet::Size {
-    let numbers: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+fn size(words: &[String]) -> fleet::Size {
+    let numbers: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
     match numbers[..] {
         [phones, apk_mib] => fleet::Size { phones, apk_len: apk_mib << 20 },
         _ => fleet::Size::WHOLE,

@@ -26,7 +26,7 @@ for source in benches/*.rs; do
       read -ra families <<<"$(families "$bench")"
       measured+=("${families[@]}")
       # On a real bus farmhand races Google's adb and its server, too.
-      [[ $bench != usb ]] || measured+=(adb server)
+      [[ $bench != usb ]] || measured+=(adb server rollout)
       break
     fi
   done

@@ -1,6 +1,7 @@
 //! farmhand on a real USB stack: `make bench ONLY=usb`.
 //!
-//! Without arguments it has the testbed (`firmware-tools/usbtest/run.sh --bench`) boot its guests and keeps their figures. In a guest
+//! Without arguments it has the testbed (`firmware-tools/usbtest/run.sh --bench`) boot its guests and keeps their figures
+//! (`USB_PARTS="many rollout"`: of those parts only). In a guest
 //! the story calls it for what is measured in a process:
 //!
 //! ```text
@@ -10,6 +11,7 @@
 //!     usb-bench floor SERIAL …              ready-made frames into one more adbd, beside farmhand (floor.rs)
 //!     usb-bench bare OWN BARE DIR           our phone beside a function that only takes and gives bytes (bare.rs)
 //!     usb-bench at-once own|bare DIR SERIAL…   the same with many at once
+//!     usb-bench pushes FILE TARGET SERIAL…  a file to many phones at once, by farmhand's engine
 //! ```
 
 #![allow(clippy::expect_used, reason = "a bench that cannot measure must say so and stop")]
@@ -18,6 +20,8 @@
 mod bare;
 #[path = "usb/floor.rs"]
 mod floor;
+#[path = "apk/large.rs"]
+mod large;
 #[path = "usb/line.rs"]
 mod line;
 #[path = "adb/race.rs"]
@@ -32,6 +36,9 @@ use std::process::{Command, Stdio};
 use race::{Contender, Race, Sizes};
 use report::{Goal, report};
 
+/// What phones are sent by a rollout.
+const APK_LEN: usize = 16 << 20;
+
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -43,6 +50,7 @@ fn main() -> io::Result<()> {
         ["floor", serial, ref rest @ ..] => floor::measure(serial, &given(rest)?),
         ["bare", own, bare, dir] => bare::measure(own, bare, Path::new(dir)),
         ["at-once", what, dir, ref serials @ ..] => bare::at_once(what, Path::new(dir), serials),
+        ["pushes", file, to, ref serials @ ..] => bare::pushes(Path::new(file), to, serials),
         _ => Err(io::Error::other(format!("what is {words:?}?"))),
     }
 }
@@ -69,9 +77,13 @@ fn adb_client(program: &str, key: &str, [vendor, product]: [&str; 2], dir: &str)
 #[allow(clippy::print_stdout, reason = "printing is what a bench is for")]
 fn boot_guests() -> io::Result<()> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-tools/usbtest/run.sh");
+    let dir = tempfile::tempdir()?;
+    let apk = large::signed(dir.path(), APK_LEN)?;
     let mut testbed = Command::new(script)
         .arg("--bench")
+        .args(std::env::var("USB_PARTS").unwrap_or_default().split_whitespace())
         .env("USB_BENCH", std::env::current_exe()?)
+        .env("USB_BENCH_APK", &apk.path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// Where Google's server listens.
 const ADB_PORT: u16 = 5046;
 
+/// What is measured, by the words of the command line.
+const PARTS: [&str; 4] = ["scripts", "slow", "memory", "reads"];
+
 /// How large it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
@@ -47,19 +50,26 @@ impl Size {
     pub(crate) const WHOLE: Self = Self { phones: 64, apk_len: 64 << 20 };
 }
 
-/// All figures of a rollout that really runs.
+/// All figures of a rollout that really runs, or those that words name.
 ///
 /// # Errors
 /// Something could not be started, or a rollout did not end well.
 #[tokio::main]
-pub(crate) async fn measure(size: Size) -> io::Result<()> {
+pub(crate) async fn measure(size: Size, words: &[String]) -> io::Result<()> {
     let dir = tempfile::Builder::new().prefix("farmhand-bench").tempdir_in("/dev/shm")?;
     let apk = large::signed(dir.path(), size.apk_len)?.path;
     let stage = Stage { dir: dir.path().to_owned(), apk, adb: adb34()?, size };
-    stage.beside_scripts().await?;
-    stage.slow().await?;
-    stage.memory().await?;
-    stage.reads().await
+    let named = |part: &&str| words.iter().any(|word| word == part);
+    let chosen: Vec<&str> = PARTS.into_iter().filter(named).collect();
+    for part in if chosen.is_empty() { PARTS.to_vec() } else { chosen } {
+        match part {
+            "scripts" => stage.beside_scripts().await?,
+            "slow" => stage.slow().await?,
+            "memory" => stage.memory().await?,
+            _ => stage.reads().await?,
+        }
+    }
+    Ok(())
 }
 
 /// Google's adb 34, as the testbed has it.

@@ -43,12 +43,12 @@ pub(crate) fn measure(own: &str, bare: &str, dir: &Path) -> io::Result<()> {
     let adb = phone.block_on(phones(&[own]))?.remove(0);
     let [mut push, mut pull, mut bare_push, mut bare_pull, mut kept_push, mut kept_pull] = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
-        kept_push.push(timed(|| phone.block_on(push_file(&adb, &file, Fate::Kept)))?);
+        kept_push.push(timed(|| phone.block_on(push_file(&adb, &file, TARGET, Fate::Kept)))?);
         kept_pull.push(timed(|| phone.block_on(pull_file(&adb, &pulled)))?);
         same(&sum, &pulled, "the pull")?;
         fs::remove_file(&pulled)?;
         bare_push.push(timed(|| line.push(FILE_LEN))?);
-        push.push(timed(|| phone.block_on(push_file(&adb, &file, Fate::Discarded)))?);
+        push.push(timed(|| phone.block_on(push_file(&adb, &file, TARGET, Fate::Discarded)))?);
         bare_pull.push(timed(|| line.pull(FILE_LEN))?);
         pull.push(timed(|| phone.block_on(pull_file(&adb, Path::new(NOWHERE))))?);
     }
@@ -70,14 +70,23 @@ pub(crate) fn at_once(what: &str, dir: &Path, serials: &[&str]) -> io::Result<()
     Ok(())
 }
 
+/// Sends a file to `to` on all phones at once, and says how long that took.
+pub(crate) fn pushes(file: &Path, to: &str, serials: &[&str]) -> io::Result<()> {
+    let runtime = runtime()?;
+    let phones = runtime.block_on(phones(serials))?;
+    let took = timed(|| runtime.block_on(push_to_all(&phones, file, to, Fate::Kept)))?;
+    tell(&format!("pushes to {}: {took:.3} s", phones.len()));
+    Ok(())
+}
+
 fn own_at_once(dir: &Path, serials: &[&str]) -> io::Result<Vec<f64>> {
     let (content, file) = (noise(FILE_AT_ONCE_LEN)?, dir.join("file"));
     fs::write(&file, &content)?;
     let runtime = runtime()?;
     let phones = runtime.block_on(phones(serials))?;
-    let round = || runtime.block_on(push_to_all(&phones, &file, Fate::Discarded));
+    let round = || runtime.block_on(push_to_all(&phones, &file, TARGET, Fate::Discarded));
     let times = (0..ROUNDS_AT_ONCE).map(|_| timed(round)).collect::<io::Result<Vec<_>>>()?;
-    let kept = timed(|| runtime.block_on(push_to_all(&phones, &file, Fate::Kept)))?;
+    let kept = timed(|| runtime.block_on(push_to_all(&phones, &file, TARGET, Fate::Kept)))?;
     tell(&format!("into {} files: {:.1} MB/s", phones.len(), (FILE_AT_ONCE_LEN * phones.len()) as f64 / 1e6 / kept));
     let (sum, pulled) = (sha256_of(&content), dir.join("pulled"));
     for adb in &phones {
@@ -87,11 +96,11 @@ fn own_at_once(dir: &Path, serials: &[&str]) -> io::Result<Vec<f64>> {
     Ok(times)
 }
 
-async fn push_to_all(phones: &[Adb], file: &Path, fate: Fate) -> io::Result<()> {
+async fn push_to_all(phones: &[Adb], file: &Path, to: &str, fate: Fate) -> io::Result<()> {
     let mut pushes = JoinSet::new();
     for adb in phones {
-        let (adb, file) = (adb.clone(), file.to_owned());
-        pushes.spawn(async move { push_file(&adb, &file, fate).await });
+        let (adb, file, to) = (adb.clone(), file.to_owned(), to.to_owned());
+        pushes.spawn(async move { push_file(&adb, &file, &to, fate).await });
     }
     while let Some(push) = pushes.join_next().await {
         push.map_err(io::Error::other)??;
@@ -137,8 +146,8 @@ async fn phones(serials: &[&str]) -> io::Result<Vec<Adb>> {
     Ok(phones)
 }
 
-async fn push_file(adb: &Adb, file: &Path, fate: Fate) -> io::Result<u64> {
-    let to = RemoteFile { path: TARGET.to_owned(), mode: 0o644, mtime_s: 0 };
+async fn push_file(adb: &Adb, file: &Path, to: &str, fate: Fate) -> io::Result<u64> {
+    let to = RemoteFile { path: to.to_owned(), mode: 0o644, mtime_s: 0 };
     let options = PushOptions { fate, ..PushOptions::default() };
     adb.push(File::open(file)?, &to, &options).await.map_err(io::Error::other)
 }

@@ -40,6 +40,12 @@ add_adbd() {
     cp "$(find "$adbd/usr" -name adbd -type f -size +100k -print -quit)" "$root/adbd/adbd"
 }
 
+# Debian's adbd says that it can do abb_exec, a service of Android's own, and does not know it. Google's adb takes it at its word, and
+# can't install then; farmhand asks, and takes the next way.
+forbid_abb_exec() {
+    sed -i 's/abb_exec/abb_none/g' "$root/adbd/adbd"
+}
+
 # Google's adb: this machine's own (29 on Debian 12), and 34.
 add_google_adb() {
     add_program "$(command -v adb)" bin/adb29
@@ -105,6 +111,16 @@ make_image() {
             add_program "$("$repo/benches/make-adb-client.sh")" bin/adb_cli
             ;;
         many) add_adbd; add_google_adb; add_program "$USB_BENCH" bin/usb-bench ;;
+        rollout)
+            add_adbd
+            forbid_abb_exec
+            add_google_adb
+            add_program "$USB_BENCH" bin/usb-bench
+            add_program "$target/rackbench" bin/rackbench
+            mkdir -p "$root/apks"
+            cp "$repo/firmware-tools/apks/agent-1.apk" "$root/apks/"
+            cp "$USB_BENCH_APK" "$root/apks/large.apk"
+            ;;
         bare) add_program "$target/rackbench" bin/rackbench; add_program "$USB_BENCH" bin/usb-bench ;;
         tree) add_program "$uhubctl" bin/uhubctl ;;
     esac

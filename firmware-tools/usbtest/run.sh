@@ -14,13 +14,14 @@
 #         farmhand's adb server and at its own
 #   bare  our own phone, then 32 of them, beside functions that only take and give bytes
 #   many  32 with Google's adbd, to all of which a file goes at once
+#   rollout  32 with Google's adbd and a package manager that takes real APKs, all of which get one: by a rollout, as a bare push, by adb
 # What happens in the guest is in src/. Prints `CHECK usb.<name> ok|FAIL <seconds of its part> <what was seen>` for each check below
 # and `RESULT <name> <value> <unit> goal <= or >= <number>` for each figure; ends with 0 only if all checks are ok and all figures
 # there: a check that the guest did not print is a FAIL, and a figure is inf or -inf, as far from its goal as can be. Where the testbed
 # cannot run, each check is named as NOT RUN, and that is a failure, too. The guest's console is kept in target/usbtest/<part>.log.
 #
 # Usage: run.sh [plug|own|work|wrong|tree|rack]...
-#        USB_BENCH=<the program of benches/usb.rs> run.sh --bench [race|bare|many|rack]...
+#        USB_BENCH=<the program of benches/usb.rs> USB_BENCH_APK=<an APK> run.sh --bench [race|bare|many|rollout|rack]...
 # Needs a network for the first run, or .cache/usbtest and .cache/adbd of an earlier one.
 set -euo pipefail
 
@@ -41,6 +42,7 @@ declare -A figures=(
         adb.first_shell_ms_after_plug"
     [bare]="usb.push_vs_bare_async usb.pull_vs_bare_async usb.push_32_at_once_vs_bare_32"
     [many]="adb.push_32_at_once_vs_adb usb.push_32_phones_1MB_usbfs_ok"
+    [rollout]="rollout.32_usb_vs_push rollout.32_usb_vs_adb_parallel"
 )
 # For a figure that could not be measured: its unit and its goal. adb.first_shell_ms_after_plug has adb's own as its goal, in a run.
 declare -A goals=(
@@ -50,15 +52,18 @@ declare -A goals=(
     [server.push_usb]="ratio <= 1" [server.pull_usb]="ratio <= 0.9"
     [usb.push_vs_bare_async]="ratio >= 0.9" [usb.pull_vs_bare_async]="ratio >= 0.9" [usb.push_32_at_once_vs_bare_32]="ratio >= 0.7"
     [adb.push_32_at_once_vs_adb]="ratio >= 1.05" [usb.push_32_phones_1MB_usbfs_ok]="phones >= 32"
+    [rollout.32_usb_vs_push]="ratio <= 1.25" [rollout.32_usb_vs_adb_parallel]="ratio <= 1"
 )
 # The longest that a part may take, in seconds: about half of it in emulation on an idle machine of two cores.
-declare -A part_seconds_max=([plug]=240 [own]=120 [work]=240 [wrong]=300 [tree]=200 [rack]=600 [race]=1600 [bare]=600 [many]=900)
+declare -A part_seconds_max=([plug]=240 [own]=120 [work]=240 [wrong]=300 [tree]=200 [rack]=600 [race]=1600 [bare]=600 [many]=900
+    [rollout]=2400)
 parts=(plug own work wrong tree rack)
 profile=debug
 if [ "${1:-}" = --bench ]; then
     : "${USB_BENCH:?is to be the program of benches/usb.rs: run make bench ONLY=usb}"
+    : "${USB_BENCH_APK:?is to be the APK that phones get: run make bench ONLY=usb}"
     profile=release
-    parts=(race bare many rack)
+    parts=(race bare many rollout rack)
     shift
 fi
 [ $# = 0 ] || parts=("$@")
@@ -105,7 +110,7 @@ make_base
 # The devices of each part.
 devices() {
     case $1 in
-        plug | rack | own | work | wrong | race | bare | many) ;;
+        plug | rack | own | work | wrong | race | bare | many | rollout) ;;
         tree)
             mkdir -p "$work/files"
             local mtp="usb-mtp,rootdir=$work/files"

@@ -1,6 +1,7 @@
 //! The command line of rackbench, one file a subcommand. Only these files print.
 
 mod agent;
+mod apk;
 mod central;
 mod ctl;
 mod demo;
@@ -28,6 +29,7 @@ enum Command {
     Ctl(ctl::Args),
     Central(central::Args),
     Agent(agent::Args),
+    Apk(apk::Args),
     Handset(handset::Args),
     Demo(demo::Args),
     DemoCheck(demo_check::Args),
@@ -48,6 +50,7 @@ impl Cli {
                 Command::Ctl(args) => args.run().await,
                 Command::Central(args) => args.run().await,
                 Command::Agent(args) => args.run().await,
+                Command::Apk(args) => args.run(),
                 Command::Handset(args) => args.run().await,
                 Command::Demo(args) => args.run().await,
                 Command::DemoCheck(args) => args.run().await,

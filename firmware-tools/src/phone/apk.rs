@@ -68,6 +68,28 @@ impl Apk {
     }
 }
 
+/// What a package manager knows of an APK by its bytes, as `key=value` lines.
+///
+/// # Errors
+/// Android's reason for not taking it.
+pub fn facts(content: Bytes) -> Result<String, &'static str> {
+    let apk = Apk::read(&content).map_err(|bad| match bad {
+        BadApk::NotApk => "INSTALL_PARSE_FAILED_NOT_APK",
+        BadApk::BadManifest => "INSTALL_PARSE_FAILED_MANIFEST_MALFORMED",
+        BadApk::NoCertificates => "INSTALL_PARSE_FAILED_NO_CERTIFICATES",
+    })?;
+    let signers = apk.signers.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+    Ok(format!(
+        "package={}\nsplit={}\nversionCode={}\nversionName={}\nminSdk={}\ntargetSdk={}\nsigners={signers}\n",
+        apk.package,
+        apk.split.as_deref().unwrap_or_default(),
+        apk.version_code,
+        apk.version_name.lines().next().unwrap_or_default(),
+        apk.min_sdk,
+        apk.target_sdk,
+    ))
+}
+
 fn signers(zip: &ZipEntry) -> BTreeSet<String> {
     let signatures = zip.get_signatures_other().unwrap_or_default();
     let by_scheme = |wanted: fn(&Signature) -> Option<&Vec<apk_info::CertificateInfo>>| {
@@ -116,6 +138,18 @@ mod tests {
             ["android.permission.CAMERA", "android.permission.INTERNET", "android.permission.RECORD_AUDIO"]
         );
         assert_ne!(read("agent-2-other-key.apk").unwrap().signers, read("agent-2.apk").unwrap().signers);
+    }
+
+    #[test]
+    fn its_facts_are_lines() {
+        let path = format!("{}/apks/agent-2-split-en.apk", env!("CARGO_MANIFEST_DIR"));
+        let told = facts(Bytes::from(std::fs::read(path).unwrap())).unwrap();
+        assert_eq!(
+            told,
+            "package=org.example.agent\nsplit=config.en\nversionCode=2\nversionName=\nminSdk=24\ntargetSdk=29\n\
+             signers=1f3459901dc294cd0daefe7eb300273362911beaeb3884637ed22e65d83aaba6\n"
+        );
+        assert_eq!(facts(Bytes::new()), Err("INSTALL_PARSE_FAILED_NOT_APK"));
     }
 
     #[test]

@@ -58,6 +58,7 @@ use packages::{InstallOptions, Place};
 use port::Port;
 
 pub use android::Tap;
+pub use apk::facts as apk_facts;
 pub use faults::{AppFault, BadFault, Fault};
 pub use spec::{AdbGeneration, Auth, Network, PhoneSpec};
 pub use tunnels::{Tunnel, Tunnels};

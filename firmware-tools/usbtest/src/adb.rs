@@ -49,6 +49,11 @@ impl Adb {
         command
     }
 
+    /// Its command line up to the phone, as words for a shell.
+    pub(crate) fn words(&self) -> String {
+        format!("{} -P {}", self.program, self.port)
+    }
+
     /// As the race is told of it.
     pub(crate) fn contender(&self, serial: &str) -> String {
         format!("{}={},{},{serial},{}", self.name, self.program, self.port, self.server.id())

@@ -3,7 +3,7 @@
 //!
 //! `usbtest plug` is two phones on dummy_hcd with Google's adbd, `usbtest rack` 32 of them, `usbtest own` our own phone, `usbtest work`
 //! and `usbtest wrong` both kinds, worked on and with what can be wrong with them, `usbtest tree` the part on QEMU's hubs, and `race`,
-//! `bare` and `many` measure; the guest's init starts the one that the kernel's command line names. Each case prints
+//! `bare`, `many` and `rollout` measure; the guest's init starts the one that the kernel's command line names. Each case prints
 //! `CHECK usb.<name> ok|FAIL <what was seen>`, each figure `RESULT <name> <value> <unit> goal <= or >= <number>`.
 #![allow(clippy::print_stdout, reason = "what it prints to the guest's console is what it is for")]
 
@@ -22,6 +22,7 @@ mod plug;
 mod quiet;
 mod race;
 mod rack;
+mod rollout;
 mod tree;
 mod work;
 mod wrong;
@@ -39,9 +40,11 @@ fn main() -> ExitCode {
         "race" => race::run(),
         "bare" => bare::run(),
         "many" => many::run(),
+        "rollout" => rollout::run(),
         "tree" => tree::run(),
         other => {
-            Err(format!("there is no part `{other}`: plug, rack, own, work, wrong, tree, race, bare or many").into())
+            Err(format!("there is no part `{other}`: plug, rack, own, work, wrong, tree, race, bare, many or rollout")
+                .into())
         }
     };
     if let Err(why) = told {

@@ -64,7 +64,8 @@ fn with_little_memory() -> Result<(), Failure> {
     Ok(())
 }
 
-fn wait_for_all(daemon: &Daemon) -> Result<(), Failure> {
+/// Waits until all phones are ready.
+pub(crate) fn wait_for_all(daemon: &Daemon) -> Result<(), Failure> {
     until("32 phones are ready", ALL_READY_MAX, || {
         let phones = daemon.phones()?;
         let ready: BTreeSet<&str> =
@@ -80,6 +81,12 @@ fn by_farmhand(daemon: &Daemon) -> Result<f64, Failure> {
 }
 
 fn by_adb(name: &'static str) -> Result<f64, Failure> {
+    let adb = adb_with_all(name)?;
+    rounds_to_all(name, |serial| adb.command(serial, &["push", FILE, TARGET]))
+}
+
+/// Google's adb with all phones.
+pub(crate) fn adb_with_all(name: &'static str) -> Result<Adb, Failure> {
     let adb = Adb::start(name, Buses::All, &phone::plain_serial(0))?;
     for number in 0..PHONES {
         let serial = phone::plain_serial(number);
@@ -88,7 +95,7 @@ fn by_adb(name: &'static str) -> Result<f64, Failure> {
             if state.stdout.starts_with(b"device") { Ok(()) } else { Err("it has not".into()) }
         })?;
     }
-    rounds_to_all(name, |serial| adb.command(serial, &["push", FILE, TARGET]))
+    Ok(adb)
 }
 
 /// MB a second to all together, in the median of the rounds.
