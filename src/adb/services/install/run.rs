@@ -141,7 +141,9 @@ impl Apk {
     /// The same in pieces for the wire.
     fn pieces(&self, payload_max: usize) -> io::Result<Pieces> {
         Ok(match &self.content {
-            Content::File(_) => Pieces::Own(Batches::new(self.source()?, Layout::Plain, payload_max, Bytes::new())),
+            Content::File(_) => {
+                Pieces::Own(Box::new(Batches::new(self.source()?, Layout::Plain, payload_max, Bytes::new())))
+            }
             Content::Shared(file) => Pieces::Shared(SharedBatches::new(file.reader(), payload_max)),
         })
     }
@@ -155,7 +157,7 @@ impl Apk {
 
 /// The bytes of an APK as they go to the wire.
 enum Pieces {
-    Own(Batches<'static>),
+    Own(Box<Batches<'static>>),
     Shared(SharedBatches),
 }
 
