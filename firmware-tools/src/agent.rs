@@ -18,6 +18,7 @@ use farmhand::central::proto::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
 use prost_types::Any;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -128,9 +129,32 @@ impl Agent {
     /// # Errors
     /// The connection has ended.
     pub async fn was_told(&mut self, wechat_id: &str, text: &[u8]) -> io::Result<i64> {
-        let notice =
-            FriendTalkNoticeMessage { we_chat_id: wechat_id.to_owned(), content: text.to_vec(), ..Default::default() };
-        self.send(Type::FriendTalkNotice as i32, Some(any("FriendTalkNoticeMessage", &notice)), 0).await
+        self.send(Type::FriendTalkNotice as i32, Some(talk(wechat_id, text)), 0).await
+    }
+
+    /// Says all of this in one write, as [`Self::was_told`] does, and ends its half of the connection at once: its last words. It still
+    /// hears.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn says_at_last(&mut self, wechat_id: &str, texts: &[Vec<u8>]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for text in texts {
+            let message = TransportMessage {
+                id: self.next_id,
+                access_token: self.token.clone(),
+                msg_type: Type::FriendTalkNotice as i32,
+                content: Some(talk(wechat_id, text)),
+                ref_message_id: 0,
+            };
+            self.next_id += 1;
+            let length = u32::try_from(message.encoded_len()).map_err(io::Error::other)?;
+            bytes.extend_from_slice(&length.to_be_bytes());
+            message.encode(&mut bytes).map_err(io::Error::other)?;
+        }
+        let stream = self.frames.get_mut();
+        stream.write_all(&bytes).await?;
+        stream.shutdown().await
     }
 
     /// Sends a heartbeat; its Id.
@@ -188,6 +212,12 @@ impl Agent {
             None => Ok(None),
         }
     }
+}
+
+fn talk(wechat_id: &str, text: &[u8]) -> Any {
+    let notice =
+        FriendTalkNoticeMessage { we_chat_id: wechat_id.to_owned(), content: text.to_vec(), ..Default::default() };
+    any("FriendTalkNoticeMessage", &notice)
 }
 
 fn any<M: prost::Message>(name: &str, message: &M) -> Any {

@@ -10,7 +10,7 @@ use farmhand::adb::driver::{Adb, ConnectOptions, connect};
 use farmhand::adb::online::{OnlinePhones, Seat};
 use farmhand::adb::tcp::TcpTransport;
 use farmhand::central::line::spawn;
-use farmhand::central::proto::{EnumErrorCode, EnumMsgType, ErrorMessage};
+use farmhand::central::proto::{EnumErrorCode, EnumMsgType, ErrorMessage, FriendTalkNoticeMessage};
 use farmhand::central::session::Settings;
 use farmhand::config::{Allowance, Policy, PolicyGroup};
 use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
@@ -167,11 +167,8 @@ async fn what_an_agent_says_reaches_the_centre_and_what_the_centre_asks_for_reac
     let said = agent.was_told("wxid_a", &[0xff; 3000]).await.unwrap();
     let notice = next(&mut centre).await;
     assert_eq!((notice.code, notice.token.as_str()), (1024, "token"));
-    let content = farmhand::central::proto::FriendTalkNoticeMessage {
-        we_chat_id: "wxid_a".to_owned(),
-        content: vec![0xff; 3000],
-        ..Default::default()
-    };
+    let content =
+        FriendTalkNoticeMessage { we_chat_id: "wxid_a".to_owned(), content: vec![0xff; 3000], ..Default::default() };
     assert_eq!(notice.body, content.encode_to_vec(), "byte for byte");
     centre.send(1002, &[], notice.id).await;
     timeout(PATIENCE, agent.acknowledged(said)).await.expect("the centre has taken it").unwrap();
@@ -190,6 +187,26 @@ async fn what_an_agent_says_reaches_the_centre_and_what_the_centre_asks_for_reac
     assert_eq!((result.code, result.reference), (1025, task));
     let audit = rig.office.audit().await;
     assert_eq!(audit, ["central server: 1070 TalkToFriendTask passed (A1)"]);
+}
+
+/// So many that the acknowledgements for the agent fill their queue long before the last of them is read.
+const LAST_WORDS: usize = 400;
+
+#[tokio::test]
+async fn an_agent_that_hangs_up_is_heard_to_its_last_word() {
+    let rig = Rig::start().await;
+    let mut centre = rig.server.accept_registered().await;
+    let mut agent = rig.agent().await;
+    let words: Vec<Vec<u8>> = (0..LAST_WORDS).map(|number| number.to_string().into_bytes()).collect();
+    agent.says_at_last("wxid_a", &words).await.unwrap();
+    let hears_nothing_more = async { while let Ok(Some(_)) = agent.next().await {} };
+    timeout(PATIENCE, hears_nothing_more).await.expect("the phone ends its connection");
+    for word in words {
+        let notice = next(&mut centre).await;
+        let heard = FriendTalkNoticeMessage::decode(&notice.body[..]).unwrap();
+        assert_eq!(String::from_utf8(heard.content), String::from_utf8(word));
+        centre.send(1002, &[], notice.id).await;
+    }
 }
 
 #[tokio::test]

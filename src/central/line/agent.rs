@@ -30,7 +30,7 @@ pub(super) struct AgentLink {
 pub(super) enum Turn {
     /// Bytes came, or its end.
     Read(Result<Option<Bytes>, StreamError>),
-    /// It takes one more frame.
+    /// It takes one more frame, or none any more: then what is for it is lost, and must not keep what it has said from being heard.
     Writable,
 }
 
@@ -54,7 +54,7 @@ impl AgentLink {
         let read: OptionFuture<_> = wants.to_read.then(|| self.stream.read()).into();
         let room: OptionFuture<_> = wants.to_write.then(|| self.writes.reserve()).into();
         tokio::select! {
-            Some(Ok(_)) = room => Turn::Writable,
+            Some(_) = room => Turn::Writable,
             Some(read) = read => Turn::Read(read),
             else => std::future::pending().await,
         }
