@@ -69,7 +69,7 @@ pub struct InstallOrder {
     /// The version of it that must be installed afterwards.
     pub version_code: VersionCode,
     /// Who carries it out.
-    pub delivery: Delivery,
+    pub carrier: Carrier,
     /// Whether it may take the place of a newer version.
     pub downgrade: Downgrade,
 }
@@ -84,12 +84,12 @@ impl InstallOrder {
 
 /// Who carries an install out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Delivery {
+pub enum Carrier {
     /// The rack, over ADB.
     #[default]
-    Adb,
+    Rack,
     /// The agent on the phone, which its line tells.
-    Notice {
+    Agent {
         /// Where the APK is.
         url: String,
         /// The version's name.

@@ -8,7 +8,7 @@ use super::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 use super::place::Phone;
 use super::snapshot::PhoneState;
 use super::{Outcome, Rack};
-use crate::phone::{Delivery, InstallFailure, InstallFailureClass, InstallOrder};
+use crate::phone::{Carrier, InstallFailure, InstallFailureClass, InstallOrder};
 
 /// `UpgradeDeviceAppNotice` of the server, for one phone and one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct UpgradeFailed {
 impl UpgradeByAgent {
     /// `None` where the order is to be carried out over ADB.
     pub(super) fn of(order: &InstallOrder) -> Option<Self> {
-        let Delivery::Notice { url, version_name } = &order.delivery else { return None };
+        let Carrier::Agent { url, version_name } = &order.carrier else { return None };
         Some(Self {
             rollout: order.rollout.clone(),
             package: order.package.clone(),

@@ -147,7 +147,7 @@ fn order(version: u64) -> InstallOrder {
         apk: "/tmp/a.apk".into(),
         package: PackageName::new("org.example.agent"),
         version_code: VersionCode(version),
-        delivery: phone::Delivery::Adb,
+        carrier: phone::Carrier::Rack,
         downgrade: crate::rack::strategy::Downgrade::Refused,
     }
 }

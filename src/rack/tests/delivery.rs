@@ -1,6 +1,6 @@
 use super::super::event::{UpgradeByAgent, UpgradeFailed};
 use super::*;
-use crate::phone::Delivery;
+use crate::phone::Carrier;
 
 fn told() -> UpgradeByAgent {
     UpgradeByAgent {
@@ -14,8 +14,8 @@ fn told() -> UpgradeByAgent {
 
 /// An install of version 2 that the agent is to carry out.
 fn ordered(bench: &mut Bench) -> Vec<Command> {
-    let delivery = Delivery::Notice { url: told().url, version_name: told().version_name };
-    let order = InstallOrder { delivery, ..order(2) };
+    let carrier = Carrier::Agent { url: told().url, version_name: told().version_name };
+    let order = InstallOrder { carrier, ..order(2) };
     bench.event(Event::Rollout(RolloutEvent::Install { phone: PhoneId::new("P1"), order }))
 }
 

@@ -2,18 +2,18 @@
 
 use super::Rollouts;
 use crate::agent::ApkSource;
-use crate::config;
-use crate::phone::Delivery;
+use crate::config::Delivery;
+use crate::phone::Carrier;
 use crate::store::promise::RolloutRecord;
 
 impl Rollouts {
     /// An agent can fetch only what has an address: an operator's own file goes over ADB.
-    pub(super) fn delivery_of(&self, record: &RolloutRecord) -> Delivery {
+    pub(super) fn carrier_of(&self, record: &RolloutRecord) -> Carrier {
         match (self.config.delivery, &record.source) {
-            (config::Delivery::Notice, ApkSource::Url(url)) => {
-                Delivery::Notice { url: url.clone(), version_name: record.version_name.clone() }
+            (Delivery::Notice, ApkSource::Url(url)) => {
+                Carrier::Agent { url: url.clone(), version_name: record.version_name.clone() }
             }
-            (config::Delivery::Notice | config::Delivery::Adb, _) => Delivery::Adb,
+            (Delivery::Notice | Delivery::Adb, _) => Carrier::Rack,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::bench::{Bench, URL, apk, config, core};
 use super::*;
 use crate::config::Delivery::{Adb, Notice};
-use crate::phone::{Delivery, InstallFailureClass};
+use crate::phone::{Carrier, InstallFailureClass};
 use crate::rack::strategy::Approve;
 
 fn bench(delivery: config::Delivery) -> Bench {
@@ -12,10 +12,10 @@ fn bench(delivery: config::Delivery) -> Bench {
     bench
 }
 
-fn deliveries(bench: &mut Bench) -> Vec<Delivery> {
+fn carriers(bench: &mut Bench) -> Vec<Carrier> {
     let outputs = bench.out();
     let orders = outputs.into_iter().filter_map(|output| match output {
-        Output::Install { order, .. } => Some(order.delivery),
+        Output::Install { order, .. } => Some(order.carrier),
         _ => None,
     });
     orders.collect()
@@ -24,19 +24,19 @@ fn deliveries(bench: &mut Bench) -> Vec<Delivery> {
 #[test]
 fn the_agent_is_told_where_the_owner_wants_that_and_the_apk_has_an_address() {
     for (delivery, expected) in
-        [(Adb, Delivery::Adb), (Notice, Delivery::Notice { url: URL.to_owned(), version_name: "2.0".to_owned() })]
+        [(Adb, Carrier::Rack), (Notice, Carrier::Agent { url: URL.to_owned(), version_name: "2.0".to_owned() })]
     {
         let mut bench = bench(delivery);
         bench.available("P1", 1);
         bench.offer("P1", 7, 2);
         bench.pass(5);
         bench.fetched(1, Ok(apk(2)));
-        assert_eq!(deliveries(&mut bench), [expected]);
+        assert_eq!(carriers(&mut bench), [expected]);
     }
     let mut bench = bench(Notice);
     bench.available("P1", 1);
     bench.start(apk(2), &["P1"]).unwrap();
-    assert_eq!(deliveries(&mut bench), [Delivery::Adb], "a file of the operator's has none");
+    assert_eq!(carriers(&mut bench), [Carrier::Rack], "a file of the operator's has none");
 }
 
 #[test]

@@ -314,8 +314,8 @@ impl Rollouts {
             return Some(Turn::Unfit(why));
         }
         let (rollout, apk, package) = (record.number.id(), apk.path.clone(), record.package.clone());
-        let (delivery, downgrade) = (self.delivery_of(record), record.strategy.downgrade);
-        Some(Turn::Installs(InstallOrder { rollout, apk, package, version_code: wanted, delivery, downgrade }))
+        let (carrier, downgrade) = (self.carrier_of(record), record.strategy.downgrade);
+        Some(Turn::Installs(InstallOrder { rollout, apk, package, version_code: wanted, carrier, downgrade }))
     }
 
     /// Finishes each rollout in which no phone's turn is left; returns how many.
