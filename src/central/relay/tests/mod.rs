@@ -1,4 +1,5 @@
 mod agents;
+mod centre;
 mod notices;
 mod operations;
 mod outages;

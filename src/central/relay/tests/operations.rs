@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::centre::{Centre, Mood, TALK, body};
 use super::*;
 use crate::central::relay::peer::WAITING_MAX;
 use crate::central::relay::up::FRAMES_MAX;
-
-const TALK: i32 = 1024;
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -44,14 +43,10 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation, 0..120)
 }
 
-/// A centre that reads when it likes, and loses with a connection what it has not read; and an agent that counts what it says.
+/// A centre that loses with a connection what it has not read, and an agent that counts what it says.
 struct Life {
     stage: Stage,
-    acknowledges_each: bool,
-    /// What has come by this connection and was not read.
-    unread: Vec<Seen>,
-    /// Numbers of notices, in the order in which they were first read.
-    read: Vec<u64>,
+    centre: Centre,
     said: u64,
     /// By the Id of the message on its connection.
     sent: BTreeMap<i64, u64>,
@@ -67,8 +62,8 @@ impl Life {
         stage.relay.change_policy(policy);
         stage.centre_answers_heartbeats = false;
         stage.open(IMEI);
-        let (unread, read, sent, tasks) = Default::default();
-        Self { stage, acknowledges_each, unread, read, said: 0, sent, connection: 0, tasks }
+        let centre = Centre::new(acknowledges_each);
+        Self { stage, centre, said: 0, sent: BTreeMap::new(), connection: 0, tasks: BTreeMap::new() }
     }
 
     fn is_in(&self) -> bool {
@@ -78,8 +73,7 @@ impl Life {
     fn says(&mut self) {
         if self.is_in() && self.stage.relay.wants_agent(self.connection) {
             self.said += 1;
-            let body = [&b"\x0a\x08"[..], &self.said.to_be_bytes()].concat();
-            let id = self.stage.say(self.connection, TALK, &body, 0, TOKEN);
+            let id = self.stage.say(self.connection, TALK, &body(self.said), 0, TOKEN);
             self.sent.insert(id, self.said);
         }
     }
@@ -102,18 +96,9 @@ impl Life {
                 self.stage.agent_enters(self.connection);
             }
             Operation::StopsReading => self.stage.agent_reads = None,
-            Operation::CentreReads => self.centre_reads(),
-            Operation::CentreHangsUp => {
-                self.unread.clear();
-                self.stage.relay.closed("reset by peer", now);
-            }
-            Operation::CentreComes if std::mem::take(&mut self.stage.connects) => {
-                self.unread.clear();
-                self.stage.relay.connected(now);
-                self.stage.drain();
-                let response = DeviceAuthRspMessage { access_token: "c".to_owned(), ..Default::default() };
-                self.stage.centre_says(1011, &response.encode_to_vec(), 0);
-            }
+            Operation::CentreReads => self.centre.reads(&mut self.stage, Mood::Takes),
+            Operation::CentreHangsUp => self.centre.hangs_up(&mut self.stage),
+            Operation::CentreComes => self.centre.comes(&mut self.stage),
             Operation::Task if self.stage.relay.session().registration().is_some() => {
                 self.stage.centre_says(1096, b"\x0a\x01x", 0);
             }
@@ -128,37 +113,13 @@ impl Life {
         self.stage.drain();
     }
 
-    /// The centre reads all that has come, in order, and answers.
-    fn centre_reads(&mut self) {
-        self.unread.append(&mut self.stage.up);
-        for seen in std::mem::take(&mut self.unread) {
-            if self.stage.relay.session().registration().is_none() {
-                return;
-            }
-            if seen.code == TALK {
-                let number = u64::from_be_bytes(seen.body[2..].try_into().unwrap());
-                if !self.read.contains(&number) {
-                    self.read.push(number);
-                }
-                if self.acknowledges_each {
-                    self.stage.centre_says(1002, &[], seen.id);
-                }
-            }
-            if seen.code == 1001 {
-                self.stage.centre_says(1002, &[], seen.id);
-            }
-        }
-    }
-
     fn check(&mut self) -> Result<(), TestCaseError> {
-        self.unread.append(&mut self.stage.up);
-        let registered = self.stage.relay.session().registration().is_some();
-        for seen in &self.unread {
+        for seen in self.centre.gather(&mut self.stage) {
             prop_assert!(!seen.token.is_empty() || matches!(seen.code, 1010 | 1003), "{} without a token", seen.code);
         }
-        if !registered {
+        if self.stage.relay.session().registration().is_none() {
             // What the connection before has brought is lost with it.
-            self.unread.clear();
+            self.centre.forgets();
         }
         for seen in self.stage.down() {
             if seen.code == 1096 {
@@ -166,10 +127,13 @@ impl Life {
                 prop_assert!(twice.is_none(), "no Id is used twice");
             }
             if let (1002, Some(number)) = (seen.code, self.sent.get(&seen.reference)) {
-                prop_assert!(self.read.contains(number), "{number} is acknowledged and the centre has not read it");
+                prop_assert!(
+                    self.centre.taken.contains(number),
+                    "{number} is acknowledged and the centre has not read it"
+                );
             }
         }
-        prop_assert!(self.read.is_sorted(), "none overtakes: {:?}", self.read);
+        prop_assert!(self.centre.taken.is_sorted(), "none overtakes: {:?}", self.centre.taken);
         prop_assert!(self.stage.relay.waiting() <= FRAMES_MAX + 1);
         let agent = self.stage.relay.agent.as_ref();
         let held = agent.map_or(0, |agent| agent.len());
@@ -198,7 +162,7 @@ proptest! {
                 life.check()?;
             }
         }
-        prop_assert_eq!(life.read.len() as u64, life.said, "the centre has all of it, {}", life.stage.relay.waiting());
+        prop_assert_eq!(life.centre.taken.len() as u64, life.said, "the centre has all of it, {}", life.stage.relay.waiting());
         prop_assert_eq!(life.stage.relay.waiting(), 0);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::centre::{TALK, body, number_of};
 use super::*;
 use crate::store::outbox::{Answer, Ask, BLOCK_NOTICES_MAX, Loaded, Standing, Written};
 
 mod operations;
 
-const TALK: i32 = 1024;
 /// Beyond all that a test sends.
 const FAST: u32 = 100_000;
 
@@ -119,14 +119,6 @@ impl Stage {
     fn numbers_up(&mut self) -> Vec<u64> {
         self.up().iter().filter(|seen| seen.code == TALK).map(|seen| number_of(&seen.body)).collect()
     }
-}
-
-pub(super) fn body(number: u64) -> Vec<u8> {
-    [&b"\x0a\x08"[..], &number.to_be_bytes()].concat()
-}
-
-pub(super) fn number_of(body: &[u8]) -> u64 {
-    u64::from_be_bytes(body[2..].try_into().unwrap())
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::central::relay::tests::centre::{Centre, Mood};
 use crate::central::relay::up::FRAMES_MAX;
 
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ struct Life {
     stage: Stage,
     disk: Disk,
     ack: Ack,
-    acknowledges_each: bool,
+    centre: Centre,
     connection: u64,
     /// The next number that the agent says for the first time.
     next: u64,
@@ -55,14 +56,9 @@ struct Life {
     /// By Id on this connection.
     ids: BTreeMap<i64, u64>,
     acknowledged: Vec<u64>,
-    unread: Vec<Seen>,
-    /// In the order in which the centre took each first.
-    taken: Vec<u64>,
-    doubles: usize,
     crashes: usize,
     /// Connections to the centre that ended.
     ends: usize,
-    refused: BTreeMap<u64, u32>,
 }
 
 impl Life {
@@ -71,19 +67,15 @@ impl Life {
             stage: Stage::on_disk(ack, FAST),
             disk: Disk::default(),
             ack,
-            acknowledges_each,
+            centre: Centre::new(acknowledges_each),
             connection: 0,
             next: 0,
             open: Vec::new(),
             said: 0,
             ids: BTreeMap::new(),
             acknowledged: Vec::new(),
-            unread: Vec::new(),
-            taken: Vec::new(),
-            doubles: 0,
             crashes: 0,
             ends: 0,
-            refused: BTreeMap::new(),
         };
         life.begin();
         life
@@ -140,20 +132,13 @@ impl Life {
                 self.stage.relay.agent_closed(self.connection, "it closed its connection", self.stage.now);
                 self.stage.ended.push(self.connection);
             }
-            Operation::CentreReads => self.centre_reads(false),
-            Operation::CentreRefusesSome => self.centre_reads(true),
+            Operation::CentreReads => self.centre.reads(&mut self.stage, Mood::Takes),
+            Operation::CentreRefusesSome => self.centre.reads(&mut self.stage, Mood::RefusesSome),
             Operation::CentreHangsUp => {
-                self.unread.clear();
                 self.ends += 1;
-                self.stage.centre_hangs_up();
+                self.centre.hangs_up(&mut self.stage);
             }
-            Operation::CentreComes if std::mem::take(&mut self.stage.connects) => {
-                self.unread.clear();
-                self.stage.relay.connected(self.stage.now);
-                self.stage.drain();
-                let response = DeviceAuthRspMessage { access_token: "c".to_owned(), ..Default::default() };
-                self.stage.centre_says(1011, &response.encode_to_vec(), 0);
-            }
+            Operation::CentreComes => self.centre.comes(&mut self.stage),
             Operation::DiskAnswers => self.stage.disk_answers(&mut self.disk),
             Operation::DiskFails(fails) => self.disk.fails = *fails,
             Operation::DiskIsFull(full) => self.disk.room = full.then_some(40),
@@ -173,51 +158,21 @@ impl Life {
         }
         let (now, centre_id, agent_id) = (self.stage.now, self.stage.centre_id, self.stage.agent_id);
         self.stage = Stage { now, centre_id, agent_id, ..Stage::on_disk(self.ack, FAST) };
-        self.unread.clear();
+        self.centre.forgets();
         (self.connection, self.said, self.ids) = (0, 0, BTreeMap::new());
         self.crashes += 1;
         self.begin();
     }
 
-    /// The centre reads all that has come, in order, and answers; some it refuses once.
-    fn centre_reads(&mut self, refuses: bool) {
-        self.unread.append(&mut self.stage.up);
-        for seen in std::mem::take(&mut self.unread) {
-            if self.stage.relay.session().registration().is_none() {
-                return;
-            }
-            if seen.code == TALK {
-                let number = number_of(&seen.body);
-                let again = self.refused.entry(number).or_default();
-                if refuses && number.is_multiple_of(7) && *again == 0 {
-                    *again += 1;
-                    self.stage.centre_refuses(seen.id, EnumErrorCode::InternalError);
-                    continue;
-                }
-                if self.taken.contains(&number) {
-                    self.doubles += 1;
-                } else {
-                    self.taken.push(number);
-                }
-                if self.acknowledges_each {
-                    self.stage.centre_says(1002, &[], seen.id);
-                }
-            }
-            if seen.code == 1001 {
-                self.stage.centre_says(1002, &[], seen.id);
-            }
-        }
-    }
-
     fn check(&mut self) -> Result<(), TestCaseError> {
-        self.unread.append(&mut self.stage.up);
+        self.centre.gather(&mut self.stage);
         let shelf = self.disk.shelf(IMEI);
         for number in &self.acknowledged {
             let is_stored = || shelf.notices.values().any(|notice| notice.envelope.ends_with(&body(*number)));
-            prop_assert!(self.taken.contains(number) || is_stored(), "{number} was acknowledged and is lost");
+            prop_assert!(self.centre.taken.contains(number) || is_stored(), "{number} was acknowledged and is lost");
         }
-        if self.refused.values().all(|times| *times == 0) {
-            prop_assert!(self.taken.is_sorted(), "none overtakes: {:?}", self.taken);
+        if self.centre.refused.is_empty() {
+            prop_assert!(self.centre.taken.is_sorted(), "none overtakes: {:?}", self.centre.taken);
         }
         prop_assert!(self.stage.relay.waiting() <= FRAMES_MAX + 2 * BLOCK_NOTICES_MAX);
         let is_open = self.stage.relay.session().credential().is_some();
@@ -251,10 +206,10 @@ proptest! {
             life.operate(&Operation::Pass(1000));
             life.check()?;
         }
-        prop_assert_eq!(life.taken.len() as u64, life.next, "the centre has all of it, {:?}", life.stage.relay.outbox());
+        prop_assert_eq!(life.centre.taken.len() as u64, life.next, "the centre has all of it, {:?}", life.stage.relay.outbox());
         prop_assert_eq!((life.stage.relay.waiting(), life.stage.relay.outbox().waiting), (0, 0));
         // The agent says again what a crash has kept from it, so each crash makes at most what was open and what was on its way.
         let most = life.crashes * (FRAMES_MAX + 64) + (life.ends + 200) * 64;
-        prop_assert!(life.doubles <= most, "{} doubles", life.doubles);
+        prop_assert!(life.centre.doubles <= most, "{} doubles", life.centre.doubles);
     }
 }
