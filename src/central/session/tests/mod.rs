@@ -2,6 +2,7 @@ mod life;
 mod operations;
 mod server;
 mod tasks;
+mod two_racks;
 
 use prost::Message;
 
