@@ -15,7 +15,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RACKBENCH := $(TARGET)/debug/rackbench
 FARMHAND := $(TARGET)/debug/farmhand
 
-.PHONY: help build setup demo demo-check test lint usbtest check-usb check-adb-server check-rollout proof-rollout proof-outage sim bench fuzz deb check-deb install peers
+.PHONY: help build setup demo demo-check test lint usbtest check-usb check-adb-server check-rollout check-line proof-rollout proof-outage sim bench fuzz deb check-deb install peers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -56,6 +56,9 @@ check-adb-server: build ## programs that nobody here wrote (Google's adb 29, 34 
 
 check-rollout: build setup ## every point of a rollout, by the command line, on virtual racks: CHECK lines; make check-rollout [ONLY=refused]
 	$(RACKBENCH) rollout-check --farmhand $(FARMHAND) --proof "$(MAKE) --no-print-directory proof-rollout KILLS=12" $(if $(ONLY),--only $(ONLY))
+
+check-line: build setup ## every point of the line to the central server, on virtual racks with agents: CHECK and RESULT lines; make check-line [ONLY=relay]
+	$(RACKBENCH) line-check --farmhand $(FARMHAND) --proof "$(CARGO) test" $(if $(ONLY),--only $(ONLY))
 
 proof-rollout: ## kill -9 in the middle of rollouts, at each named place and at random instants: make proof-rollout [KILLS=200] [SEED=1]
 	KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --test kills -- --nocapture

@@ -1,7 +1,10 @@
-//! The agent on a phone, as far as its line goes: it registers with the phone's identity, says notices and acknowledges tasks.
+//! The agent on a phone, as far as its line goes: it registers with the phone's identity, says notices, acknowledges tasks, and upgrades
+//! itself when it is told to.
 //!
 //! It finds its line where the phone's reverse tunnel begins ([`find_line`]), as the real one does on its phone's own loopback. It frames
 //! with `tokio-util` and encodes with prost, not with farmhand's own codec.
+
+mod upgrade;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,6 +25,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+pub use upgrade::{App, Home, carry_out};
 
 /// The longest frame that is taken, as farmhand's own default.
 const FRAME_BYTES_MAX: usize = 16 << 20;

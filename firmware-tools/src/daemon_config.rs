@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::rack_file::CentralMode;
+
 /// The keys of `farmhand.toml` that a rack needs; a section that is absent leaves that part of the daemon off.
 #[derive(Debug, Serialize)]
 pub(crate) struct DaemonConfig {
@@ -36,6 +38,7 @@ pub(crate) struct Agent {
 pub(crate) struct Central {
     pub(crate) server: SocketAddr,
     pub(crate) heartbeat_s: u64,
+    pub(crate) mode: CentralMode,
     pub(crate) identity: Identity,
 }
 

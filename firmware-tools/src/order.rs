@@ -1,5 +1,7 @@
 //! What can be asked of a running rack: the words of `rackbench ctl`, as JSON on the rack's control socket.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +57,11 @@ pub enum PhoneAct {
     Tap {
         /// How
         tap: Tap,
+    },
+    /// Let an app on it have an APK installed
+    Install {
+        /// The APK, a path on the rack's host
+        apk: PathBuf,
     },
     /// Set what is in its battery
     Battery {

@@ -183,6 +183,12 @@ impl Rack {
         self.phones.get(name).map(Arc::as_ref)
     }
 
+    /// The same for whoever outlives a borrow, such as an agent on the phone.
+    #[must_use]
+    pub fn shared_phone(&self, name: &str) -> Option<Arc<Cable>> {
+        self.phones.get(name).map(Arc::clone)
+    }
+
     /// The IMEI of the phone of this name.
     #[must_use]
     pub fn imei(&self, name: &str) -> Option<&str> {
@@ -229,7 +235,8 @@ impl Rack {
             Order::Show => Ok(self.show()),
             Order::Phone { name, act } => {
                 let cable = self.phone(&name).ok_or_else(|| unknown("phone", &name, self.phones.keys()))?;
-                act_on_phone(cable, act).await.map(|()| json!({ "phone": name }))
+                act_on_phone(cable, act).await?;
+                Ok(json!({ "phone": name, "packages": cable.phone().state().packages }))
             }
             Order::Hub { name, act } => {
                 let hub = self.hub(&name).ok_or_else(|| unknown("hub", &name, self.hubs.keys()))?;
@@ -357,6 +364,7 @@ impl Rack {
             central: self.file.central.as_ref().map(|central| daemon_config::Central {
                 server: central.listen,
                 heartbeat_s: central.heartbeat_s,
+                mode: central.mode,
                 identity: daemon_config::Identity { credential: "imei" },
             }),
             mqtt: self.broker().map(|broker| daemon_config::Mqtt { broker: broker.address(), health_s: 2 }),
@@ -405,6 +413,11 @@ async fn act_on_phone(cable: &Cable, act: PhoneAct) -> Result<(), Refused> {
         PhoneAct::Tap { tap } => {
             cable.phone().tap(tap);
             Ok(())
+        }
+        PhoneAct::Install { apk } => {
+            let content =
+                tokio::fs::read(&apk).await.map_err(|error| refused(format!("{}: {error}", apk.display())))?;
+            cable.phone().install(content.into()).await.map_err(refused)
         }
         PhoneAct::Battery { percent } => {
             cable.phone().set_battery(f64::from(percent.min(100)));

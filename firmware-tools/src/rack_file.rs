@@ -178,8 +178,22 @@ pub struct Central {
     /// Whether it may send tasks that act on people.
     #[serde(default)]
     pub allow: Allow,
+    /// Who speaks for a phone.
+    #[serde(default)]
+    pub mode: CentralMode,
     /// Every frame of both directions is appended to this file.
     pub capture: Option<PathBuf>,
+}
+
+/// Who speaks for a phone by its line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CentralMode {
+    /// The rack alone.
+    #[default]
+    Hold,
+    /// Its agent, where one is there.
+    Relay,
 }
 
 /// Which tasks the central server may send.
@@ -219,6 +233,8 @@ pub enum CentralFault {
     Redirects,
     /// It reads one message a second.
     ReadsSlowly,
+    /// It answers each notice by an Error, however often it comes.
+    RefusesNotices,
 }
 
 /// How the central server answers notices and results.

@@ -9,3 +9,4 @@ mod relay;
 mod server;
 mod table;
 mod tls;
+mod upgrades;

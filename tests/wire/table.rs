@@ -179,6 +179,7 @@ fn all_220_codes_both_ways() {
         let _ = writeln!(table, "{}\t{}\t{up}", catalogue::describe(code), down.join("\t"));
     }
     assert_eq!(table.lines().count(), 1 + 220 + 2);
+    println!("protocol.codes_checked {}", catalogue::entries().len());
     insta::assert_snapshot!(table);
 }
 

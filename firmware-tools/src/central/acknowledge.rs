@@ -9,7 +9,7 @@ use farmhand::central::proto::{EnumErrorCode, EnumMsgType as Type, TransportMess
 use tokio::time::{Instant, sleep_until};
 
 use super::session;
-use crate::rack_file::CentralAck;
+use crate::rack_file::{CentralAck, CentralFault};
 
 /// Between a notice and its late acknowledgement.
 const LATE: Duration = Duration::from_secs(2);
@@ -29,9 +29,17 @@ impl Acknowledge {
     }
 
     /// What is sent now of the `answer` to `message`; all that is no acknowledgement of a notice is.
-    pub(super) fn answer(&mut self, message: &TransportMessage, answer: TransportMessage) -> Option<TransportMessage> {
+    pub(super) fn answer(
+        &mut self,
+        message: &TransportMessage,
+        answer: TransportMessage,
+        fault: Option<CentralFault>,
+    ) -> Option<TransportMessage> {
         if answer.msg_type != Type::MsgReceivedAck as i32 || !is_notice(message.msg_type) {
             return Some(answer);
+        }
+        if fault == Some(CentralFault::RefusesNotices) {
+            return Some(session::error_answer(message, EnumErrorCode::InvalidParam as i32, "it is not wanted"));
         }
         match self.how {
             CentralAck::Each => Some(answer),

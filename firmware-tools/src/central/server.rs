@@ -309,7 +309,7 @@ impl Connection {
         if let Some(seen) = step.seen {
             self.note(seen);
         }
-        let answer = step.answer.and_then(|answer| self.acknowledge.answer(&message, answer));
+        let answer = step.answer.and_then(|answer| self.acknowledge.answer(&message, answer, fault));
         let Some(fault) = fault else {
             return match answer {
                 Some(answer) => self.send(&answer).await,

@@ -112,11 +112,20 @@ impl Daemon {
 
     /// Ends it in order, as a service manager would.
     pub async fn stop(&mut self) {
-        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
-        }
+        self.signal(nix::sys::signal::Signal::SIGTERM);
         if timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
+        }
+    }
+
+    /// Has it read its configuration anew, as `systemctl reload` does.
+    pub fn reload(&self) {
+        self.signal(nix::sys::signal::Signal::SIGHUP);
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), signal);
         }
     }
 

@@ -12,6 +12,8 @@
 
 mod browser;
 mod daemon;
+pub(crate) mod points;
+pub(crate) mod proof;
 mod stage;
 mod steps;
 mod subscriber;
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use browser::{Browser, BrowserError};
 pub use daemon::{Daemon, DaemonError};
+pub use points::{CheckError, Outcome as PointOutcome, Plan as PointPlan};
 pub use stage::{Stage, StageError};
 pub(crate) use stage::{fresh, miss};
 pub use steps::STEPS;

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use farmhand::central::catalogue;
+use farmhand::central::proto::{EnumMsgType, TransportMessage};
 use miette::{IntoDiagnostic as _, Result, miette};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{interrupted, log_to_stderr, say};
-use crate::agent::{Agent, find_line};
+use crate::agent::{Agent, App, Home, carry_out, find_line};
 
 /// Between two attempts to find the line, or to register on it.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const WECHAT_ID: &str = "wxid_rackbench";
 
-/// Be the agent on a virtual phone until Ctrl-C: register through the cable, say notices, acknowledge tasks; it prints what it is told
+/// Be the agent on a virtual phone until Ctrl-C: register through the cable, say notices, acknowledge tasks; it prints what it is told, and with --rack it upgrades itself when it is told to
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The phone whose line it is, as the file of tunnels calls it
@@ -28,6 +29,9 @@ pub(super) struct Args {
     /// Where the line is, instead of looking into the file
     #[arg(long)]
     to: Option<SocketAddr>,
+    /// The directory of the rack in which the phone is: an upgrade that it is told of is installed there
+    #[arg(long, requires = "phone")]
+    rack: Option<PathBuf>,
     /// What it registers as
     #[arg(long)]
     imei: String,
@@ -69,6 +73,7 @@ impl Args {
             Some(AgentFault::AnotherIdentity) => "000000000000000",
             _ => &self.imei,
         };
+        let mut apps = Vec::new();
         loop {
             let registered = match self.line() {
                 Ok(line) => Agent::register(line, imei).await,
@@ -77,7 +82,7 @@ impl Args {
             match registered {
                 Ok(agent) => {
                     say(format_args!("registered as {imei}"))?;
-                    let ended = self.converse(agent).await;
+                    let ended = self.converse(agent, &mut apps).await;
                     say(format_args!(
                         "the line ended: {}",
                         ended.err().map_or_else(|| "closed".to_owned(), |why| why.to_string())
@@ -97,8 +102,12 @@ impl Args {
         }
     }
 
-    async fn converse(&self, mut agent: Agent) -> Result<()> {
+    /// `apps` are what it has installed, of which each connection tells first.
+    async fn converse(&self, mut agent: Agent, apps: &mut Vec<App>) -> Result<()> {
         agent.is_online(WECHAT_ID).await.into_diagnostic()?;
+        if !apps.is_empty() {
+            agent.reports(&self.imei, apps).await.into_diagnostic()?;
+        }
         match self.fault {
             Some(AgentFault::NeverReads) => loop {
                 agent.beat().await.into_diagnostic()?;
@@ -122,6 +131,13 @@ impl Args {
                     let message = message.into_diagnostic()?.ok_or_else(|| miette!("it was closed"))?;
                     say(format_args!("{} {} about {}", message.id, catalogue::describe(message.msg_type), message.ref_message_id))?;
                     agent.take(&message).await.into_diagnostic()?;
+                    if message.msg_type == EnumMsgType::UpgradeDeviceAppNotice as i32
+                        && let Some(upgraded) = self.upgrade(&mut agent, &message).await?
+                    {
+                        *apps = upgraded;
+                        say(format_args!("it is replaced by {apps:?}"))?;
+                        return Ok(());
+                    }
                 }
                 _ = heartbeat.tick() => {
                     agent.beat().await.into_diagnostic()?;
@@ -130,6 +146,19 @@ impl Args {
                     said += 1;
                     agent.was_told(WECHAT_ID, format!("notice {said}").as_bytes()).await.into_diagnostic()?;
                 }
+            }
+        }
+    }
+
+    /// What it has installed, or nothing, which it has told then.
+    async fn upgrade(&self, agent: &mut Agent, notice: &TransportMessage) -> Result<Option<Vec<App>>> {
+        let (Some(dir), Some(phone)) = (&self.rack, &self.phone) else { return Ok(None) };
+        match carry_out(notice, Home::Rack { dir, phone }).await {
+            Ok(apps) => Ok(Some(apps)),
+            Err(why) => {
+                say(format_args!("it cannot upgrade itself: {why}"))?;
+                agent.could_not_upgrade(notice.id, &why.to_string()).await.into_diagnostic()?;
+                Ok(None)
             }
         }
     }

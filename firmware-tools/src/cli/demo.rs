@@ -67,6 +67,11 @@ fn what_to_try(rack: &Rack, farmhand: &Path, dir: &Path) -> String {
     let ctl = format!("{} ctl --dir {}", rackbench.display(), dir.join("rack").display());
     let farmhand = format!("{} --state {}", farmhand.display(), dir.join("state").display());
     let page = rack.page().unwrap_or_else(|| "this rack file has no [web]".to_owned());
+    let (imei, rack_dir) = (rack.imei("P1").unwrap_or_default(), dir.join("rack").display().to_string());
+    let agent = format!(
+        "{} agent --phone P1 --imei {imei} --tunnels {rack_dir}/tunnels --rack {rack_dir} --notice-every-ms 5000",
+        rackbench.display()
+    );
     let phone = rack.phone("P1").map_or_else(String::new, |cable| cable.phone().address().to_string());
     let broker = rack.broker().map_or(0, |broker| broker.address().port());
     format!(
@@ -88,6 +93,12 @@ fn what_to_try(rack: &Rack, farmhand: &Path, dir: &Path) -> String {
          Kill the central server, and start it again:\n\
          \x20 {ctl} central stop\n\
          \x20 {ctl} central start\n\n\
+         Be the agent on a phone, in another terminal; what it says, and what it may be told to do:\n\
+         \x20 {agent}\n\
+         \x20 {farmhand} line\n\
+         \x20 {farmhand} policy show\n\
+         \x20 {farmhand} policy explain TalkToFriendTask\n\
+         \x20 {farmhand} audit\n\n\
          Let the centre ask four phones for an upgrade, of which one will fail; approve it; once it pauses, heal the phone, resume:\n\
          \x20 {ctl} phone P2 fault install-fails:INSTALL_FAILED_INVALID_APK\n\
          \x20 {ctl} central upgrade --apk agent-2.apk P1 P2 P3 P4\n\

@@ -3,10 +3,12 @@
 mod agent;
 mod apk;
 mod central;
+mod checks;
 mod ctl;
 mod demo;
 mod demo_check;
 mod handset;
+mod line_check;
 mod rack;
 mod rollout_check;
 
@@ -34,6 +36,7 @@ enum Command {
     Demo(demo::Args),
     DemoCheck(demo_check::Args),
     RolloutCheck(rollout_check::Args),
+    LineCheck(line_check::Args),
 }
 
 impl Cli {
@@ -55,6 +58,7 @@ impl Cli {
                 Command::Demo(args) => args.run().await,
                 Command::DemoCheck(args) => args.run().await,
                 Command::RolloutCheck(args) => args.run().await,
+                Command::LineCheck(args) => args.run().await,
             }
         })
     }

@@ -191,6 +191,15 @@ impl VirtualPhone {
         self.android.files.read(path).ok()
     }
 
+    /// An app on the phone has an APK installed, as Android's package installer does it.
+    ///
+    /// # Errors
+    /// Android's words for why not.
+    pub async fn install(&self, apk: Bytes) -> io::Result<()> {
+        let options = InstallOptions { replace: true, ..InstallOptions::default() };
+        self.android.install(&[apk], &options).await.map_err(io::Error::other)
+    }
+
     /// What can be seen of it.
     #[must_use]
     pub fn state(&self) -> PhoneStateView {

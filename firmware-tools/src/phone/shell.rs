@@ -6,6 +6,7 @@
 //! | `settings get secure android_id`, `put`, `delete`, `list` | an identity of the installation |
 //! | `service call iphonesubinfo 1 s16 com.android.shell` | the IMEI, which apps may not read but the shell may |
 //! | `dumpsys iphonesubinfo` | the same before Android 5 |
+//! | `content query --uri content://telephony/siminfo` | its SIM card |
 //! | `dumpsys battery`, `dumpsys power`, `dumpsys connectivity` | charge, temperature, power; the screen; the network in use |
 //! | `cat /sys/class/power_supply/battery/current_now`, `cmd battery get current_now` | the battery's current, where Android tells it |
 //! | `pm`, `cmd package` | apps, see `pm.rs` |
@@ -207,6 +208,7 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
             Some(imei) => Output::success(dumpsys::string_parcel(Some(imei))),
             None => Output::failure(1, "service: Service iphonesubinfo does not exist\n"),
         },
+        ["content", "query", "--uri", "content://telephony/siminfo"] => sims(android),
         ["dumpsys", service, rest @ ..] => dump(android, service, rest),
         ["pm", rest @ ..] | ["cmd", "package", rest @ ..] => pm::run(android, rest, console).await,
         ["am", rest @ ..] | ["cmd", "activity", rest @ ..] => tools::activity(android, rest),
@@ -221,6 +223,14 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
 fn needs_android(words: &[&str]) -> bool {
     let needing = ["settings", "service", "dumpsys", "pm", "cmd", "am", "screencap", "wm", "input", "monkey"];
     words.first().is_some_and(|name| needing.contains(name))
+}
+
+/// The SIM card of a phone that has a modem; its numbers are made from the IMEI.
+fn sims(android: &Android) -> Output {
+    let Some(imei) = &android.spec.imei else { return Output::success("No result found.\n") };
+    let end = |digits: usize| imei.get(imei.len().saturating_sub(digits)..).unwrap_or(imei);
+    let (imsi, number) = (format!("26201{}", end(10)), format!("+49171{}", end(7)));
+    Output::success(format!("Row: 0 _id=1, icc_id=8949{imei}, sim_id=0, number={number}, imsi={imsi}\n"))
 }
 
 fn identity(android: &Android) -> String {

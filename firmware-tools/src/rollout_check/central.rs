@@ -7,9 +7,9 @@ use farmhand::central::proto::{EnumMsgType, PostDeleteDeviceNoticeMessage};
 use farmhand::rack::snapshot::RolloutState;
 use prost::Message as _;
 
-use super::yard::{PACKAGE, Setup, Yard, said};
+use super::yard::{HEARD_WITHIN, PACKAGE, Setup, Yard, said};
 use super::{Place, unwritten};
-use crate::central::{DeviceRecord, TaskResultRecord, Upgrade};
+use crate::central::Upgrade;
 use crate::check::{Miss, miss, until};
 
 /// Its points.
@@ -26,8 +26,6 @@ pub(super) const POINTS: &[&str] = &[
 
 /// UpgradeDeviceAppNotice.
 const UPGRADE: i32 = 1094;
-/// From one side of a line to the record of the other.
-const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn look(point: &str, place: &Place) -> Result<String, Miss> {
     match point {
@@ -44,36 +42,6 @@ pub(super) async fn look(point: &str, place: &Place) -> Result<String, Miss> {
 }
 
 impl Yard {
-    /// What the centre has seen of the phone in a slot.
-    pub(super) fn device(&self, slot: &str) -> Result<DeviceRecord, String> {
-        let imei = self.rack.imei(slot).ok_or_else(|| format!("{slot} has no IMEI"))?;
-        let record = self.rack.central().map(crate::central::CentralServer::record).unwrap_or_default();
-        record.devices.get(imei).cloned().ok_or_else(|| format!("the centre has never seen {slot}"))
-    }
-
-    /// Lets the centre offer an upgrade to a phone, once its line is there; gives the notice's id.
-    pub(super) async fn offer(&self, slot: &str, upgrade: &Upgrade) -> Result<i64, Miss> {
-        until(HEARD_WITHIN, &format!("the line of {slot}"), async || {
-            let device = self.device(slot)?;
-            if device.connected && device.device_infos > 0 { Ok(()) } else { Err(format!("{device:?}")) }
-        })
-        .await?;
-        let central = self.rack.central().ok_or_else(|| miss("a centre", "none"))?;
-        let imei = self.rack.imei(slot).unwrap_or_default();
-        central.upgrade(imei, upgrade).await.map_err(|error| miss("a notice sent", error))
-    }
-
-    /// What the centre is told of a notice.
-    pub(super) async fn result_of(&self, slot: &str, notice: i64) -> Result<TaskResultRecord, Miss> {
-        until(HEARD_WITHIN, &format!("a TaskResultNotice of {slot} for {notice}"), async || {
-            let device = self.device(slot)?;
-            let results = &device.task_results;
-            let found = results.iter().find(|result| result.ref_message_id == notice).cloned();
-            found.ok_or_else(|| format!("{results:?}, errors {:?}", device.errors))
-        })
-        .await
-    }
-
     /// Offers version 2, from the rack's own HTTP server, to these.
     async fn offers_2(&self, slots: &[&str]) -> Result<BTreeMap<String, i64>, Miss> {
         let files = self.rack.files().ok_or_else(|| miss("an APK server", "none"))?;

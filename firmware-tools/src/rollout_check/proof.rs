@@ -1,9 +1,7 @@
 //! Crash safety: the proof that kills daemons at each named place, run as a command of its own.
 
-use std::process::Stdio;
-
 use super::{Place, unwritten};
-use crate::check::{Miss, miss};
+use crate::check::{Miss, miss, proof};
 
 /// Its points.
 pub(super) const POINTS: &[&str] = &["crash_safety"];
@@ -13,24 +11,15 @@ const CLEAN: [&str; 5] = ["wrong_version 0", "rows_missing 0", "installed_twice 
 
 pub(super) async fn look(point: &str, place: &Place) -> Result<String, Miss> {
     let ("crash_safety", Some(command)) = (point, &place.proof) else { return unwritten(point) };
-    let mut words = command.split_whitespace();
-    let program = words.next().unwrap_or_default();
-    let output = tokio::process::Command::new(program)
-        .args(words)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|error| miss("the proof to start", format!("`{command}`: {error}")))?;
+    let output = proof::output(command, &[], &[]).await?;
     let said = String::from_utf8_lossy(&output.stdout);
     let sum = said.lines().find(|line| line.starts_with("kills ")).unwrap_or_default();
     let missing = CLEAN.iter().find(|clean| !sum.contains(**clean));
     match (output.status.success(), missing) {
         (true, None) => Ok(sum.to_owned()),
         _ => {
-            let log = String::from_utf8_lossy(&output.stderr);
-            let end: Vec<&str> = log.lines().rev().take(5).collect();
-            Err(miss("kills without a trace", format!("{}: {sum} {}", output.status, end.join(" / "))))
+            let seen = format!("{}: {sum} {}", output.status, proof::end_of(&output.stderr));
+            Err(miss("kills without a trace", seen))
         }
     }
 }

@@ -1,4 +1,6 @@
-//! A rack of a few phones with a daemon on it, and what its command line says of rollouts.
+//! A rack of a few phones with a daemon on it, and what its command line says: what checks by points work with.
+
+mod centre;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,13 +11,15 @@ use farmhand::rack::snapshot::{PhoneState, PhoneView, RolloutState, RolloutView}
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::Place;
 use crate::cable::Hand;
+use crate::check::points::Place;
 use crate::check::{Daemon, Miss, miss, until};
 use crate::phone::{PhoneStateView, VirtualPhone};
 use crate::ports::Addresses;
 use crate::rack::Rack;
 use crate::rack_file::RackFile;
+
+pub(crate) use centre::HEARD_WITHIN;
 
 /// The package of the test APKs.
 pub(super) const PACKAGE: &str = "org.example.agent";
