@@ -1,5 +1,7 @@
 //! `farmhand policy`: what the central server may have phones do, and what becomes of a message.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Subcommand};
 
 use super::client::Client;
@@ -63,7 +65,7 @@ fn explain(
     as_json: Option<fn(&[central::policy::Explanation]) -> String>,
     paper: &Paper,
 ) -> Result<String, Failure> {
-    let explained = central::policy::Policy::from(policy).explain(what);
+    let explained = central::policy::Policy::from(policy.clone()).explain(what);
     if explained.is_empty() {
         let what = format!("no message type is called `{what}`");
         return Err(Failure::Usage {
@@ -81,5 +83,20 @@ fn explain(
     let rows = explained.iter().map(|one| -> Vec<Cell> {
         vec![named(one).into(), one.group.into(), (&one.from_centre).into(), (&one.from_phone).into()]
     });
-    Ok(paper.table(&["TYPE", "GROUP", "FROM THE CENTRE", "FROM A PHONE"], rows.collect()))
+    let table = paper.table(&["TYPE", "GROUP", "FROM THE CENTRE", "FROM A PHONE"], rows.collect());
+    Ok(table + &how_to_allow(&policy, &explained))
+}
+
+/// What an owner writes who wants to let through what is refused; nothing where nothing of his is.
+fn how_to_allow(policy: &config::Policy, explained: &[central::policy::Explanation]) -> String {
+    let is_refused = |group: &&str| {
+        PolicyGroup::try_from((*group).to_owned()).is_ok_and(|group| !policy.allowed.contains_key(&group))
+    };
+    let refused: BTreeSet<&str> = explained.iter().map(|one| one.group).filter(is_refused).collect();
+    if refused.is_empty() {
+        return String::new();
+    }
+    let groups: Vec<String> = refused.into_iter().map(|group| format!("group = \"{group}\"")).collect();
+    let groups = groups.join(" or ");
+    format!("\nTo allow it: [[policy.allow]] with {groups} in farmhand.toml, then `systemctl reload farmhand`.\n")
 }

@@ -17,12 +17,33 @@ pub(super) async fn serve(mut running: Config, mut reloads: mpsc::Receiver<Confi
             running.policy = config.policy.clone();
             owner.send_replace(Arc::new(config.policy.clone()));
         }
-        if config != running {
-            warn!("other sections of the configuration have changed, too: they count from the next start on");
+        let others = changed(&running, &config);
+        if !others.is_empty() {
+            warn!("{} of the configuration changed, too, and counts from the next start on", others.join(", "));
         }
     }
     // Whoever reads the policy goes on reading it.
     owner.closed().await;
+}
+
+/// The sections but the policy in which two configurations differ, as the file calls them.
+fn changed(running: &Config, read: &Config) -> Vec<&'static str> {
+    let Config { rack_name, slots, hubs, agent, central, policy: _, mqtt, web, adb_server, recovery, rollout, usb } =
+        running;
+    let sections = [
+        ("[rack]", *rack_name != read.rack_name),
+        ("[[slot]]", *slots != read.slots),
+        ("[[hub]]", *hubs != read.hubs),
+        ("[agent]", *agent != read.agent),
+        ("[central]", *central != read.central),
+        ("[mqtt]", *mqtt != read.mqtt),
+        ("[web]", *web != read.web),
+        ("[adb_server]", *adb_server != read.adb_server),
+        ("[recovery]", *recovery != read.recovery),
+        ("[rollout]", *rollout != read.rollout),
+        ("[usb]", *usb != read.usb),
+    ];
+    sections.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
 }
 
 #[cfg(test)]
@@ -41,5 +62,14 @@ mod tests {
         reloads.send(changed.clone()).await.unwrap();
         policy.changed().await.unwrap();
         assert_eq!(**policy.borrow(), changed.policy);
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_is_named() {
+        let mut read = Config { rack_name: "another".to_owned(), ..observing() };
+        read.web = None;
+        read.policy.allowed.clear();
+        assert_eq!(changed(&observing(), &read), ["[rack]", "[web]"]);
+        assert!(changed(&read, &read).is_empty());
     }
 }

@@ -60,7 +60,11 @@ impl Args {
         let central = CentralServer::start(spec).await.into_diagnostic()?;
         say(format_args!("listening on {}", central.address()))?;
         if let Some(dir) = &self.tls {
-            say(format_args!("[central.tls] of the rack: ca = \"{}\"", dir.join("ca.pem").display()))?;
+            let file = |name| dir.join(name).display().to_string();
+            say(format_args!("[central.tls] of the rack: ca = \"{}\"", file("ca.pem")))?;
+            if self.tls_clients {
+                say(format_args!("cert = \"{}\"\nkey = \"{}\"", file("client.crt"), file("client.key")))?;
+            }
         }
         interrupted().await?;
         central.stop().await;
