@@ -22,6 +22,7 @@
 #
 # Usage: run.sh [plug|own|work|wrong|tree|rack]...
 #        USB_BENCH=<the program of benches/usb.rs> USB_BENCH_APK=<an APK> run.sh --bench [race|bare|many|rollout|rack]...
+#        (USB_PROFILE=debug: with a debug build, to try the parts that measure; their figures mean nothing then)
 # Needs a network for the first run, or .cache/usbtest and .cache/adbd of an earlier one.
 set -euo pipefail
 
@@ -62,7 +63,7 @@ profile=debug
 if [ "${1:-}" = --bench ]; then
     : "${USB_BENCH:?is to be the program of benches/usb.rs: run make bench ONLY=usb}"
     : "${USB_BENCH_APK:?is to be the APK that phones get: run make bench ONLY=usb}"
-    profile=release
+    profile=${USB_PROFILE:-release}
     parts=(race bare many rollout rack)
     shift
 fi
