@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{ETAG, HeaderValue, IF_NONE_MATCH};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -39,6 +40,25 @@ impl Client {
     pub(super) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let request = Request::get(path).header("host", "localhost").body(Full::default());
         self.ask(path, request).await
+    }
+
+    /// What stands at `path` as soon as it is another than was `seen`, which is the daemon's name for it; `None` if it was the same for as long
+    /// as the path says.
+    pub(super) async fn read_news<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        seen: &mut Option<HeaderValue>,
+    ) -> Result<Option<T>, Failure> {
+        let mut request = Request::get(path).header("host", "localhost");
+        if let Some(seen) = &seen {
+            request = request.header(IF_NONE_MATCH, seen);
+        }
+        let answer = self.answer(path, request.body(Full::default())).await?;
+        if answer.status() == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        *seen = answer.headers().get(ETAG).cloned();
+        understand(path, &answer).map(Some)
     }
 
     /// Has an order carried out.
@@ -74,29 +94,29 @@ impl Client {
         path: &str,
         request: Result<Request<Full<Bytes>>, hyper::http::Error>,
     ) -> Result<T, Failure> {
-        let request = request.map_err(|error| not_understood(path, error))?;
-        let answer = timeout(ANSWER_DEADLINE, self.exchange(request)).await;
-        let (status, body) =
-            answer.map_err(|_| Failure::Slow { socket: self.socket.clone(), seconds: ANSWER_DEADLINE.as_secs() })??;
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| not_understood(path, error));
-        }
-        match serde_json::from_slice::<Refusal>(&body) {
-            Ok(refusal) => Err(Refused(refusal).into()),
-            Err(_) => Err(not_understood(path, format!("HTTP status {status}"))),
-        }
+        understand(path, &self.answer(path, request).await?)
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
+    async fn answer(
+        &self,
+        path: &str,
+        request: Result<Request<Full<Bytes>>, hyper::http::Error>,
+    ) -> Result<Response<Bytes>, Failure> {
+        let request = request.map_err(|error| not_understood(path, error))?;
+        let answer = timeout(ANSWER_DEADLINE, self.exchange(request)).await;
+        answer.map_err(|_| Failure::Slow { socket: self.socket.clone(), seconds: ANSWER_DEADLINE.as_secs() })?
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let broken = |reason: String| Failure::BrokenOff { socket: self.socket.clone(), reason };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.to_string()))?;
         let talk = async {
             let response = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-            Ok((status, body.map_err(|error| broken(error.to_string()))?.to_bytes()))
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_MAX).collect().await;
+            Ok(Response::from_parts(head, body.map_err(|error| broken(error.to_string()))?.to_bytes()))
         };
         let mut connection = std::pin::pin!(connection);
         let mut talk = std::pin::pin!(talk);
@@ -125,6 +145,16 @@ impl Client {
             PermissionDenied => Failure::Denied { socket: self.socket.clone() },
             _ => Failure::BrokenOff { socket: self.socket.clone(), reason: error.to_string() },
         }
+    }
+}
+
+fn understand<T: DeserializeOwned>(path: &str, answer: &Response<Bytes>) -> Result<T, Failure> {
+    if answer.status().is_success() {
+        return serde_json::from_slice(answer.body()).map_err(|error| not_understood(path, error));
+    }
+    match serde_json::from_slice::<Refusal>(answer.body()) {
+        Ok(refusal) => Err(Refused(refusal).into()),
+        Err(_) => Err(not_understood(path, format!("HTTP status {}", answer.status()))),
     }
 }
 

@@ -47,7 +47,7 @@ impl IntoResponse for Refused {
 }
 
 impl Counter {
-    fn now(&self) -> Arc<Snapshot> {
+    pub(super) fn now(&self) -> Arc<Snapshot> {
         self.desk.snapshots.borrow().clone()
     }
 }
@@ -93,19 +93,8 @@ pub(super) async fn hub(State(counter): State<Counter>, Path(name): Path<String>
     }
 }
 
-pub(super) async fn rollouts(State(counter): State<Counter>) -> Response {
-    Json(&counter.now().rollouts).into_response()
-}
-
-pub(super) async fn rollout(State(counter): State<Counter>, Path(id): Path<String>) -> Result<Response, Refused> {
-    let now = counter.now();
-    match now.rollouts.iter().find(|rollout| rollout.id.as_str() == id) {
-        Some(rollout) => Ok(Json(rollout).into_response()),
-        None => Err(unknown("rollout.unknown", "rollout", &id, now.rollouts.iter().map(|rollout| rollout.id.as_str()))),
-    }
-}
-
-fn unknown<'w>(code: &str, kind: &str, name: &str, known: impl Iterator<Item = &'w str>) -> Refused {
+/// No such thing is known, and what might be meant.
+pub(super) fn unknown<'w>(code: &str, kind: &str, name: &str, known: impl Iterator<Item = &'w str>) -> Refused {
     let known: Vec<&str> = known.collect();
     let help = match spelling::nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),

@@ -22,6 +22,7 @@ mod events;
 mod metrics;
 mod page;
 mod patience;
+mod rollouts;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -84,8 +85,8 @@ pub fn router(desk: Desk, door: Door, cancel: CancellationToken) -> Router {
         .route("/api/policy", get(api::policy))
         .route("/api/hubs", get(api::hubs))
         .route("/api/hubs/{name}", get(api::hub))
-        .route("/api/rollouts", get(api::rollouts))
-        .route("/api/rollouts/{id}", get(api::rollout))
+        .route("/api/rollouts", get(rollouts::rollouts))
+        .route("/api/rollouts/{id}", get(rollouts::rollout))
         .route("/api/requests", post(api::request).layer(axum::middleware::from_fn_with_state(door, door::admit)))
         .route("/api/audit", get(audit::audit).layer(axum::middleware::from_fn_with_state(door, audit::local_only)))
         .merge(

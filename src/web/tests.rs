@@ -65,6 +65,44 @@ fn post(body: &str) -> Http<Body> {
     Http::post("/api/requests").header(json.0, json.1).body(Body::from(body.to_owned())).unwrap()
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_is_as_it_was_seen_is_told_as_soon_as_it_is_another() {
+    let rack_with = |why: &str, revision| {
+        let rollout = crate::rack::snapshot::RolloutView {
+            id: crate::rack::ids::RolloutId::new("R1"),
+            state: crate::rack::snapshot::RolloutState::Running,
+            why: why.to_owned(),
+            package: crate::rack::ids::PackageName::new("org.example.agent"),
+            version_code: crate::rack::ids::VersionCode(2),
+            version_name: "2.0".to_owned(),
+            created: crate::clock::UnixMillis(0),
+            waves: Vec::new(),
+        };
+        Snapshot { revision, rollouts: vec![rollout], ..Snapshot::default() }
+    };
+    let (desk, model) = desk(rack_with("wave 1", 1), 1);
+    let look = async |path: &str, seen: Option<&header::HeaderValue>| {
+        let mut request = get(path);
+        request.headers_mut().extend(seen.map(|seen| (header::IF_NONE_MATCH, seen.clone())));
+        router(desk.clone(), Door::Local, CancellationToken::new()).oneshot(request).await.unwrap()
+    };
+    let first = look("/api/rollouts/R1?wait=20", None).await;
+    assert_eq!(first.status(), StatusCode::OK, "nothing was seen yet");
+    let seen = first.headers()[header::ETAG].clone();
+    assert_eq!(look("/api/rollouts/R1?wait=20", Some(&seen)).await.status(), StatusCode::NOT_MODIFIED, "none in 20 s");
+    assert_eq!(look("/api/rollouts/R1", Some(&seen)).await.status(), StatusCode::NOT_MODIFIED, "nobody waits");
+    let begun = tokio::time::Instant::now();
+    let (news, ()) = tokio::join!(look("/api/rollouts/R1?wait=20", Some(&seen)), async {
+        // What is new elsewhere in the rack is no news of the rollout.
+        model.snapshots.send_replace(Arc::new(rack_with("wave 1", 2)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        model.snapshots.send_replace(Arc::new(rack_with("wave 2", 3)));
+    });
+    assert_eq!((news.status(), begun.elapsed()), (StatusCode::OK, Duration::from_secs(1)));
+    assert_ne!(news.headers()[header::ETAG], seen);
+    assert_eq!(look("/api/rollouts/R1?wait=soon", None).await.status(), StatusCode::BAD_REQUEST);
+}
+
 #[tokio::test]
 async fn a_phone_is_found_by_slot_and_by_id() {
     let (desk, _model) = desk(two_phones(), 1);

@@ -33,8 +33,12 @@ const WAITS_FOR_APPROVAL: u8 = 13;
 const TIME_IS_OVER: u8 = 14;
 const ROLLED_BACK: u8 = 15;
 
-/// Between two looks. What changes between them is seen at the next one.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long one look waits for news, in seconds.
+const NEWS_WITHIN_S: u64 = 20;
+/// Between two looks, however much is new: no eye follows more. What changes between them is seen at the next one.
+const SPACING: Duration = Duration::from_millis(100);
+/// Between two tries at a daemon that is away.
+const AWAY_SPACING: Duration = Duration::from_millis(500);
 /// The longest that a daemon may be away meanwhile.
 const AWAY_MAX: Duration = Duration::from_secs(120);
 
@@ -49,7 +53,7 @@ pub(super) struct Wait {
     pub(super) timeout: Option<Duration>,
 }
 
-/// Looks at a rollout again and again until it stands still, and gives what it came to. `show` is told of each look and may end it.
+/// Looks at a rollout whenever it has changed until it stands still, and gives what it came to. `show` is told of each look and may end it.
 ///
 /// # Errors
 /// The daemon is away for too long, or has no such rollout.
@@ -60,10 +64,14 @@ pub(super) async fn follow(
     mut show: impl FnMut(&RolloutView) -> Heard,
 ) -> Result<u8, Failure> {
     let path = format!("/api/rollouts/{}", segment(id.as_str()));
-    let (begin, mut answered) = (Instant::now(), Instant::now());
+    let (begin, mut answered, mut seen) = (Instant::now(), Instant::now(), None);
     loop {
-        match client.read::<RolloutView>(&path).await {
-            Ok(view) => {
+        let left = timeout.map_or(NEWS_WITHIN_S, |timeout| timeout.saturating_sub(begin.elapsed()).as_secs());
+        let path = format!("{path}?wait={}", left.min(NEWS_WITHIN_S));
+        let mut spacing = SPACING;
+        match client.read_news::<RolloutView>(&path, &mut seen).await {
+            Ok(None) => answered = Instant::now(),
+            Ok(Some(view)) => {
                 answered = Instant::now();
                 match show(&view) {
                     Heard::Yes => {}
@@ -78,13 +86,14 @@ pub(super) async fn follow(
                 if answered.elapsed() > AWAY_MAX {
                     return Err(away);
                 }
+                spacing = AWAY_SPACING;
             }
             Err(failure) => return Err(failure),
         }
         if timeout.is_some_and(|timeout| begin.elapsed() >= timeout) {
             return Ok(TIME_IS_OVER);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(spacing).await;
     }
 }
 
