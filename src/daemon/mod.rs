@@ -46,6 +46,7 @@ use crate::adb::auth::{KeyError, KeyRing};
 use crate::adb::online::OnlinePhones;
 use crate::adb::server::{AdbServer, CertificateError, TokenDoor};
 use crate::adb::services::SharedFiles;
+use crate::agent::CheckedApk;
 use crate::agent::apk::{self, Expectation};
 use crate::agent::fetch::{FetchError, Fetcher};
 use crate::central::line::{LineSettings, Storage, TlsError};
@@ -59,7 +60,9 @@ use crate::rack::ids::HubName;
 use crate::rack::lease::LeaseEvent;
 use crate::rack::snapshot::SwitchedOff;
 use crate::rack::{Event, PowerLedger, Rack, Settings, Snapshot};
+use crate::rollout::artefact::RackAgent;
 use crate::store::outbox::{Limits, Outbox};
+use crate::store::promise::Promise;
 use crate::store::{StateDir, StateDirError, Store, StoreError};
 use crate::usb::{Bus, BusError};
 use crate::web::{Access, BindError, Desk};
@@ -170,22 +173,11 @@ pub async fn run(
 
     let clock = Clock::start();
     let (agent, refused) = check_agent(&config).await;
+    let upgrades = Upgrades::prepare(&config, &state, &store, agent).await?;
     let mut settings = Settings::from(&config);
-    if let Some(refused) = refused {
-        settings.agent = crate::phone::life::AgentPolicy::Observe;
-        settings.switched_off.push(refused);
-    }
-    let mut rack = Rack::restore(settings, store.load_power().await?, clock.epoch(), clock.now());
-    for lease in store.load_leases().await? {
-        rack.apply(clock.now(), Event::Lease { event: LeaseEvent::Taken(lease), ask: None });
-    }
-    for detachment in store.load_detachments().await? {
-        // What must be left has no actor yet.
-        rack.apply(clock.now(), Event::Detach { event: DetachEvent::Detached(detachment), ask: None });
-    }
-    rack.apply(clock.now(), Event::Twins(store.load_shared_serials().await?));
-    let set = IdentityEvent::Set(store.load_identities().await?);
-    rack.apply(clock.now(), Event::Identity { event: set, ask: None });
+    settings.agent = upgrades.wanted().await;
+    settings.switched_off.extend(refused);
+    let rack = restore_rack(settings, &store, &clock).await?;
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (requests, asks) = mpsc::channel(REQUESTS_MAX);
     let (snapshots, snapshot) = watch::channel(Arc::new(rack.snapshot(clock.now())));
@@ -199,7 +191,6 @@ pub async fn run(
     let context = ActorContext {
         keys,
         package: config.agent.as_ref().map(|agent| agent.package.clone()),
-        agent,
         sims: config.central.as_ref().map_or(Sims::Kept, |central| central.identity.sims),
         install_timeout: config.rollout.install_timeout,
         apks: SharedFiles::default(),
@@ -212,7 +203,7 @@ pub async fn run(
     let adb_server = AdbServer::start(snapshot.clone(), online, events.clone(), records, &cancel);
     let lines = start_lines(&config, policy, (&state, &store), &context, &sources)?;
     let phones = start_phones(&config, &rack, context, &cancel);
-    let (dispatch, asked) = start_actors(&config, &state, store, lines, phones, &sources).await?;
+    let (dispatch, asked) = start_actors(&config, upgrades, store, lines, phones, &sources).await?;
     if let Err(why) = host::spawn(state.path().to_owned(), sources.relay(8, crate::rack::Event::Host), cancel.clone()) {
         warn!("the host's health is not read: {why}");
     }
@@ -234,6 +225,47 @@ pub async fn run(
     }
     info!("farmhand has stopped");
     Ok(())
+}
+
+/// What the rollouts begin with.
+struct Upgrades {
+    promises: Vec<Promise>,
+    fetcher: Fetcher,
+    agent: Option<RackAgent>,
+}
+
+impl Upgrades {
+    async fn prepare(
+        config: &Config,
+        state: &StateDir,
+        store: &Store,
+        checked: Option<WantedAgent>,
+    ) -> Result<Self, DaemonError> {
+        let fetcher = Fetcher::new(state.path().join("apks"), config.rollout.sources.clone())?;
+        let agent = config.agent.clone().map(|configured| RackAgent { configured, checked });
+        Ok(Self { promises: store.load_rollouts().await?, fetcher, agent })
+    }
+
+    /// What phones without the agent get, before the rollouts say another one.
+    async fn wanted(&self) -> Option<WantedAgent> {
+        self.agent.as_ref()?.wanted(&self.promises, self.fetcher.store()).await
+    }
+}
+
+/// The model as it was promised.
+async fn restore_rack(settings: Settings, store: &Store, clock: &Clock) -> Result<Rack, DaemonError> {
+    let mut rack = Rack::restore(settings, store.load_power().await?, clock.epoch(), clock.now());
+    for lease in store.load_leases().await? {
+        rack.apply(clock.now(), Event::Lease { event: LeaseEvent::Taken(lease), ask: None });
+    }
+    for detachment in store.load_detachments().await? {
+        // What must be left has no actor yet.
+        rack.apply(clock.now(), Event::Detach { event: DetachEvent::Detached(detachment), ask: None });
+    }
+    rack.apply(clock.now(), Event::Twins(store.load_shared_serials().await?));
+    let set = IdentityEvent::Set(store.load_identities().await?);
+    rack.apply(clock.now(), Event::Identity { event: set, ask: None });
+    Ok(rack)
 }
 
 /// Who comes to the adb server from other machines.
@@ -276,11 +308,9 @@ async fn check_agent(config: &Config) -> (Option<WantedAgent>, Option<SwitchedOf
     };
     match checked {
         Ok(checked) => {
-            info!(
-                "the agent is {} version {}, signed by {}",
-                checked.package, checked.version_name, checked.signer_sha256
-            );
-            (Some(WantedAgent { apk, package: checked.package, version_code: checked.version_code }), None)
+            let CheckedApk { package, version_code, version_name, signer_sha256, sha256, .. } = checked;
+            info!("the agent is {package} version {version_name}, signed by {signer_sha256}");
+            (Some(WantedAgent { apk, package, version_code, sha256 }), None)
         }
         Err(refusal) => {
             error!("the agent's APK {} is refused, so no agent is installed: {refusal}", apk.display());
@@ -332,7 +362,7 @@ fn start_lines(
 /// The actors that take the model's commands.
 async fn start_actors(
     config: &Config,
-    state: &StateDir,
+    upgrades: Upgrades,
     store: Store,
     lines: Option<Lines>,
     phones: Phones,
@@ -356,14 +386,12 @@ async fn start_actors(
 
     let (rollouts, commands) = mpsc::channel(ROLLOUT_MAX);
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);
-    let promises = store.load_rollouts().await?;
     let leases = leases::spawn(store.clone(), sources.events.clone(), cancel.clone());
     let identities = identities::spawn(store.clone(), sources.events.clone(), cancel.clone());
     let detachments = detach::spawn(store.clone(), sources.events.clone(), cancel.clone());
-    let fetcher = Fetcher::new(state.path().join("apks"), config.rollout.sources.clone())?;
     let channels =
         rollout::actor::Channels { commands, requests, events: sources.relay(64, crate::rack::Event::Rollout) };
-    let (settings, agent) = (config.rollout.clone(), config.agent.clone());
+    let (settings, Upgrades { promises, fetcher, agent }) = (config.rollout.clone(), upgrades);
     rollout::actor::spawn(settings, agent, fetcher, store, promises, channels, cancel.clone());
     let dispatch = Dispatch {
         phones,

@@ -29,8 +29,11 @@ pub enum Command {
     Open,
     /// Read the profile: properties, identity, battery, whether Android has started, the agent.
     ReadProfile,
-    /// Install the configured agent and read its version back.
-    Provision,
+    /// Install the agent where it is missing, and read its version back.
+    Provision {
+        /// What.
+        agent: Box<WantedAgent>,
+    },
     /// Open a new stream and see whether it answers.
     Probe,
     /// Install the APK of a rollout.
@@ -236,7 +239,7 @@ pub struct Sim {
     pub number: String,
 }
 
-/// The agent that every phone shall have.
+/// The agent that phones without it get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedAgent {
     /// The checked APK on the host.
@@ -245,4 +248,6 @@ pub struct WantedAgent {
     pub package: PackageName,
     /// Its version.
     pub version_code: VersionCode,
+    /// SHA-256 of the APK, in lower-case hex.
+    pub sha256: String,
 }

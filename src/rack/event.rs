@@ -380,6 +380,8 @@ pub enum RolloutEvent {
         /// What came of it.
         result: Result<Done, Refusal>,
     },
+    /// Phones without the agent get this from now on.
+    Agent(phone::WantedAgent),
     /// Rollouts do not get on, and why, as a sentence; `None` once they do.
     Trouble(Option<String>),
     /// The actor broke and began anew from the store: it knows no phone, and nothing of the requests that it was asked before.

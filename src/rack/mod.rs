@@ -384,6 +384,10 @@ impl Rack {
                 self.trouble(now, "rollouts", None);
                 self.tell_rollouts_again(out);
             }
+            // Where installing is switched off it stays so.
+            RolloutEvent::Agent(agent) => {
+                self.settings.agent.iter_mut().for_each(|wanted| wanted.clone_from(&agent));
+            }
             RolloutEvent::Look { phone, rollout, within } => self.look_at(phone, rollout, within, out),
             RolloutEvent::Install { phone, order } => {
                 if let Some(upgrade) = UpgradeByAgent::of(&order) {
@@ -442,6 +446,7 @@ impl Rack {
         for wish in wishes {
             match wish {
                 Wish::Actor(command) => out.commands.push(Command::Phone { endpoint: endpoint.clone(), command }),
+                Wish::Provision => out.commands.extend(self.provision(endpoint)),
                 Wish::CyclePower => self.begin_power_cycle(now, endpoint, out),
             }
         }
@@ -464,13 +469,19 @@ impl Rack {
         let seed = self.places.len() as u64;
         self.places.entry(endpoint.clone()).or_insert_with(|| {
             let policy = LifePolicy {
-                agent: settings.agent,
+                agent: settings.agent_policy(),
                 max_rung: settings.max_rung,
                 install_timeout: settings.install_timeout,
                 jitter_seed: seed,
             };
             Place::new(endpoint.clone(), settings.slots.get(endpoint).cloned(), Life::new(policy, now))
         })
+    }
+
+    /// The order to install what phones without the agent get now: a life wishes for it only where there is something.
+    fn provision(&self, endpoint: &Endpoint) -> Option<Command> {
+        let agent = Box::new(self.settings.agent.clone()?);
+        Some(Command::Phone { endpoint: endpoint.clone(), command: phone::Command::Provision { agent } })
     }
 
     fn phone_at(&self, endpoint: &Endpoint) -> Option<&PhoneId> {

@@ -282,7 +282,7 @@ impl Rack {
         let wishes = place.life.power_cycled(now, Err(why));
         out.commands.extend(wishes.into_iter().filter_map(|wish| match wish {
             Wish::Actor(command) => Some(Command::Phone { endpoint: endpoint.clone(), command }),
-            Wish::CyclePower => None,
+            Wish::Provision | Wish::CyclePower => None,
         }));
     }
 

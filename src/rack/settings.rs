@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::ids::{Endpoint, HubName, HubPort, Label, SlotName};
 use super::snapshot::{PowerPort, SwitchedOff};
 use crate::config::{Config, Credential, Relay, Rung};
+use crate::phone::WantedAgent;
 use crate::phone::life::AgentPolicy;
 
 /// What the model needs to know of the configuration.
@@ -29,8 +30,8 @@ pub struct Settings {
     pub relay: Relay,
     /// How old the last answered probe of an open line may be.
     pub grace: Duration,
-    /// Whether the agent is installed where it is missing.
-    pub agent: AgentPolicy,
+    /// The checked agent that phones without it get; the model is told of another one. None is installed without it.
+    pub agent: Option<WantedAgent>,
     /// The longest that one install may take.
     pub install_timeout: Duration,
     /// How far recovery may go.
@@ -40,6 +41,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the agent is installed where it is missing.
+    #[must_use]
+    pub const fn agent_policy(&self) -> AgentPolicy {
+        if self.agent.is_some() { AgentPolicy::InstallWhereMissing } else { AgentPolicy::Observe }
+    }
+
     /// The slot that hangs on a hub's port.
     #[must_use]
     pub fn slot_on(&self, hub: &HubName, port: HubPort) -> Option<&SlotName> {
@@ -57,7 +64,6 @@ impl From<&Config> for Settings {
                 Some((slot.name.clone(), PowerPort { hub, port }))
             })
             .collect();
-        let installs = config.agent.as_ref().is_some_and(|agent| agent.apk.is_some());
         Self {
             rack: config.rack_name.clone(),
             slots: config.slots.iter().map(|slot| (slot.endpoint.clone(), slot.name.clone())).collect(),
@@ -68,7 +74,7 @@ impl From<&Config> for Settings {
             credential: config.central.as_ref().map(|central| central.identity.credential.clone()),
             relay: config.central.as_ref().map(|central| central.relay.clone()).unwrap_or_default(),
             grace: config.central.as_ref().map_or(Duration::from_secs(90), |central| central.grace),
-            agent: if installs { AgentPolicy::InstallWhereMissing } else { AgentPolicy::Observe },
+            agent: None,
             install_timeout: config.rollout.install_timeout,
             max_rung: config.recovery.max_rung,
             switched_off: switched_off(config),

@@ -107,7 +107,7 @@ fn wanted(wish: &Wish) -> Option<Happening> {
         Wish::Actor(Command::ResetUsb) => Happening::Rung { rung: Rung::ResetUsb },
         Wish::Actor(Command::Reboot) => Happening::Rung { rung: Rung::Reboot },
         Wish::Actor(Command::Open) => Happening::Opening,
-        Wish::Actor(Command::Provision) => Happening::Install { rollout: None },
+        Wish::Provision | Wish::Actor(Command::Provision { .. }) => Happening::Install { rollout: None },
         Wish::Actor(Command::Install { order }) => Happening::Install { rollout: Some(order.rollout.clone()) },
         // What is asked shows by its answer.
         Wish::Actor(

@@ -20,7 +20,6 @@ use super::ids::{HubName, HubPort, PackageName, RolloutId, SlotName, VersionCode
 use super::snapshot::{InstalledAgent, PortMode, PowerPort};
 use super::*;
 use crate::config::{Credential, Relay, Rung};
-use crate::phone::life::AgentPolicy;
 use crate::phone::{InstallFailureClass, OpenFault, Profile};
 use crate::rack::snapshot::{LineState, PhoneState};
 
@@ -31,6 +30,15 @@ struct Bench {
 }
 
 const A1: &str = "tcp:127.0.0.1:15501";
+
+fn wanted_agent(version: u64) -> phone::WantedAgent {
+    phone::WantedAgent {
+        apk: format!("/state/apks/{version}.apk").into(),
+        package: PackageName::new("org.example.agent"),
+        version_code: VersionCode(version),
+        sha256: format!("{version:064x}"),
+    }
+}
 
 impl Bench {
     fn new(max_rung: Rung) -> Self {
@@ -47,7 +55,7 @@ impl Bench {
             credential: Some(Credential::Imei),
             relay: Relay::default(),
             grace: Duration::from_secs(90),
-            agent: AgentPolicy::InstallWhereMissing,
+            agent: Some(wanted_agent(1)),
             max_rung,
             install_timeout: Duration::from_secs(300),
             switched_off: Vec::new(),
@@ -183,7 +191,7 @@ fn a_phone_without_the_agent_gets_it_and_then_a_line() {
     assert!(says_to_phone(&bench.appears(A1), &phone::Command::Open));
     assert!(says_to_phone(&bench.opened(), &phone::Command::ReadProfile));
     let commands = bench.phone(phone::Event::profile(profile("P1", None)));
-    assert!(says_to_phone(&commands, &phone::Command::Provision));
+    assert!(says_to_phone(&commands, &phone::Command::Provision { agent: Box::new(wanted_agent(1)) }));
     assert_eq!(bench.state(), PhoneState::Provisioning);
     let commands = bench.phone(phone::Event::Provisioned(agent(1)));
     assert_eq!(bench.state(), PhoneState::Ready);

@@ -8,20 +8,22 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::artefact::{RackAgent, Unfit, obtain, standing_apk};
 use super::jobs::Jobs;
-use super::plan::{Ask, Fetch, KeptAgent, Output, Rollouts, Wanted};
-use crate::agent::apk::{self, Expectation};
+use super::plan::{Ask, Fetch, Output, Rollouts, Standing, Wanted};
+use crate::agent::apk::Expectation;
 use crate::agent::fetch::Fetcher;
 use crate::agent::{ApkSource, CheckedApk};
 use crate::checkpoint;
 use crate::clock::{Moment, UnixMillis};
 use crate::config;
 use crate::rack::event::{RolloutCommand, RolloutEvent};
+use crate::rack::ids::PackageName;
 use crate::rack::request::{Refusal, Request, RolloutOrder};
 use crate::rack::snapshot::RolloutState;
 use crate::store::promise::{Promise, RolloutRecord};
@@ -53,14 +55,14 @@ pub struct Channels {
 /// the model's end of the commands is dropped. An actor that breaks begins anew, from the store.
 pub fn spawn(
     config: config::Rollout,
-    agent: Option<config::Agent>,
+    agent: Option<RackAgent>,
     fetcher: Fetcher,
     store: Store,
     promises: Vec<Promise>,
     channels: Channels,
     cancel: CancellationToken,
 ) -> JoinHandle<()> {
-    prune(&fetcher, &promises);
+    prune(&fetcher, &promises, agent.as_ref().map(|agent| &agent.configured.package));
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let wall = UnixMillis::default().plus(wall);
     let parts = Parts { config, agent, fetcher, store, events: channels.events, start: Instant::now(), wall, cancel };
@@ -72,7 +74,7 @@ pub fn spawn(
 #[derive(Clone)]
 struct Parts {
     config: config::Rollout,
-    agent: Option<config::Agent>,
+    agent: Option<RackAgent>,
     fetcher: Fetcher,
     store: Store,
     events: mpsc::Sender<RolloutEvent>,
@@ -136,9 +138,9 @@ fn said(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a word")
 }
 
-/// Lets go of the APKs of rollouts that are over, but for those that a rollback of what is under way or was last would take. A failure costs
-/// room and nothing else.
-fn prune(fetcher: &Fetcher, promises: &[Promise]) {
+/// Lets go of the APKs of rollouts that are over, but for those that a rollback of what is under way or was last would take, and that of the
+/// version that phones without the agent get. A failure costs room and nothing else.
+fn prune(fetcher: &Fetcher, promises: &[Promise], agent: Option<&PackageName>) {
     let rollouts = || {
         promises.iter().filter_map(|promise| match promise {
             Promise::Rollout(record) => Some(record),
@@ -155,7 +157,10 @@ fn prune(fetcher: &Fetcher, promises: &[Promise]) {
         _ => None,
     };
     let before: BTreeSet<_> = promises.iter().filter_map(before).collect();
-    let is_wanted = |record: &&RolloutRecord| record.ended.is_none() || before.contains(&record.version_code);
+    let stands = agent.and_then(|package| Standing::last(rollouts(), package)).map(|record| record.number);
+    let is_wanted = |record: &&RolloutRecord| {
+        record.ended.is_none() || before.contains(&record.version_code) || Some(record.number) == stands
+    };
     let wanted = rollouts().filter(is_wanted).filter_map(|record| record.sha256.clone()).collect();
     if let Err(error) = fetcher.store().pin_only(&wanted) {
         tracing::warn!(%error, "APKs that no rollout needs could not be removed");
@@ -165,7 +170,9 @@ fn prune(fetcher: &Fetcher, promises: &[Promise]) {
 struct Actor {
     core: Rollouts,
     start: Instant,
-    signers: Vec<String>,
+    agent: Option<RackAgent>,
+    /// What stands, as the core said last.
+    standing: Option<Standing>,
     fetcher: Fetcher,
     store: Store,
     events: mpsc::Sender<RolloutEvent>,
@@ -177,6 +184,7 @@ struct Actor {
 enum Job {
     Fetch { rollout: RolloutNumber },
     Operator { run: Run, ask: Ask, wanted: Box<Wanted> },
+    Standing(Standing),
 }
 
 /// What an operator wants with an APK.
@@ -184,12 +192,6 @@ enum Job {
 enum Run {
     Start,
     Forecast,
-}
-
-/// Why an APK cannot be had, and the file that was fetched in vain.
-struct Unfit {
-    refusal: Refusal,
-    kept: Option<PathBuf>,
 }
 
 /// Why the actor has ended.
@@ -202,15 +204,15 @@ enum Ended {
 
 impl Actor {
     fn new(parts: &Parts, promises: Vec<Promise>) -> Self {
-        let kept = |agent: &config::Agent| KeptAgent { package: agent.package.clone(), apk: agent.apk.clone() };
         let now = Moment::from_start(parts.start.elapsed());
-        let agent = parts.agent.as_ref().map(kept);
+        let agent = parts.agent.as_ref().map(RackAgent::kept);
         let core = Rollouts::restore(parts.config.clone(), agent, parts.wall, now, promises);
         checkpoint::at(checkpoint::RESTORED);
         Self {
             core,
             start: parts.start,
-            signers: parts.agent.as_ref().map(|agent| agent.signers.clone()).unwrap_or_default(),
+            agent: parts.agent.clone(),
+            standing: None,
             fetcher: parts.fetcher.clone(),
             store: parts.store.clone(),
             events: parts.events.clone(),
@@ -291,6 +293,7 @@ impl Actor {
                     tracing::warn!(%phone, message_id, why, "the server is told that its upgrade notice failed");
                     self.tell(RolloutEvent::ReportFailure { phone, message_id, why }).await?;
                 }
+                Output::Standing(standing) => self.stand(standing).await?,
                 Output::Answer { ask, result } => answers.push(RolloutEvent::Answer { ask, result }),
                 Output::Changed => changed = true,
             }
@@ -353,10 +356,40 @@ impl Actor {
         let _ = self.tell(RolloutEvent::Answer { ask, result: Err(refusal) }).await;
     }
 
+    fn signers(&self) -> Vec<String> {
+        self.agent.as_ref().map(|agent| agent.configured.signers.clone()).unwrap_or_default()
+    }
+
+    /// Has the APK looked at that phones without the agent get from now on, unless this daemon has checked it before.
+    async fn stand(&mut self, standing: Option<Standing>) -> Result<(), Ended> {
+        self.standing.clone_from(&standing);
+        let Some(standing) = standing else {
+            return match self.agent.as_ref().and_then(|agent| agent.checked.clone()) {
+                Some(checked) => self.tell(RolloutEvent::Agent(checked)).await,
+                None => Ok(()),
+            };
+        };
+        if let Some(checked) = self.core.checked(standing.rollout).cloned() {
+            self.looked_at(&standing, Ok(checked)).await;
+            return Ok(());
+        }
+        let (apks, signers, one) = (self.fetcher.store().clone(), self.signers(), standing.clone());
+        self.jobs.start(Job::Standing(standing), async move { standing_apk(&apks, &one, signers).await });
+        Ok(())
+    }
+
+    /// Nobody is left to hear it if the model has ended.
+    async fn looked_at(&self, one: &Standing, result: Result<CheckedApk, Unfit>) {
+        let agent = self.agent.as_ref().filter(|_| self.standing.as_ref() == Some(one));
+        if let Some(wanted) = agent.and_then(|agent| agent.standing_or_configured(one, result)) {
+            let _ = self.tell(RolloutEvent::Agent(wanted)).await;
+        }
+    }
+
     fn fetch(&mut self, fetch: Fetch) {
         let expected = Expectation {
             package: fetch.package,
-            signers: self.signers.clone(),
+            signers: self.signers(),
             version_code: Some(fetch.version_code),
             version_name: Some(fetch.version_name).filter(|name| !name.is_empty()),
             installed: None,
@@ -377,7 +410,7 @@ impl Actor {
         };
         let wanted = Wanted { file: apk, choice, strategy };
         let expected =
-            Expectation { package, signers: self.signers.clone(), version_code: None, version_name: None, installed };
+            Expectation { package, signers: self.signers(), version_code: None, version_name: None, installed };
         let fetcher = self.fetcher.clone();
         let source = ApkSource::File(wanted.file.clone());
         self.jobs.start(Job::Operator { run, ask, wanted: Box::new(wanted) }, async move {
@@ -387,9 +420,7 @@ impl Actor {
 
     async fn worked(&mut self, job: Job, result: Result<Result<CheckedApk, Unfit>, String>) {
         let now = self.now();
-        let broke =
-            |what| Err(Unfit { refusal: Refusal { code: "apk.unavailable".into(), what, help: None }, kept: None });
-        let result = result.unwrap_or_else(broke);
+        let result = result.unwrap_or_else(|what| Err(Unfit::unavailable(what)));
         match (job, result) {
             (Job::Fetch { rollout }, result) => {
                 match &result {
@@ -408,6 +439,7 @@ impl Actor {
                 self.core.forecast(now, ask, apk, *wanted);
                 self.discard(Some(kept));
             }
+            (Job::Standing(one), result) => self.looked_at(&one, result).await,
             (Job::Operator { ask, .. }, Err(Unfit { refusal, kept })) => {
                 tracing::warn!(why = refusal.what, "the operator's APK is refused");
                 self.discard(kept);
@@ -423,38 +455,6 @@ impl Actor {
         if let Some(Err(error)) = unwanted.map(|kept| self.fetcher.store().discard(&kept)) {
             tracing::warn!(%error, "an APK that nobody needs could not be removed");
         }
-    }
-}
-
-/// Brings an APK here and checks it on a thread for such work.
-async fn obtain(
-    fetcher: &Fetcher,
-    source: &ApkSource,
-    sha256: Option<&str>,
-    expected: Expectation,
-) -> Result<CheckedApk, Unfit> {
-    let refusal = |code: String, what: String, help| Refusal { code, what, help };
-    let unavailable = |what| Unfit { refusal: refusal("apk.unavailable".into(), what, None), kept: None };
-    let stored = fetcher.fetch(source, sha256).await;
-    let stored = stored.map_err(|error| unavailable(error.to_string()))?;
-    let path = stored.path.clone();
-    let (done, checked) = oneshot::channel();
-    let check = move || drop(done.send(apk::check_stored(&stored, &expected)));
-    std::thread::Builder::new()
-        .name("apk-check".into())
-        .spawn(check)
-        .map_err(|error| unavailable(format!("no thread to check the APK: {error}")))?;
-    match checked.await {
-        Ok(Ok(apk)) => Ok(apk),
-        Ok(Err(refused)) => {
-            use miette::Diagnostic;
-            let code = refused.code().map(|code| code.to_string()).unwrap_or_default();
-            // People know the APK by where it came from, not by its name in the state directory.
-            let what = refused.to_string().replace(&path.display().to_string(), &source.to_string());
-            let help = refused.help().map(|help| help.to_string());
-            Err(Unfit { refusal: refusal(code, what, help), kept: Some(path) })
-        }
-        Err(_) => Err(unavailable(format!("the check of {source} ended without a result"))),
     }
 }
 

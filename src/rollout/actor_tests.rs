@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::{Asked, Channels, spawn};
+use super::artefact::RackAgent;
 use crate::agent::fetch::Fetcher;
 use crate::config;
 use crate::phone::{InstallFailure, InstallFailureClass};
@@ -55,7 +56,8 @@ impl Rig {
             delivery: config::Delivery::default(),
         };
         let package = PackageName::new("org.example.agent");
-        let agent = config::Agent { apk: None, package, signers: vec![KEY_A.into()] };
+        let configured = config::Agent { apk: None, package, signers: vec![KEY_A.into()] };
+        let agent = RackAgent { configured, checked: None };
         let (commands, commands_in) = mpsc::channel(16);
         let (requests, requests_in) = mpsc::channel(16);
         let (events_out, events) = mpsc::channel(64);

@@ -17,5 +17,7 @@ pub mod actor;
 #[cfg(test)]
 mod actor_tests;
 #[cfg(feature = "daemon")]
+pub mod artefact;
+#[cfg(feature = "daemon")]
 mod jobs;
 pub mod plan;

@@ -1,4 +1,4 @@
--- user_version 11
+-- user_version 12
 CREATE TABLE rollout (
     number INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
@@ -12,7 +12,7 @@ CREATE TABLE rollout (
     created_unix_ms INTEGER NOT NULL,
     ended_unix_ms INTEGER
 , strategy TEXT NOT NULL
-    DEFAULT '{"waves":["1","10","50"],"approve":"first","soak_s":0,"max_failures":"0","retries":0}', open_waves INTEGER NOT NULL DEFAULT 4294967295, soaks_until_unix_ms INTEGER, accepted_failures INTEGER NOT NULL DEFAULT 0, joins TEXT, closes_unix_ms INTEGER, starts_unix_ms INTEGER, takes_back INTEGER) STRICT
+    DEFAULT '{"waves":["1","10","50"],"approve":"first","soak_s":0,"max_failures":"0","retries":0}', open_waves INTEGER NOT NULL DEFAULT 4294967295, soaks_until_unix_ms INTEGER, accepted_failures INTEGER NOT NULL DEFAULT 0, joins TEXT, closes_unix_ms INTEGER, starts_unix_ms INTEGER, takes_back INTEGER, stands INTEGER, stands_over TEXT) STRICT
 CREATE TABLE rollout_phone (
     rollout INTEGER NOT NULL REFERENCES rollout (number) ON DELETE CASCADE,
     phone TEXT NOT NULL,

@@ -115,10 +115,21 @@ pub struct RolloutRecord {
     pub sha256: Option<String>,
     /// The rollout whose phones it brings back to the version that they had before.
     pub takes_back: Option<RolloutNumber>,
+    /// Phones that come later get its version, since it was finished; until it is rolled back.
+    pub stands: Option<Stands>,
     /// When it began.
     pub created: UnixMillis,
     /// When it was finished or aborted.
     pub ended: Option<UnixMillis>,
+}
+
+/// That a rollout was finished, with a phone that has its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stands {
+    /// Higher than that of each one that was finished before it, whatever the clock said.
+    pub turn: u32,
+    /// SHA-256 of `[agent] apk` then, in lower-case hex: another file is a later word of the owner's.
+    pub over: Option<String>,
 }
 
 /// One phone of a rollout.

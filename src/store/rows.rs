@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::promise::{
-    AUDIT_LINES_MAX, AuditQuery, AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRecord, RolloutRecord,
+    AUDIT_LINES_MAX, AuditQuery, AuditRecord, Promise, Report, RolloutNumber, RolloutPhoneRecord, RolloutRecord, Stands,
 };
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
@@ -98,12 +98,12 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
     db.prepare_cached(
         "INSERT INTO rollout (number, state, why, source_kind, source, package, version_code, version_name, sha256,
                               created_unix_ms, ended_unix_ms, strategy, open_waves, soaks_until_unix_ms, accepted_failures,
-                              joins, closes_unix_ms, starts_unix_ms, takes_back)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+                              joins, closes_unix_ms, starts_unix_ms, takes_back, stands, stands_over)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
          ON CONFLICT (number) DO UPDATE SET state = ?2, why = ?3, source_kind = ?4, source = ?5, package = ?6,
              version_code = ?7, version_name = ?8, sha256 = ?9, created_unix_ms = ?10, ended_unix_ms = ?11,
              strategy = ?12, open_waves = ?13, soaks_until_unix_ms = ?14, accepted_failures = ?15, joins = ?16, closes_unix_ms = ?17,
-             starts_unix_ms = ?18, takes_back = ?19",
+             starts_unix_ms = ?18, takes_back = ?19, stands = ?20, stands_over = ?21",
     )?
     .execute(params![
         record.number.0,
@@ -125,6 +125,8 @@ fn write_rollout(db: &Transaction<'_>, record: &RolloutRecord) -> rusqlite::Resu
         record.closes.map(|at| at.0),
         record.starts.map(|at| at.0),
         record.takes_back.map(|number| number.0),
+        record.stands.as_ref().map(|stands| stands.turn),
+        record.stands.as_ref().and_then(|stands| stands.over.as_ref()),
     ])
     .map(drop)
 }
@@ -275,6 +277,7 @@ fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
     let state: String = row.get("state")?;
     let strategy: String = row.get("strategy")?;
     let joins: Option<String> = row.get("joins")?;
+    let over: Option<String> = row.get("stands_over")?;
     let read_joins = |text: &String| serde_json::from_str(text).map_err(|_| nonsense(row, "joins", text));
     Ok(RolloutRecord {
         number: RolloutNumber(row.get("number")?),
@@ -293,6 +296,7 @@ fn read_rollout(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
         starts: row.get::<_, Option<i64>>("starts_unix_ms")?.map(UnixMillis),
         sha256: row.get("sha256")?,
         takes_back: row.get::<_, Option<u32>>("takes_back")?.map(RolloutNumber),
+        stands: row.get::<_, Option<u32>>("stands")?.map(|turn| Stands { turn, over }),
         created: UnixMillis(row.get("created_unix_ms")?),
         ended: row.get::<_, Option<i64>>("ended_unix_ms")?.map(UnixMillis),
     })

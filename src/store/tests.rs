@@ -4,7 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use super::promise::{AUDIT_LINES_MAX, AuditRecord, Report, RolloutPhoneRecord, RolloutRecord};
+use super::promise::{AUDIT_LINES_MAX, AuditRecord, Report, RolloutPhoneRecord, RolloutRecord, Stands};
 use super::*;
 use crate::agent::ApkSource;
 use crate::clock::UnixMillis;
@@ -33,6 +33,7 @@ fn rollout(number: u32) -> RolloutRecord {
         starts: number.is_multiple_of(2).then_some(UnixMillis(78)),
         sha256: Some("00ff".into()),
         takes_back: Some(RolloutNumber(9)),
+        stands: number.is_multiple_of(2).then(|| Stands { turn: 3, over: Some("ff00".into()) }),
         created: UnixMillis(1),
         ended: None,
     }
@@ -207,7 +208,7 @@ fn a_file_of_a_newer_farmhand_is_refused() {
         .unwrap();
     let state = StateDir::lock(dir.path()).unwrap();
     let error = Store::open(&state).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 11, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 12, .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Command, Event, OpenFault, WantedAgent};
+use super::{Command, Event, OpenFault};
 use crate::adb::auth::KeyRing;
 use crate::adb::banner::PeerKind;
 use crate::adb::driver::Adb;
@@ -50,8 +50,6 @@ pub struct ActorContext {
     pub package: Option<PackageName>,
     /// Whether SIM cards are read.
     pub sims: Sims,
-    /// The agent that is installed where it is missing.
-    pub agent: Option<WantedAgent>,
     /// The longest that one install may take.
     pub install_timeout: Duration,
     /// The APKs that phones are sent now.
@@ -213,7 +211,9 @@ impl Actor {
                     |adb, context| work::inspect(adb, context, rollout, within),
                 )
             }
-            Command::Provision => self.over_adb(|why| Event::Lost { why }, work::provision),
+            Command::Provision { agent } => {
+                self.over_adb(|why| Event::Lost { why }, |adb, context| work::provision(adb, context, agent))
+            }
             Command::Install { order } => {
                 let refused = order.rollout.clone();
                 self.over_adb(

@@ -16,7 +16,7 @@ use crate::adb::services::install::{Apk, InstallFlag, InstallOptions, leftovers}
 use crate::adb::tcp::TcpTransport;
 use crate::adb::transport::Transport;
 use crate::checkpoint;
-use crate::phone::{Event, InstallFailure, InstallFailureClass, OpenFault, Profile, profile};
+use crate::phone::{Event, InstallFailure, InstallFailureClass, OpenFault, Profile, WantedAgent, profile};
 use crate::rack;
 use crate::rack::event::InstallOrder;
 use crate::rack::gates::Health;
@@ -270,14 +270,7 @@ async fn start_again(adb: &Adb, package: &PackageName) -> Result<(), String> {
 }
 
 /// Installs the agent and reads its version back.
-pub(super) async fn provision(adb: Adb, context: Arc<ActorContext>) -> Event {
-    let Some(agent) = &context.agent else {
-        return Event::ProvisionFailed(InstallFailure {
-            class: InstallFailureClass::Permanent,
-            reason: None,
-            why: "no agent is configured".to_owned(),
-        });
-    };
+pub(super) async fn provision(adb: Adb, context: Arc<ActorContext>, agent: Box<WantedAgent>) -> Event {
     let usual = BTreeSet::new();
     match install_and_verify(&adb, &context, &agent.apk, &agent.package, usual).await {
         Ok(agent) => Event::Provisioned(agent),

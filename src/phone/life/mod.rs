@@ -85,6 +85,8 @@ pub enum AgentPolicy {
 pub enum Wish {
     /// By the phone's actor.
     Actor(Command),
+    /// By the phone's actor: install the agent that phones without it get now, which the model knows.
+    Provision,
     /// By the hub that feeds it: power off and on again. The model answers with [`Life::power_cycled`].
     CyclePower,
 }
@@ -432,7 +434,7 @@ impl Life {
             }
             State::Provisioning { work: Work::Rollout(_), .. } => {
                 let why = format!("an install did not end in {} s", self.install_limit().as_secs());
-                let mut wishes = self.installed(now, Err(stuck_install(&why)));
+                let mut wishes = self.installed(now, Err(reports::stuck_install(&why)));
                 wishes.extend(self.fail(now, &why));
                 wishes
             }
@@ -492,8 +494,4 @@ impl Life {
         let at = (now + base * permille / 1000).since_start();
         Moment::from_start(Duration::from_secs(at.as_secs() + u64::from(at.subsec_nanos() > 0)))
     }
-}
-
-fn stuck_install(why: &str) -> InstallFailure {
-    InstallFailure { class: InstallFailureClass::Transient, reason: None, why: why.to_owned() }
 }

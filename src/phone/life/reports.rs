@@ -142,7 +142,7 @@ impl Life {
             State::Provisioning { until: now + self.install_limit(), work },
             "the agent is being installed",
         );
-        vec![Wish::Actor(Command::Provision)]
+        vec![Wish::Provision]
     }
 
     pub(super) fn provisioned(&mut self, now: Moment, agent: InstalledAgent) -> Vec<Wish> {
@@ -212,4 +212,9 @@ impl Life {
         }
         self.fail(now, why)
     }
+}
+
+/// An install that ended with its actor.
+pub(super) fn stuck_install(why: &str) -> InstallFailure {
+    InstallFailure { class: InstallFailureClass::Transient, reason: None, why: why.to_owned() }
 }

@@ -81,3 +81,13 @@ fn a_phone_without_an_agent_on_its_line_is_no_place_for_a_notice() {
     let told = rollout_commands(ordered(&mut bench));
     assert!(matches!(&told[..], [RolloutCommand::Installed { result: Err(_), .. }]), "{told:?}");
 }
+
+#[test]
+fn a_phone_that_comes_later_gets_the_agent_that_rollouts_have_named_since() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.event(Event::Rollout(RolloutEvent::Agent(wanted_agent(2))));
+    bench.appears(A1);
+    bench.opened();
+    let commands = bench.phone(phone::Event::profile(profile("P1", None)));
+    assert!(says_to_phone(&commands, &phone::Command::Provision { agent: Box::new(wanted_agent(2)) }));
+}

@@ -114,6 +114,13 @@ impl Rollouts {
         if rollout.record.state != RolloutState::Running || !rollout.has_failed_too_often() {
             return;
         }
+        self.stop(now, number, sentence);
+    }
+
+    /// Pauses a rollout whose version is no good, or rolls it back, as its owner has said.
+    pub(super) fn stop(&mut self, now: Moment, number: RolloutNumber, sentence: String) {
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        self.draft.touched.insert(number);
         match rollout.record.strategy.on_failure {
             OnFailure::Pause => rollout.set(RolloutState::Paused, sentence),
             OnFailure::RollBack => {

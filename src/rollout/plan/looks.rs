@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::requests::phones;
-use super::{Output, Phone, Presence, Rollout, Rollouts};
+use super::{Output, Phone, Rollout, Rollouts};
 use crate::clock::{Deadline, Moment};
 use crate::rack::gates::{Gate, Health, Least, Verdict};
 use crate::rack::ids::{PhoneId, RolloutId, VersionCode};
@@ -31,7 +31,17 @@ pub(super) struct Look {
     wave: u32,
     until: Moment,
     /// Who was asked, and the answer once there is one.
-    answers: BTreeMap<PhoneId, Option<Result<Health, String>>>,
+    answers: BTreeMap<PhoneId, Option<Answer>>,
+}
+
+/// What a phone has answered.
+#[derive(Debug)]
+enum Answer {
+    Fares(Health),
+    /// Why nothing is known, as a sentence.
+    Nothing(String),
+    /// It has another version by now, of another rollout: it says nothing of this one any more.
+    HasMovedOn,
 }
 
 impl Look {
@@ -42,26 +52,27 @@ impl Look {
     /// How each phone stands at a gate.
     fn verdicts(&self, gate: Gate, rollout: &Rollout) -> Vec<(&PhoneId, Verdict)> {
         let version = rollout.record.version_code;
-        let verdict = |answer: &Option<Result<Health, String>>| match answer {
-            Some(Ok(health)) => health.at(gate, version),
-            Some(Err(why)) => Verdict::Unknown(why.clone()),
-            None => Verdict::Unknown(format!("it has not answered within {} s", LOOK_MAX.as_secs())),
+        let verdict = |answer: &Option<Answer>| match answer {
+            Some(Answer::Fares(health)) => Some(health.at(gate, version)),
+            Some(Answer::Nothing(why)) => Some(Verdict::Unknown(why.clone())),
+            Some(Answer::HasMovedOn) => None,
+            None => Some(Verdict::Unknown(format!("it has not answered within {} s", LOOK_MAX.as_secs()))),
         };
-        let has_moved_on = |answer: &Option<Result<Health, String>>| {
-            rollout.record.strategy.downgrade == Downgrade::Refused && has_moved_on(answer.as_ref(), version)
-        };
-        let judged = self.answers.iter().filter(|(_, answer)| !has_moved_on(answer));
-        judged.map(|(phone, answer)| (phone, verdict(answer))).collect()
+        self.answers.iter().filter_map(|(phone, answer)| Some((phone, verdict(answer)?))).collect()
     }
 }
 
-/// Whether a phone has a newer version by now, of another rollout: it says nothing of this one any more.
-fn has_moved_on(answer: Option<&Result<Health, String>>, version: VersionCode) -> bool {
-    answer.is_some_and(|answer| answer.as_ref().is_ok_and(|health| health.version > Some(version)))
+/// Why a wave must not begin, as a sentence.
+enum Stop {
+    /// Too many phones fare badly.
+    Fails(String),
+    /// Nobody can say.
+    Unknown(String),
 }
 
 impl Rollouts {
-    /// Whether the gates let a wave begin. Asks the phones of the wave before first; what is wrong pauses the rollout.
+    /// Whether the gates let a wave begin. Asks the phones of the wave before first; what is wrong stops the rollout, and what
+    /// can't be judged pauses it.
     pub(super) fn passes_gates(&mut self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
         let is_early = self.is_early(now, number, wave);
         let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
@@ -71,7 +82,11 @@ impl Rollouts {
         match rollout.look.take_if(|look| look.wave == wave && look.is_complete(now)) {
             Some(look) => match rollout.judge_look(&look) {
                 Ok(()) => true,
-                Err(why) => {
+                Err(Stop::Fails(why)) => {
+                    self.stop(now, number, why);
+                    false
+                }
+                Err(Stop::Unknown(why)) => {
                     rollout.set(RolloutState::Paused, why);
                     self.draft.touched.insert(number);
                     false
@@ -90,10 +105,12 @@ impl Rollouts {
 
     /// Whether a phone that is to be asked was not seen yet after a start that was not long ago.
     fn is_early(&self, now: Moment, number: RolloutNumber, wave: u32) -> bool {
-        let is_here = |phone: &Phone| matches!(self.phones.get(&phone.record.phone), Some(Presence::Available(_)));
         now < self.began + SEEN_WITHIN
             && self.rollouts.get(&number).is_some_and(|rollout| {
-                rollout.phones.iter().any(|phone| phone.is_asked_before(wave) && !is_here(phone))
+                rollout
+                    .phones
+                    .iter()
+                    .any(|phone| phone.is_asked_before(wave) && !self.seen.contains(&phone.record.phone))
             })
     }
 
@@ -118,10 +135,24 @@ impl Rollouts {
 
     /// A phone says how it fares.
     pub(super) fn looked(&mut self, phone: &PhoneId, rollout: &RolloutId, health: Result<Health, String>) {
-        let known = RolloutNumber::of(rollout).and_then(|number| self.rollouts.get_mut(&number));
-        if let Some(answer) = known.and_then(|rollout| rollout.look.as_mut()?.answers.get_mut(phone)) {
-            *answer = Some(health);
+        let Some(number) = RolloutNumber::of(rollout) else { return };
+        let answer = match health {
+            Ok(health) if self.has_moved_on(number, phone, health.version) => Answer::HasMovedOn,
+            Ok(health) => Answer::Fares(health),
+            Err(why) => Answer::Nothing(why),
+        };
+        let look = self.rollouts.get_mut(&number).and_then(|rollout| rollout.look.as_mut());
+        if let Some(known) = look.and_then(|look| look.answers.get_mut(phone)) {
+            *known = Some(answer);
         }
+    }
+
+    /// Whether a phone that this rollout has brought its version to has another one by now: a newer one, or whatever a later rollout brought.
+    fn has_moved_on(&self, number: RolloutNumber, phone: &PhoneId, has: Option<VersionCode>) -> bool {
+        let (Some(rollout), Some(has)) = (self.rollouts.get(&number), has) else { return false };
+        let (wanted, downgrade) = (rollout.record.version_code, rollout.record.strategy.downgrade);
+        has != wanted
+            && (downgrade == Downgrade::Refused && has > wanted || self.brought_later(number, phone, has).is_some())
     }
 
     /// When a look ends without the answers that are missing.
@@ -151,40 +182,42 @@ impl Rollout {
         self.look.is_some()
     }
 
+    /// What is known to be wrong counts before what can't be judged.
+    ///
     /// # Errors
-    /// Why the wave must not begin, as a sentence.
-    fn judge_look(&self, look: &Look) -> Result<(), String> {
-        for (gate, least) in self.record.strategy.gates.on() {
-            let verdicts = look.verdicts(gate, self);
-            let named = |wanted: fn(&Verdict) -> Option<&String>| {
-                let told: Vec<String> = verdicts
-                    .iter()
-                    .filter_map(|(phone, verdict)| Some(format!("{phone}: {}", wanted(verdict)?)))
-                    .collect();
-                let others = told.len().saturating_sub(NAMED_MAX);
-                let first = told.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
-                (told.len(), if others > 0 { format!("{first}; and {others} more") } else { first })
-            };
-            let (unknown, why) = named(|verdict| match verdict {
-                Verdict::Unknown(why) => Some(why),
-                _ => None,
-            });
-            if unknown > 0 {
-                return Err(format!("the gate `{}` can't be judged: {why}", gate.as_str()));
-            }
-            let (failed, why) = named(|verdict| match verdict {
-                Verdict::Fails(why) => Some(why),
-                _ => None,
-            });
-            self.judge_gate(gate, least, verdicts.len() - failed, verdicts.len(), &why)?;
-        }
-        Ok(())
+    /// Why the wave must not begin.
+    fn judge_look(&self, look: &Look) -> Result<(), Stop> {
+        let judged = self.record.strategy.gates.on().map(|(gate, least)| self.judge_gate(gate, least, look));
+        let stops: Vec<Stop> = judged.filter_map(Result::err).collect();
+        let (fails, unknown): (Vec<_>, Vec<_>) = stops.into_iter().partition(|stop| matches!(stop, Stop::Fails(_)));
+        fails.into_iter().chain(unknown).next().map_or(Ok(()), Err)
     }
 
-    fn judge_gate(&self, gate: Gate, least: Least, passed: usize, total: usize, why: &str) -> Result<(), String> {
-        if least.is_met(passed, total) {
-            return Ok(());
+    fn judge_gate(&self, gate: Gate, least: Least, look: &Look) -> Result<(), Stop> {
+        let verdicts = look.verdicts(gate, self);
+        let named = |wanted: fn(&Verdict) -> Option<&String>| {
+            let told: Vec<String> =
+                verdicts.iter().filter_map(|(phone, verdict)| Some(format!("{phone}: {}", wanted(verdict)?))).collect();
+            let others = told.len().saturating_sub(NAMED_MAX);
+            let first = told.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
+            (told.len(), if others > 0 { format!("{first}; and {others} more") } else { first })
+        };
+        let (failed, why) = named(|verdict| match verdict {
+            Verdict::Fails(why) => Some(why),
+            _ => None,
+        });
+        let (unknown, why_unknown) = named(|verdict| match verdict {
+            Verdict::Unknown(why) => Some(why),
+            _ => None,
+        });
+        let (passed, total) = (verdicts.len() - failed - unknown, verdicts.len());
+        if !least.is_met(verdicts.len() - failed, total) {
+            let (gate, of) = (gate.as_str(), phones(total));
+            return Err(Stop::Fails(format!("the gate `{gate}` wants {least}, and {passed} of {of} pass; {why}")));
         }
-        Err(format!("the gate `{}` wants {least}, and {passed} of {} pass; {why}", gate.as_str(), phones(total)))
+        if unknown > 0 {
+            return Err(Stop::Unknown(format!("the gate `{}` can't be judged: {why_unknown}", gate.as_str())));
+        }
+        Ok(())
     }
 }

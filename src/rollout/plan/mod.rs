@@ -37,6 +37,7 @@ mod properties;
 mod records;
 mod requests;
 mod rollback;
+mod standing;
 mod start;
 #[cfg(test)]
 mod stories;
@@ -55,13 +56,14 @@ mod stories_of_parking;
 #[cfg(test)]
 mod stories_of_rollback;
 #[cfg(test)]
+mod stories_of_standing;
+#[cfg(test)]
 mod stories_of_times;
 mod times;
 mod views;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::{ApkSource, CheckedApk};
@@ -72,12 +74,13 @@ use crate::rack::event::{InstallOrder, RolloutCommand};
 use crate::rack::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 pub use crate::rack::request::Ask;
 use crate::rack::request::{Done, Refusal};
-use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
+use crate::rack::snapshot::RolloutState;
 use crate::store::RolloutNumber;
 use crate::store::promise::{AuditRecord, Promise, RolloutPhoneRecord, RolloutRecord};
 pub use looks::LOOK_MAX;
 pub use parking::PARK_AFTER;
 pub use rollback::KeptAgent;
+pub use standing::Standing;
 pub use start::Wanted;
 
 /// Rollouts that are over and still shown; older ones are forgotten.
@@ -141,6 +144,8 @@ pub enum Output {
         /// With what.
         result: Result<Done, Refusal>,
     },
+    /// Phones without the agent get this from now on; without it `[agent] apk`.
+    Standing(Option<Standing>),
     /// [`Rollouts::views`] are new.
     Changed,
 }
@@ -166,10 +171,8 @@ pub struct Fetch {
 #[derive(Debug)]
 pub struct Rollouts {
     config: config::Rollout,
-    /// The package of `[agent]`; without it nothing is installed.
-    agent: Option<PackageName>,
-    /// The APK that phones without the agent get.
-    agent_apk: Option<PathBuf>,
+    /// `[agent]`; without it nothing is installed.
+    agent: Option<KeptAgent>,
     wall_at_start: UnixMillis,
     /// When this core began to hear of phones.
     began: Moment,
@@ -179,11 +182,15 @@ pub struct Rollouts {
     was_shut: bool,
     rollouts: BTreeMap<RolloutNumber, Rollout>,
     phones: BTreeMap<PhoneId, Presence>,
+    /// Those that could be installed on at some time since the start.
+    seen: BTreeSet<PhoneId>,
     candidates: BTreeMap<PhoneId, Candidate>,
     /// What the last installs that worked took.
     install_times: VecDeque<Duration>,
     draft: Draft,
     held: BTreeMap<Ticket, Vec<Output>>,
+    /// What was said of [`Output::Standing`] last.
+    said_standing: Option<Standing>,
     last_number: u32,
     last_ticket: u64,
     outputs: VecDeque<Output>,
@@ -264,22 +271,21 @@ impl Rollouts {
         now: Moment,
         promises: Vec<Promise>,
     ) -> Self {
-        let kept: Option<KeptAgent> = agent.map(Into::into);
-        let (agent, agent_apk) = kept.map(|kept| (kept.package, kept.apk)).unzip();
         let mut core = Self {
             config,
-            agent,
-            agent_apk: agent_apk.flatten(),
+            agent: agent.map(Into::into),
             wall_at_start,
             began: now,
             now,
             was_shut: false,
             rollouts: BTreeMap::new(),
             phones: BTreeMap::new(),
+            seen: BTreeSet::new(),
             candidates: BTreeMap::new(),
             install_times: VecDeque::new(),
             draft: Draft::default(),
             held: BTreeMap::new(),
+            said_standing: None,
             last_number: 0,
             last_ticket: 0,
             outputs: VecDeque::new(),
@@ -291,50 +297,14 @@ impl Rollouts {
             rollout.phones.sort_by_key(|phone| phone.record.position);
         }
         core.outputs.push_back(Output::Changed);
+        // Whoever heard of another one before a crash hears of this one.
+        core.said_standing = core.standing();
+        if core.agent.as_ref().is_some_and(|agent| agent.sha256.is_some()) {
+            core.outputs.push_back(Output::Standing(core.said_standing.clone()));
+        }
         core.bound_waits();
         core.close(now);
         core
-    }
-
-    fn restore_one(&mut self, now: Moment, promise: Promise) {
-        match promise {
-            Promise::Rollout(record) => {
-                self.last_number = self.last_number.max(record.number.0);
-                let gathered_by = now + self.config.gather;
-                let rollout = Rollout {
-                    record,
-                    dirty: false,
-                    phones: Vec::new(),
-                    apk: Apk::Wanted,
-                    gathered_by,
-                    soak_is_over: false,
-                    reckoned: times::Reckoned::default(),
-                    look: None,
-                };
-                self.rollouts.insert(rollout.record.number, rollout);
-            }
-            Promise::RolloutPhone(record) => {
-                // It may have been under way when the daemon died: what the phone reports decides.
-                let flight = (record.state == RolloutPhoneState::Installing)
-                    .then_some(Flight { deadline: Some(now + self.config.install_timeout), gone: true });
-                if let Some(rollout) = self.rollouts.get_mut(&record.rollout) {
-                    rollout.phones.push(Phone { flight, ..Phone::new(record) });
-                }
-            }
-            Promise::ForgetRollout(_)
-            | Promise::Power(_)
-            | Promise::Audit(_)
-            | Promise::Lease(_)
-            | Promise::LeaseIsOver(_)
-            | Promise::ForgetLease(_)
-            | Promise::Identity { .. }
-            | Promise::ForgetIdentity(_)
-            | Promise::SharedSerial(_)
-            | Promise::Detached(_)
-            | Promise::Attached(_)
-            | Promise::Token(_)
-            | Promise::ForgetToken(_) => {}
-        }
     }
 
     /// What the model says of notices, phones and installs.
@@ -435,6 +405,7 @@ impl Rollouts {
         self.run_rollbacks(now);
         self.ask_for_apks();
         self.forget_old();
+        self.say_standing();
         self.report_failures(now);
         let draft = std::mem::take(&mut self.draft);
         let mut batch = Vec::new();

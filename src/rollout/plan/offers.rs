@@ -46,7 +46,8 @@ impl Rollouts {
         let Some(agent) = &self.agent else {
             return Some("installing apps is switched off on this rack: [agent] is not configured".into());
         };
-        if *agent != notice.package {
+        if agent.package != notice.package {
+            let agent = &agent.package;
             return Some(format!("this rack keeps {agent}, and the notice is for {}", notice.package));
         }
         if let Some(installed) = self.installed_version(phone).filter(|installed| *installed > notice.version_code) {
@@ -89,25 +90,10 @@ impl Rollouts {
         let number = self.next_number();
         self.audit(now, SERVER, format!("asks for {} {}", notice.package, notice.version_code), number.to_string());
         let strategy = Strategy { approve: self.approve_of_central(), ..self.config.strategy.clone() };
+        let (source, package) = (ApkSource::Url(notice.url.clone()), notice.package.clone());
         let record = RolloutRecord {
-            number,
-            state: RolloutState::Gathering,
-            why: String::new(),
-            source: ApkSource::Url(notice.url.clone()),
-            package: notice.package.clone(),
-            version_code: notice.version_code,
             version_name: notice.version_name.clone(),
-            strategy: Box::new(strategy),
-            open_waves: 0,
-            soaks_until: None,
-            accepted_failures: 0,
-            joins: None,
-            closes: None,
-            starts: None,
-            sha256: None,
-            takes_back: None,
-            created: self.wall(now),
-            ended: None,
+            ..RolloutRecord::new(number, source, package, notice.version_code, strategy, self.wall(now))
         };
         self.begin(record, Apk::Wanted, now + self.config.gather);
         number

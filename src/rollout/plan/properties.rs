@@ -10,6 +10,7 @@ use super::*;
 use crate::phone::InstallFailureClass;
 use crate::rack::candidate::{Choice, Readings};
 use crate::rack::request::Request;
+use crate::rack::snapshot::RolloutPhoneState;
 use crate::rack::strategy::{Approve, Downgrade, StrategyChanges};
 use crate::store::promise::Report;
 
@@ -284,7 +285,7 @@ impl World {
                 Output::Fetch(fetch) => self.fetches.push_back(fetch),
                 Output::Install { phone, order } => self.install(&phone, &order),
                 Output::ReportFailure { phone, message_id, .. } => self.reports.push_back((phone, message_id)),
-                Output::Look { .. } | Output::Answer { .. } | Output::Changed => {}
+                Output::Look { .. } | Output::Standing(_) | Output::Answer { .. } | Output::Changed => {}
             }
         }
         if let Some(deadline) = self.core.deadline() {

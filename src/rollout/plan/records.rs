@@ -1,18 +1,100 @@
 //! What one rollout and one phone in it know of themselves, and how their changes become promises.
 
-use super::{KEPT_MAX, Phone, Rollout, Rollouts};
-use crate::rack::ids::{PhoneId, VersionCode};
+use super::{Apk, Flight, KEPT_MAX, Phone, Rollout, Rollouts, times};
+use crate::agent::ApkSource;
+use crate::clock::{Moment, UnixMillis};
+use crate::rack::ids::{PackageName, PhoneId, VersionCode};
 use crate::rack::snapshot::{RolloutPhoneState, RolloutState};
-use crate::store::promise::{Promise, Report, RolloutPhoneRecord};
+use crate::rack::strategy::Strategy;
+use crate::store::RolloutNumber;
+use crate::store::promise::{Promise, Report, RolloutPhoneRecord, RolloutRecord};
 
 impl Rollouts {
-    /// Forgets the oldest of those that are over. The highest number of all stays, so that no number is used twice.
+    /// Takes in one committed promise; those of other kinds are skipped.
+    pub(super) fn restore_one(&mut self, now: Moment, promise: Promise) {
+        match promise {
+            Promise::Rollout(record) => {
+                self.last_number = self.last_number.max(record.number.0);
+                let gathered_by = now + self.config.gather;
+                let rollout = Rollout {
+                    record,
+                    dirty: false,
+                    phones: Vec::new(),
+                    apk: Apk::Wanted,
+                    gathered_by,
+                    soak_is_over: false,
+                    reckoned: times::Reckoned::default(),
+                    look: None,
+                };
+                self.rollouts.insert(rollout.record.number, rollout);
+            }
+            Promise::RolloutPhone(record) => {
+                // It may have been under way when the daemon died: what the phone reports decides.
+                let flight = (record.state == RolloutPhoneState::Installing)
+                    .then_some(Flight { deadline: Some(now + self.config.install_timeout), gone: true });
+                if let Some(rollout) = self.rollouts.get_mut(&record.rollout) {
+                    rollout.phones.push(Phone { flight, ..Phone::new(record) });
+                }
+            }
+            Promise::ForgetRollout(_)
+            | Promise::Power(_)
+            | Promise::Audit(_)
+            | Promise::Lease(_)
+            | Promise::LeaseIsOver(_)
+            | Promise::ForgetLease(_)
+            | Promise::Identity { .. }
+            | Promise::ForgetIdentity(_)
+            | Promise::SharedSerial(_)
+            | Promise::Detached(_)
+            | Promise::Attached(_)
+            | Promise::Token(_)
+            | Promise::ForgetToken(_) => {}
+        }
+    }
+
+    /// Forgets the oldest of those that are over. The highest number of all stays, so that no number is used twice, and so does what stands.
     pub(super) fn forget_old(&mut self) {
+        let stands = self.last_to_stand();
         let over: Vec<_> = self.rollouts.values().filter(|one| one.is_over()).map(|one| one.record.number).collect();
-        for number in over.iter().take(over.len().saturating_sub(KEPT_MAX)) {
+        let oldest = over.iter().take(over.len().saturating_sub(KEPT_MAX));
+        for number in oldest.filter(|number| Some(**number) != stands) {
             self.rollouts.remove(number);
             self.draft.touched.remove(number);
             self.draft.forgotten.push(*number);
+        }
+    }
+}
+
+impl RolloutRecord {
+    /// A rollout of what comes from `source`, of which nothing else is known yet: it gathers its phones, and no wave is open.
+    pub(super) fn new(
+        number: RolloutNumber,
+        source: ApkSource,
+        package: PackageName,
+        version_code: VersionCode,
+        strategy: Strategy,
+        created: UnixMillis,
+    ) -> Self {
+        Self {
+            number,
+            state: RolloutState::Gathering,
+            why: String::new(),
+            source,
+            package,
+            version_code,
+            version_name: String::new(),
+            strategy: Box::new(strategy),
+            open_waves: 0,
+            soaks_until: None,
+            accepted_failures: 0,
+            joins: None,
+            closes: None,
+            starts: None,
+            sha256: None,
+            takes_back: None,
+            stands: None,
+            created,
+            ended: None,
         }
     }
 }

@@ -157,7 +157,7 @@ impl Rollouts {
             }
         }
         let under_way = rollout.count(RolloutPhoneState::Installing);
-        rollout.record.ended = Some(ended);
+        (rollout.record.ended, rollout.record.stands) = (Some(ended), None);
         rollout.set(RolloutState::Aborted, format!("given up by the operator: {reason}"));
         let mut what = format!("{id} is given up; {}", rollout.sum());
         if under_way > 0 {

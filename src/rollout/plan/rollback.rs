@@ -31,13 +31,15 @@ use crate::store::promise::RolloutRecord;
 pub struct KeptAgent {
     /// Its package.
     pub package: PackageName,
-    /// The APK that phones without it get: a rollback may want it.
+    /// The APK that phones without it get until a rollout has finished: a rollback may want it.
     pub apk: Option<PathBuf>,
+    /// SHA-256 of that APK in lower-case hex, once it was checked.
+    pub sha256: Option<String>,
 }
 
 impl From<PackageName> for KeptAgent {
     fn from(package: PackageName) -> Self {
-        Self { package, apk: None }
+        Self { package, apk: None, sha256: None }
     }
 }
 
@@ -104,7 +106,7 @@ impl Rollouts {
                 phone.miss(RolloutPhoneState::Skipped, "the rollout is rolled back".to_owned());
             }
         }
-        rollout.record.ended = None;
+        (rollout.record.ended, rollout.record.stands) = (None, None);
         rollout.look = None;
         rollout.set(RolloutState::RollingBack, why);
         self.draft.touched.insert(number);
@@ -172,24 +174,11 @@ impl Rollouts {
         let (package, strategy) = (rollout.record.package.clone(), way_back(&rollout.record.strategy));
         let back = self.next_number();
         let record = RolloutRecord {
-            number: back,
             state: RolloutState::Fetching,
-            why: String::new(),
-            source: origin.source,
-            package,
-            version_code: target,
             version_name: origin.version_name,
-            strategy: Box::new(strategy),
-            open_waves: 0,
-            soaks_until: None,
-            accepted_failures: 0,
-            joins: None,
-            closes: None,
-            starts: None,
             sha256: origin.sha256,
             takes_back: Some(number),
-            created: self.wall(now),
-            ended: None,
+            ..RolloutRecord::new(back, origin.source, package, target, strategy, self.wall(now))
         };
         self.begin(record, Apk::Wanted, now);
         let what = format!("begun, to bring version {target} back to {} of {number}", phones(goes.len()));
@@ -312,7 +301,7 @@ impl Rollouts {
         });
         let of_agent =
             |apk: &PathBuf| Origin { source: ApkSource::File(apk.clone()), sha256: None, version_name: String::new() };
-        known.or_else(|| self.agent_apk.as_ref().map(of_agent))
+        known.or_else(|| self.agent.as_ref()?.apk.as_ref().map(of_agent))
     }
 
     /// Why a phone keeps a newer version than a rollout brings that takes phones back, as a sentence.
@@ -324,12 +313,22 @@ impl Rollouts {
                 return Some(format!("it has version {has} by now, which {origin} did not bring"));
             }
         }
+        let later = self.brought_later(number, phone, has)?;
+        Some(format!("it has version {has} from {later}, which began later"))
+    }
+
+    /// The rollout that began later than this one and has brought a version to a phone.
+    pub(super) fn brought_later(
+        &self,
+        number: RolloutNumber,
+        phone: &PhoneId,
+        has: VersionCode,
+    ) -> Option<RolloutNumber> {
         let brought = |later: &&Rollout| {
             let is_done = |one: &Phone| one.record.phone == *phone && one.record.state == RolloutPhoneState::Done;
             later.record.number > number && later.record.version_code == has && later.phones.iter().any(is_done)
         };
-        let later = self.rollouts.values().find(brought)?.record.number;
-        Some(format!("it has version {has} from {later}, which began later"))
+        self.rollouts.values().find(brought).map(|later| later.record.number)
     }
 
     /// What a rollback waits for, as a sentence.

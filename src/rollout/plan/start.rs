@@ -76,7 +76,7 @@ impl Rollouts {
         choice: &Choice,
         downgrade: Downgrade,
     ) -> Result<(PackageName, Option<VersionCode>), Refusal> {
-        let Some(agent) = &self.agent else {
+        let Some(agent) = self.agent.as_ref().map(|agent| &agent.package) else {
             let help = "write [agent] package = \"…\" and signers = [\"…\"] into farmhand.toml";
             return Err(refusal("rollout.agent_off", "installing apps is switched off on this rack", Some(help)));
         };
@@ -89,10 +89,12 @@ impl Rollouts {
         Ok((agent.clone(), lowest.filter(|_| downgrade == Downgrade::Refused)))
     }
 
-    /// Whether a rollout has this file of an APK.
+    /// Whether a rollout has this file of an APK, or it is the one that phones without the agent get.
     #[must_use]
     pub fn uses(&self, apk: &Path) -> bool {
+        let stands = self.last_to_stand().and_then(|number| self.rollouts.get(&number)?.record.sha256.as_deref());
         self.rollouts.values().any(|rollout| matches!(&rollout.apk, Apk::Ready(ready) if ready.path == apk))
+            || stands.is_some_and(|sha256| apk.file_stem().is_some_and(|stem| stem == sha256))
     }
 
     /// Begins a rollout of a checked APK.
@@ -131,25 +133,14 @@ impl Rollouts {
         let (number, count, away) = (self.next_number(), gets.len(), parked.len());
         let older = gets.iter().filter(|phone| self.installed_version(phone) > Some(apk.version_code)).count();
         let mut what = format!("{number} takes {} {} to {}", apk.package, apk.version_code, phones(count));
+        let (source, package) = (ApkSource::File(file), apk.package.clone());
         let record = RolloutRecord {
-            number,
             state: RolloutState::WaitingApproval,
-            why: String::new(),
-            source: ApkSource::File(file),
-            package: apk.package.clone(),
-            version_code: apk.version_code,
             version_name: apk.version_name.clone(),
-            strategy: Box::new(strategy),
-            open_waves: 0,
-            soaks_until: None,
-            accepted_failures: 0,
             joins: is_open.then(|| Box::new(choice)),
-            closes: None,
             starts,
             sha256: Some(apk.sha256.clone()),
-            takes_back: None,
-            created: self.wall(now),
-            ended: None,
+            ..RolloutRecord::new(number, source, package, apk.version_code, strategy, self.wall(now))
         };
         self.begin(record, Apk::Ready(Box::new(apk)), now);
         for phone in gets {

@@ -9,6 +9,7 @@ use crate::phone::InstallFailureClass::{NeedsHand, Permanent, Transient};
 use crate::rack::event::UpgradeNotice;
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
+use crate::rack::snapshot::RolloutPhoneState;
 use crate::rack::strategy::Approve;
 
 fn report(phone: &str, message_id: i64, why: &str) -> Output {

@@ -7,6 +7,7 @@ use super::*;
 use crate::rack::candidate::Choice;
 use crate::rack::ids::{Label, SlotName};
 use crate::rack::snapshot::Forecast;
+use crate::rack::snapshot::RolloutPhoneState;
 use crate::rack::strategy::Approve;
 
 /// A phone of slot `A1` to `B5` with Android 14.

@@ -5,6 +5,7 @@ use super::*;
 use crate::phone::InstallFailureClass::{NeedsHand, Permanent, Transient};
 use crate::rack::ids::RolloutId;
 use crate::rack::request::Request;
+use crate::rack::snapshot::RolloutPhoneState;
 use crate::rack::strategy::{Approve, Share, Strategy};
 
 fn strategy() -> Strategy {

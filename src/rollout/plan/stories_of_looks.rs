@@ -4,7 +4,7 @@ use super::bench::{Bench, config, id};
 use super::*;
 use crate::rack::gates::{Gates, Health};
 use crate::rack::request::Request;
-use crate::rack::strategy::{Approve, Strategy};
+use crate::rack::strategy::{Approve, Downgrade, OnFailure, Strategy, StrategyChanges};
 
 /// P1 to P4 in waves of one and three, P1 with the version; the first wave is looked at.
 fn watched(gates: Gates) -> Bench {
@@ -58,11 +58,45 @@ fn a_gate_that_is_not_passed_pauses_and_says_why_until_it_is_looked_at_again_or_
 }
 
 #[test]
+fn a_gate_that_is_not_passed_rolls_back_where_failures_do_and_one_that_cannot_be_judged_never() {
+    let on_failure = OnFailure::RollBack;
+    let strategy = Strategy { gates: all("100%"), soak_s: 600, on_failure, ..config(Approve::First).strategy };
+    let begun = || {
+        let mut bench = Bench::under_way_by(strategy.clone(), 4);
+        bench.installed("P1", "R1", 2);
+        bench.pass(600);
+        bench
+    };
+    let mut bench = begun();
+    looked(&mut bench, "P1", Ok(Health { running: None, ..well() }));
+    assert_eq!(bench.view("R1").state, RolloutState::Paused, "nobody knows");
+    let mut bench = begun();
+    looked(&mut bench, "P1", Ok(Health { running: None, faults: Some(vec!["it crashed".to_owned()]), ..well() }));
+    let why = "the gate `crashes` wants 100%, and 0 of 1 phone pass; P1: it crashed";
+    assert!(bench.shelf.audit.iter().any(|line| line.what == format!("rolls back: {why}")));
+    assert!(bench.view("R1").state.is_rolled_back(), "{:?}", bench.view("R1"));
+}
+
+#[test]
 fn a_phone_that_has_a_newer_version_by_now_does_not_judge_an_older_one() {
     let mut bench = watched(all("100%"));
     bench.out();
     looked(&mut bench, "P1", Ok(Health { running: Some(false), ..Health::well(VersionCode(3)) }));
     assert_eq!(bench.installs(), ["P2", "P3", "P4"]);
+}
+
+#[test]
+fn a_phone_that_a_later_rollout_took_back_does_not_judge_the_one_before() {
+    let mut bench = watched(all("100%"));
+    bench.pause("R1");
+    let strategy = StrategyChanges { downgrade: Downgrade::Allowed, ..StrategyChanges::default() };
+    bench.start_by(super::bench::apk(1), strategy).unwrap();
+    bench.approve("R2");
+    bench.installed("P1", "R2", 1);
+    bench.resume("R1");
+    bench.out();
+    looked(&mut bench, "P1", Ok(Health::well(VersionCode(1))));
+    assert_eq!(bench.view("R1").state, RolloutState::Running, "{}", bench.view("R1").why);
 }
 
 #[test]
@@ -78,6 +112,19 @@ fn a_gate_that_cannot_be_judged_pauses() {
     let view = bench.view("R1");
     assert_eq!(view.state, RolloutState::Paused);
     assert!(view.why.ends_with("P1: it has not answered within 60 s"), "{}", view.why);
+}
+
+#[test]
+fn a_phone_that_has_left_since_the_start_is_not_waited_for_as_one_that_was_not_seen_yet() {
+    let mut bench = watched(all("100%"));
+    bench.restart();
+    bench.available("P1", 2);
+    bench.unavailable("P1", "unplugged");
+    bench.fetched(1, Ok(super::bench::apk(2)));
+    bench.pass(1);
+    assert!(bench.out().iter().any(|output| matches!(output, Output::Look { .. })), "it is asked at once");
+    looked(&mut bench, "P1", Err("the phone is not here".to_owned()));
+    assert_eq!(bench.view("R1").state, RolloutState::Paused);
 }
 
 #[test]

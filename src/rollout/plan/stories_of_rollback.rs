@@ -117,7 +117,7 @@ fn who_can_not_go_back_is_said() {
     let why = "no phone can get back what it had before R1; P1: no rollout has brought version 1, so its APK is not known here";
     assert_eq!((refused.code.as_str(), refused.what.as_str()), ("rollout.nothing_to_do", why));
 
-    bench.core.agent_apk = Some("/etc/farmhand/agent.apk".into());
+    bench.core.agent.as_mut().unwrap().apk = Some("/etc/farmhand/agent.apk".into());
     bench.unavailable("P2", "unplugged");
     bench.available("P3", 7);
     let said = roll_back(&mut bench, "R1").unwrap().what;

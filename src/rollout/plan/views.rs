@@ -65,7 +65,10 @@ impl Rollouts {
             },
             RolloutState::Running => self.running_why(rollout, waves),
             RolloutState::RollingBack => self.rollback_why(rollout),
-            RolloutState::Finished => rollout.sum(),
+            RolloutState::Finished => {
+                let stands = self.standing().is_some_and(|standing| standing.rollout == record.number);
+                rollout.sum() + if stands { "; phones that come without the agent get it" } else { "" }
+            }
             RolloutState::Paused | RolloutState::Aborted | RolloutState::RolledBack => record.why.clone(),
         }
     }

@@ -31,6 +31,7 @@ enum Turn {
 impl Rollouts {
     pub(super) fn available(&mut self, now: Moment, phone: PhoneId, version: Option<VersionCode>) {
         self.interrupted(now, &phone, version);
+        self.seen.insert(phone.clone());
         self.show(phone.clone(), Presence::Available(version));
         self.appeared(now, &phone);
     }
@@ -329,6 +330,7 @@ impl Rollouts {
         let settled: Vec<_> = self.rollouts.values().filter(all_settled).map(|one| one.record.number).collect();
         let (ended, mut finished) = (self.wall(now), 0);
         for number in settled {
+            let stands = self.rollouts.get(&number).and_then(|rollout| self.may_stand(rollout));
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
             let sum = rollout.sum();
             let needy = rollout.phones.iter().find(|phone| phone.record.state == RolloutPhoneState::NeedsHand);
@@ -344,6 +346,7 @@ impl Rollouts {
                 continue;
             }
             rollout.record.ended = Some(ended);
+            rollout.record.stands = stands;
             rollout.set(RolloutState::Finished, "");
             self.draft.touched.insert(number);
             self.audit(now, "farmhand", format!("finished: {sum}"), number.to_string());

@@ -22,7 +22,6 @@ const PROBE_MAX: Duration = Duration::from_secs(5);
 const QUESTION_MAX: Duration = Duration::from_secs(15);
 const INSTALL_MAX: Duration = Duration::from_secs(5 * 60);
 /// The version of the configured agent.
-const AGENT_VERSION: u64 = 1;
 pub(super) const PACKAGE: &str = "org.example.agent";
 
 /// The actor of one place.
@@ -73,7 +72,7 @@ struct Work {
 enum What {
     Probe { nonce: String },
     Profile,
-    Provision,
+    Provision(VersionCode),
     Install(InstallOrder),
     Inspect(RolloutId, Duration),
     RestartAgent,
@@ -141,8 +140,8 @@ impl Actor {
         self.work(now, What::Profile);
     }
 
-    pub(super) fn provision(&mut self, now: Moment) {
-        self.work(now, What::Provision);
+    pub(super) fn provision(&mut self, now: Moment, version: VersionCode) {
+        self.work(now, What::Provision(version));
     }
 
     pub(super) fn inspect(&mut self, now: Moment, rollout: RolloutId, within: Duration) {
@@ -169,7 +168,7 @@ impl Actor {
         let (service, time, why) = match &what {
             What::Probe { nonce } => (format!("shell:echo {nonce}"), PROBE_MAX, "the answer to a probe"),
             What::Profile => ("shell:getprop".to_owned(), QUESTION_MAX, "the profile"),
-            What::Provision => (format!("exec:install {AGENT_VERSION}"), INSTALL_MAX, "the agent's install"),
+            What::Provision(version) => (format!("exec:install {version}"), INSTALL_MAX, "the agent's install"),
             What::Install(order) => {
                 let flag = if order.downgrade == Downgrade::Allowed { "-d " } else { "" };
                 (format!("exec:install {flag}{}", order.version_code), INSTALL_MAX, "an install")
@@ -180,7 +179,7 @@ impl Actor {
         };
         match link.core.open(&service, now) {
             Ok(id) => {
-                if matches!(what, What::Provision | What::Install(_)) {
+                if matches!(what, What::Provision(_) | What::Install(_)) {
                     let taken = link.core.send(id, Bytes::from_static(&[b'z'; APK_BYTES]));
                     if taken.is_err() {
                         self.broken = Some("a fresh stream is full".to_owned());
@@ -301,7 +300,7 @@ impl Actor {
 fn without_connection(what: What) -> phone::Event {
     let why = "there is no connection to it".to_owned();
     match what {
-        What::Provision => phone::Event::Lost { why },
+        What::Provision(_) => phone::Event::Lost { why },
         other => failed(other, &why),
     }
 }
@@ -313,7 +312,7 @@ fn failed(what: What, why: &str) -> phone::Event {
     match what {
         What::Probe { .. } => phone::Event::ProbeFailed { why },
         What::Profile => phone::Event::ProfileFailed { why },
-        What::Provision => phone::Event::ProvisionFailed(failure),
+        What::Provision(_) => phone::Event::ProvisionFailed(failure),
         What::Install(order) => phone::Event::Installed { rollout: order.rollout, result: Err(failure) },
         What::Inspect(rollout, within) => phone::Event::Inspected { rollout, health: Box::default(), within },
         What::RestartAgent => phone::Event::AgentRestarted { result: Err(why) },
@@ -330,7 +329,7 @@ fn finished(work: Work) -> phone::Event {
             Some(profile) => phone::Event::profile(profile),
             None => phone::Event::ProfileFailed { why: format!("its properties are `{text}`") },
         },
-        What::Provision => match installed(&text) {
+        What::Provision(_) => match installed(&text) {
             Ok(agent) => phone::Event::Provisioned(agent),
             Err(failure) => phone::Event::ProvisionFailed(failure),
         },

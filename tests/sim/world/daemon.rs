@@ -7,15 +7,15 @@ use farmhand::phone;
 use farmhand::rack::event::Command;
 use farmhand::rack::ids::{Endpoint, PackageName};
 use farmhand::rack::snapshot::PortMode;
-use farmhand::rack::{Change, Event, Outcome, Rack};
-use farmhand::rollout::plan::Rollouts;
+use farmhand::rack::{Change, Event, Outcome, Rack, Settings};
+use farmhand::rollout::plan::{KeptAgent, Rollouts, Standing};
 use farmhand::store::promise::Promise;
 
 use super::actor::{Actor, PACKAGE};
 use super::input::Input;
 use super::keeper::Keeper;
 use super::lines::{self, Lines};
-use super::rollouts::{RolloutShell, Word};
+use super::rollouts::{RolloutShell, Word, wanted};
 use super::{PLACES, World, checks, endpoint, place_of, trouble};
 
 #[derive(Debug)]
@@ -79,9 +79,14 @@ impl World {
         self.runs += 1;
         let now = self.stage.now;
         let wall = self.epoch;
-        let agent = Some(PackageName::new(PACKAGE));
-        let core = Rollouts::restore(self.temper.rollout.clone(), agent, wall, now, self.disk.promises());
-        let mut rack = Rack::restore(self.temper.settings.clone(), self.disk.power.clone(), wall, now);
+        let configured = self.temper.settings.agent.as_ref();
+        let sha256 = configured.map(|agent| agent.sha256.clone());
+        let agent = KeptAgent { package: PackageName::new(PACKAGE), apk: None, sha256 };
+        let standing = Standing::of(&self.disk.promises(), &agent);
+        let core = Rollouts::restore(self.temper.rollout.clone(), Some(agent), wall, now, self.disk.promises());
+        let wanted = configured.map(|configured| wanted(standing, configured));
+        let settings = Settings { agent: wanted, ..self.temper.settings.clone() };
+        let mut rack = Rack::restore(settings, self.disk.power.clone(), wall, now);
         rack.apply(now, Event::Twins(self.disk.twins.clone()));
         for endpoint in &self.disk.detached {
             rack.apply(now, trouble::detached(endpoint.clone()));
@@ -227,7 +232,7 @@ impl World {
             Command::Line { phone, command } => self.line_command(&phone, command),
             Command::SetPort { hub, port, mode } => self.order_port(&hub, port, mode),
             Command::PromisePower { number, ledger } => self.promise_power(number, ledger),
-            Command::PromiseTwins(serial) => self.disk.commit(vec![Promise::SharedSerial(serial)]),
+            Command::PromiseTwins(serial) => self.disk.commit(vec![Promise::SharedSerial(serial)], self.stage.now),
             // The audit is the daemon's.
             Command::HoldIsOver(_) => {}
             Command::Rollout(command) => {
@@ -277,7 +282,13 @@ impl World {
             phone::Command::Probe => actor.probe(now),
             phone::Command::Inspect { rollout, within } => actor.inspect(now, rollout, within),
             phone::Command::RestartAgent => actor.restart_agent(now),
-            phone::Command::Provision => actor.provision(now),
+            phone::Command::Provision { agent } => {
+                let configured = self.temper.settings.agent.as_ref();
+                if let Err(rule) = checks::standing::given(&agent, configured, &self.disk, now) {
+                    self.stage.broke(rule);
+                }
+                actor.provision(now, agent.version_code);
+            }
             phone::Command::Install { order } => {
                 let at = endpoint(place);
                 let phone = daemon.rack.standings().find(|standing| standing.endpoint == Some(&at));

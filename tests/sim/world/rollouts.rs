@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use farmhand::agent::fit::Requirements;
 use farmhand::agent::{Build, CheckedApk};
 use farmhand::clock::{Deadline, Moment, UnixMillis};
+use farmhand::phone::WantedAgent;
 use farmhand::rack::Event;
 use farmhand::rack::candidate::{Candidate, Choice};
 use farmhand::rack::event::{RolloutCommand, RolloutEvent};
 use farmhand::rack::ids::{PackageName, PhoneId};
 use farmhand::rack::request::Request;
 use farmhand::rack::strategy::{Downgrade, StrategyChanges};
-use farmhand::rollout::plan::{Ask, Fetch, Output, Rollouts, Ticket, Wanted};
+use farmhand::rollout::plan::{Ask, Fetch, Output, Rollouts, Standing, Ticket, Wanted};
 use farmhand::store::promise::Promise;
 
 use super::actor::PACKAGE;
@@ -40,7 +41,7 @@ pub(super) struct RolloutShell {
 pub(super) enum Word {
     Command(RolloutCommand),
     Request(Box<Request>),
-    Start { version: u64, choice: Choice },
+    Start { version: u64, choice: Choice, downgrade: Downgrade },
     Fetched { fetch: Fetch, result: Box<Result<CheckedApk, String>> },
 }
 
@@ -88,18 +89,37 @@ impl RolloutShell {
             }
             Word::Request(request) => self.core.request(now, ask, &request),
             Word::Fetched { fetch, result } => self.core.fetched(now, fetch.rollout, *result),
-            Word::Start { version, choice } => {
-                if self.core.may_start(None, &choice, Downgrade::Refused).is_ok() {
+            Word::Start { version, choice, downgrade } => {
+                if self.core.may_start(None, &choice, downgrade).is_ok() {
                     let at = self.asks.is_multiple_of(5).then(|| "22:30".to_owned());
-                    let file = "/home/owner/agent.apk".into();
-                    let wanted =
-                        Wanted { file, choice, strategy: StrategyChanges { at, ..StrategyChanges::default() } };
+                    let file = match downgrade {
+                        Downgrade::Refused => "/home/owner/agent.apk",
+                        Downgrade::Allowed => OLDER_APK,
+                    };
+                    let strategy = StrategyChanges { at, downgrade, ..StrategyChanges::default() };
+                    let wanted = Wanted { file: file.into(), choice, strategy };
                     return checks::forecast::begin(&mut self.core, now, ask, version, wanted);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Where the owner's APK is from which a downgrade was asked: nothing else comes from there.
+pub(super) const OLDER_APK: &str = "/home/owner/older.apk";
+
+/// What phones without the agent get.
+pub(super) fn wanted(standing: Option<Standing>, configured: &WantedAgent) -> WantedAgent {
+    standing.map_or_else(
+        || configured.clone(),
+        |standing| WantedAgent {
+            apk: apk(standing.version_code.0).path,
+            package: standing.package,
+            version_code: standing.version_code,
+            sha256: standing.sha256,
+        },
+    )
 }
 
 /// An APK that passed all checks.
@@ -141,7 +161,7 @@ impl World {
 
     /// One batch reaches the disk.
     pub(super) fn commit(&mut self, batch: Vec<Promise>) {
-        self.disk.commit(batch);
+        self.disk.commit(batch, self.stage.now);
         if let Err(rule) = checks::promised::told(&self.disk, &self.centre) {
             self.stage.broke(rule);
         }
@@ -212,6 +232,13 @@ impl World {
             }
             Output::ReportFailure { phone, message_id, why } => {
                 self.tell_model(Event::Rollout(RolloutEvent::ReportFailure { phone, message_id, why }));
+            }
+            Output::Standing(standing) => {
+                if let Some(configured) = &self.temper.settings.agent {
+                    let agent = wanted(standing, configured);
+                    self.stage.tell(format_args!("phones without the agent get {}", agent.version_code));
+                    self.tell_model(Event::Rollout(RolloutEvent::Agent(agent)));
+                }
             }
             Output::Answer { result, .. } => {
                 let answer = result.map_or_else(|refusal| refusal.code, |done| done.what);

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use farmhand::clock::Moment;
 use farmhand::config::{Credential, FromCentral, Relay, Rollout, Rung, Windows};
-use farmhand::phone::life::AgentPolicy;
+use farmhand::phone::WantedAgent;
 use farmhand::rack::Settings;
 use farmhand::rack::gates::Gates;
-use farmhand::rack::ids::{Endpoint, Label, Serial, SlotName};
+use farmhand::rack::ids::{Endpoint, Label, PackageName, Serial, SlotName, VersionCode};
 use farmhand::rack::limits::Limits;
 use farmhand::rack::snapshot::PowerPort;
 use farmhand::rack::strategy::{Approve, Downgrade, Join, OnFailure, Share, Strategy};
 
+use super::actor::PACKAGE;
 use super::chance::Chance;
 use super::trouble::Trouble;
 use super::{PHONES, endpoint, hub, serial};
@@ -105,10 +106,20 @@ fn settings(chance: &mut Chance) -> Settings {
         credential: Some(Credential::Imei),
         relay: Relay::default(),
         grace: Duration::from_secs(90),
-        agent: *chance.pick(&[AgentPolicy::InstallWhereMissing, AgentPolicy::Observe]),
+        agent: chance.one_in(2).then(configured_agent),
         install_timeout: Duration::from_secs(5 * 60),
         max_rung: *chance.pick(&[Rung::CyclePower, Rung::CyclePower, Rung::Reboot, Rung::ResetUsb, Rung::Reopen]),
         switched_off: Vec::new(),
+    }
+}
+
+/// `[agent] apk`: version 1, and no file of a rollout.
+fn configured_agent() -> WantedAgent {
+    WantedAgent {
+        apk: "/etc/farmhand/agent.apk".into(),
+        package: PackageName::new(PACKAGE),
+        version_code: VersionCode(1),
+        sha256: "ff".repeat(32),
     }
 }
 

@@ -11,6 +11,7 @@ use farmhand::rack::ids::{Endpoint, Label, PhoneId};
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use farmhand::rack::request::Request;
 use farmhand::rack::snapshot::{PhoneState, PortMode, RolloutState};
+use farmhand::rack::strategy::Downgrade;
 
 use super::actor::PACKAGE;
 use super::handset::{Mood, Trust};
@@ -130,9 +131,7 @@ impl World {
             Trouble::OperatorStarts if self.temper.upgrades == 0 => {}
             Trouble::OperatorStarts => {
                 self.temper.upgrades -= 1;
-                self.temper.version += u64::from(self.stage.chance.one_in(2));
-                let choice = self.choice();
-                self.rollout_word(Word::Start { version: self.temper.version, choice });
+                self.operator_starts();
             }
             Trouble::SlowStore => self.temper.slow_store_until = self.stage.now + self.stage.chance.seconds(5, 120),
             Trouble::Crash => self.crash_for_a_while(),
@@ -143,6 +142,19 @@ impl World {
                 self.tell_model(Event::ClockSet(epoch));
             }
         }
+    }
+
+    /// A rollout of a new version, of the last one, or of an older one.
+    fn operator_starts(&mut self) {
+        let choice = self.choice();
+        let (version, downgrade) = if self.temper.version > 1 && self.stage.chance.one_in(5) {
+            let older = self.stage.chance.below(usize::try_from(self.temper.version - 1).unwrap_or(usize::MAX));
+            (1 + older as u64, Downgrade::Allowed)
+        } else {
+            self.temper.version += u64::from(self.stage.chance.one_in(2));
+            (self.temper.version, Downgrade::Refused)
+        };
+        self.rollout_word(Word::Start { version, choice, downgrade });
     }
 
     /// Whom an operator means this time.
@@ -304,7 +316,8 @@ impl World {
             return;
         }
         let rollout = self.stage.chance.pick(&known).clone();
-        let request = match self.stage.chance.below(8) {
+        let request = match self.stage.chance.below(9) {
+            8 => Request::RolloutRollback { rollout, reason: "sim".to_owned() },
             7 => Request::RolloutRetry { rollout, phone: None },
             0 | 1 => Request::RolloutApprove { rollout },
             2 => Request::RolloutPause { rollout },
@@ -377,9 +390,15 @@ impl World {
                 self.switch(place, PortMode::Sync);
             }
         }
-        let states: Vec<_> = self.disk.rollouts.values().map(|record| (record.number.id(), record.state)).collect();
-        for (rollout, state) in states {
+        let records = self.disk.rollouts.values();
+        let states: Vec<_> = records.map(|record| (record.number.id(), record.state, record.why.clone())).collect();
+        for (rollout, state, why) in states {
             match state {
+                // Where nobody installs the agent again that a reset took away, no further look passes.
+                RolloutState::Paused if why.contains("the agent is not installed") => {
+                    let reason = "that phone was reset".to_owned();
+                    self.rollout_word(Word::Request(Box::new(Request::RolloutPromote { rollout, reason })));
+                }
                 RolloutState::WaitingApproval => {
                     self.rollout_word(Word::Request(Box::new(Request::RolloutApprove { rollout })));
                 }

@@ -13,9 +13,11 @@ pub(crate) fn ordered(rack: &Rack, at: &Endpoint, command: &Command) -> Result<(
         | Command::Probe
         | Command::Close
         | Command::Leave => true,
-        Command::Provision | Command::Install { .. } | Command::RestartAgent | Command::ResetUsb | Command::Reboot => {
-            false
-        }
+        Command::Provision { .. }
+        | Command::Install { .. }
+        | Command::RestartAgent
+        | Command::ResetUsb
+        | Command::Reboot => false,
     };
     match rack.holder_at(at).filter(|_| !harmless) {
         Some(who) => Err(format!("{at} gets {command:?}, and {who} holds it")),

@@ -11,6 +11,7 @@ pub(super) mod line;
 pub(super) mod place;
 pub(super) mod promised;
 pub(super) mod reasons;
+pub(super) mod standing;
 pub(super) mod well;
 
 use farmhand::clock::Moment;

@@ -1,5 +1,6 @@
 //! No step of a rollout without its committed promise.
 
+use farmhand::agent::ApkSource;
 use farmhand::rack::event::InstallOrder;
 use farmhand::rack::ids::PhoneId;
 use farmhand::rack::snapshot::{RolloutPhoneState, RolloutState, RolloutView};
@@ -9,6 +10,7 @@ use farmhand::store::promise::{Report, RolloutRecord};
 
 use super::super::centre::Centre;
 use super::super::disk::Disk;
+use super::super::rollouts::OLDER_APK;
 
 /// An install is ordered.
 pub(crate) fn install(phone: &PhoneId, order: &InstallOrder, disk: &Disk) -> Result<(), String> {
@@ -37,9 +39,13 @@ pub(crate) fn install(phone: &PhoneId, order: &InstallOrder, disk: &Disk) -> Res
     }
 }
 
-/// No phone is downgraded unasked: somebody has rolled back what it has got, and it gets what it had before.
+/// No phone is downgraded unasked: somebody has allowed it for this APK, or has rolled back what the phone has got, and it gets what it had
+/// before.
 fn asked_for(phone: &PhoneId, rollout: &RolloutRecord, disk: &Disk) -> Result<(), String> {
-    let origin = rollout.takes_back.ok_or("nobody asked for a downgrade")?;
+    let Some(origin) = rollout.takes_back else {
+        let is_asked = rollout.source == ApkSource::File(OLDER_APK.into());
+        return if is_asked { Ok(()) } else { Err("nobody asked for a downgrade".to_owned()) };
+    };
     // What is over long since may be forgotten, but not while its phones go back.
     let rolled_back = disk.rollouts.get(&origin).ok_or_else(|| format!("{origin} is not on the disk"))?;
     if !rolled_back.state.is_rolled_back() {

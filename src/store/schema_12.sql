@@ -1,0 +1,2 @@
+ALTER TABLE rollout ADD COLUMN stands INTEGER;
+ALTER TABLE rollout ADD COLUMN stands_over TEXT;
