@@ -19,4 +19,5 @@ mod tls;
 pub use record::{AppRecord, DeviceInfoRecord, DeviceRecord, ErrorRecord, Record, TaskResultRecord};
 pub use server::{CentralServer, CentralSpec, SendError};
 pub use session::Upgrade;
+pub(crate) use tls::shake_hands;
 pub use tls::{Authority, Issued, ServerTls};

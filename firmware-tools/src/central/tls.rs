@@ -112,7 +112,7 @@ impl ServerTls {
         Ok(Self { cert: server.cert, key: server.key, clients_of: None })
     }
 
-    pub(super) fn acceptor(&self) -> io::Result<TlsAcceptor> {
+    pub(crate) fn acceptor(&self) -> io::Result<TlsAcceptor> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -138,12 +138,12 @@ fn certificates(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
 }
 
 /// What a connection is, whether it is encrypted or not.
-pub(super) trait Pipe: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+pub(crate) trait Pipe: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
 
 impl<P: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Pipe for P {}
 
 /// The connection as the protocol sees it.
-pub(super) async fn shake_hands(
+pub(crate) async fn shake_hands(
     stream: tokio::net::TcpStream,
     acceptor: Option<TlsAcceptor>,
 ) -> io::Result<Box<dyn Pipe>> {

@@ -71,7 +71,8 @@ const AT_ONCE: usize = 3;
 const POINT_MAX: Duration = Duration::from_secs(900);
 
 /// Looks at each of `points` that is wanted, in this order, and reports it as soon as it is decided; gives whether all are ok. The points
-/// share this thread; the racks have the runtime's others. `lay_out` gives the folder of the APKs, where it may make one.
+/// share this thread; the racks have the runtime's others. `lay_out` gives the folder of the APKs, where it may make one. Those that are
+/// `patient` do nothing but wait for minutes, and are no part of those at once.
 ///
 /// # Errors
 ///
@@ -79,6 +80,7 @@ const POINT_MAX: Duration = Duration::from_secs(900);
 pub(crate) async fn run<F>(
     plan: &Plan,
     points: &[&'static str],
+    patient: &[&'static str],
     lay_out: impl FnOnce(&Path) -> io::Result<PathBuf>,
     look: impl Fn(&'static str, Place) -> F,
     mut report: impl FnMut(&Outcome),
@@ -99,7 +101,8 @@ where
     for point in &wanted {
         let (farmhand, proof) = (plan.farmhand.clone(), plan.proof.clone());
         let looks = look(point, Place { farmhand, dir: dir.join(point), apks: apks.clone(), proof });
-        under_way.spawn_local(outcome(point, looks, Arc::clone(&gate)));
+        let gate = (!patient.contains(point)).then(|| Arc::clone(&gate));
+        under_way.spawn_local(outcome(point, looks, gate));
     }
     let (mut all_ok, mut missing) = (true, wanted);
     while let Some(joined) = local.run_until(under_way.join_next()).await {
@@ -118,9 +121,12 @@ where
 async fn outcome(
     point: &'static str,
     looks: impl Future<Output = Result<String, Miss>>,
-    gate: Arc<Semaphore>,
+    gate: Option<Arc<Semaphore>>,
 ) -> Outcome {
-    let _one_of_few = gate.acquire_owned().await;
+    let _one_of_few = match gate {
+        Some(gate) => gate.acquire_owned().await.ok(),
+        None => None,
+    };
     let begun = Instant::now();
     let result = tokio::time::timeout(POINT_MAX, looks).await;
     let result = result.unwrap_or_else(|_| Err(miss("an end", format!("none within {POINT_MAX:?}"))));
@@ -162,6 +168,7 @@ mod tests {
         let all_ok = run(
             &plan,
             &points,
+            &["line.holds"],
             |dir| Ok(dir.to_owned()),
             looks,
             |outcome| {
@@ -172,7 +179,7 @@ mod tests {
         told.sort_unstable();
         assert_eq!(told, [("line.breaks", false), ("line.holds", true)]);
         let plan = Plan { only: Some("nothing".to_owned()), ..plan };
-        let refused = run(&plan, &points, |dir| Ok(dir.to_owned()), looks, |_| {}).await;
+        let refused = run(&plan, &points, &[], |dir| Ok(dir.to_owned()), looks, |_| {}).await;
         assert!(refused.unwrap_err().to_string().contains("line.holds"));
     }
 

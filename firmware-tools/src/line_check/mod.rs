@@ -73,7 +73,7 @@ fn names() -> Vec<&'static str> {
 /// `only` names no point, or the directory can't be made.
 pub async fn run(plan: &PointPlan, report: impl FnMut(&PointOutcome)) -> Result<bool, CheckError> {
     let looks = |point, place| async move { look(point, &place).await };
-    points::run(plan, &names(), |_| Ok(test_apks()), looks, report).await
+    points::run(plan, &names(), &[], |_| Ok(test_apks()), looks, report).await
 }
 
 async fn look(point: &'static str, place: &Place) -> Result<String, Miss> {

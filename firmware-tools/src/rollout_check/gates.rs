@@ -7,8 +7,15 @@ use super::{Place, unwritten};
 use crate::check::{Miss, miss};
 
 /// Its points.
-pub(super) const POINTS: &[&str] =
-    &["gate.passed", "gate.agent", "gate.line", "gate.crashes", "gate.heartbeats", "gate.unknown_pauses"];
+pub(super) const POINTS: &[&str] = &[
+    "gate.passed",
+    "gate.agent",
+    "gate.line",
+    "gate.crashes",
+    "gate.heartbeats",
+    "gate.unknown_pauses",
+    "gate.rolls_back",
+];
 
 pub(super) async fn look(point: &str, place: &Place) -> Result<String, Miss> {
     match point {
@@ -18,6 +25,7 @@ pub(super) async fn look(point: &str, place: &Place) -> Result<String, Miss> {
         "gate.line" => centre_gone(place, "line=100%").await,
         "gate.heartbeats" => centre_gone(place, "heartbeats=100%").await,
         "gate.unknown_pauses" => unknown(place).await,
+        "gate.rolls_back" => rolls_back(place).await,
         other => unwritten(other),
     }
 }
@@ -68,21 +76,25 @@ async fn centre_gone(place: &Place, gate: &str) -> Result<String, Miss> {
     yard.stop(said(&why, &["A1"]).or_else(|_| said(&why, &["VIRTUALA1"]))?).await
 }
 
+/// Where failures roll back, so does a gate that isn't passed.
+async fn rolls_back(place: &Place) -> Result<String, Miss> {
+    let crashes = "packages = [\"agent-1.apk\"]\ndebuggable = true\nfaults = [\"app-crashes\"]";
+    let setup = Setup::of(2).phone(1, crashes).rack("[daemon]\nagent = \"agent-1.apk\"");
+    let yard = Yard::start(place, setup).await?;
+    let words = ["--gate", "crashes=100%", "--on-failure", "roll-back"];
+    yard.begin("agent-2.apk", &[&WAVES[..], &words].concat()).await?;
+    let why = yard.becomes("R1", RolloutState::RolledBack).await?;
+    yard.expect_versions("A1 A2 on 1")?;
+    yard.stop(said(&why, &["the gate `crashes`"])?).await
+}
+
 /// A phone that is away at the end of its soak can't be judged.
 async fn unknown(place: &Place) -> Result<String, Miss> {
     let yard = Yard::start(place, Setup::of(2)).await?;
     yard.begin("agent-2.apk", &["--waves", "1,100%", "--soak", "10s", "--gate", "agent=100%"]).await?;
     yard.row_becomes("R1", "A1", "done", super::yard::DONE_WITHIN).await?;
     yard.unplug("A1").await?;
-    let why = crate::check::until(super::yard::DONE_WITHIN * 2, "R1 paused", async || {
-        let view = yard.view("R1").await?;
-        if view.state == RolloutState::Paused {
-            Ok(view.why)
-        } else {
-            Err(format!("{} ({})", view.state.as_str(), view.why))
-        }
-    })
-    .await?;
+    let why = yard.becomes("R1", RolloutState::Paused).await?;
     yard.expect_versions("A1 on 2, A2 on 1")?;
     yard.stop(why).await
 }

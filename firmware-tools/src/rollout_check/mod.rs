@@ -73,7 +73,8 @@ fn points() -> Vec<Point> {
 ///
 /// `only` names no point, or the directory can't be made.
 pub async fn run(plan: &PointPlan, report: impl FnMut(&PointOutcome)) -> Result<bool, CheckError> {
-    points::run(plan, &names(), forgery::lay_out, |point, place| async move { look(point, &place).await }, report).await
+    let looks = |point, place| async move { look(point, &place).await };
+    points::run(plan, &names(), &[returns::LONG], forgery::lay_out, looks, report).await
 }
 
 async fn look(point: &'static str, place: &Place) -> Result<String, Miss> {

@@ -7,7 +7,7 @@ use farmhand::rack::snapshot::RolloutState;
 use super::odd_server::OddServer;
 use super::yard::{PACKAGE, Setup, Yard, said};
 use super::{Place, unwritten};
-use crate::central::Upgrade;
+use crate::central::{ServerTls, Upgrade};
 use crate::check::{Miss, miss, until};
 
 /// Its points.
@@ -25,6 +25,8 @@ pub(super) const POINTS: &[&str] = &[
     "refused.overlapping_entries",
     "refused.http_404",
     "refused.redirect_loop",
+    "refused.six_redirects",
+    "refused.https_of_nobody",
     "refused.full_disk",
     "refused.notice_lies",
     "refused.threshold",
@@ -50,6 +52,8 @@ pub(super) async fn look(point: &str, place: &Place) -> Result<String, Miss> {
         "refused.downgrade" => downgrade(place).await,
         "refused.threshold" => threshold(place).await,
         "refused.http_404" => notice(place, "nowhere", 2, &["answered 404"]).await,
+        "refused.six_redirects" => notice(place, "moved-6", 2, &["more than 5 redirects"]).await,
+        "refused.https_of_nobody" => https(place).await,
         "refused.redirect_loop" => notice(place, "loop", 2, &["redirect"]).await,
         "refused.length_lie" => notice(place, "short", 2, &["was cut short"]).await,
         "refused.trickle" => notice(place, "trickle", 2, &["bytes"]).await,
@@ -111,7 +115,24 @@ async fn threshold(place: &Place) -> Result<String, Miss> {
 /// What the centre offers, and can't be had or is not what it says: the rollout is given up and each phone's line tells why.
 async fn notice(place: &Place, path: &str, version_code: i32, words: &[&str]) -> Result<String, Miss> {
     let yard = Yard::start(place, Setup::of(2).central()).await?;
-    offered_in_vain(yard, path, version_code, words).await
+    let server = OddServer::start(apk(&yard)?).await.map_err(|error| miss("a server", error))?;
+    offered_in_vain(yard, &server, path, version_code, words).await
+}
+
+fn apk(yard: &Yard) -> Result<Vec<u8>, Miss> {
+    std::fs::read(yard.apk("agent-2.apk")).map_err(|error| miss("an APK", error))
+}
+
+/// A server whose certificate is of an authority that the host does not know.
+async fn https(place: &Place) -> Result<String, Miss> {
+    let (its, known) = (place.dir.join("tls"), place.dir.join("known"));
+    let made = |dir| ServerTls::in_dir(dir, &["127.0.0.1"]).map_err(|error| miss("certificates", error));
+    let (tls, _) = (made(&its)?, made(&known)?);
+    let trusts = format!("SSL_CERT_FILE={}", known.join("ca.pem").display());
+    let yard = Yard::start_within(place, Setup::of(2).central(), &["env", &trusts]).await?;
+    yard.all_ready().await?;
+    let server = OddServer::start_tls(apk(&yard)?, &tls).await.map_err(|error| miss("a server", error))?;
+    offered_in_vain(yard, &server, "whole", 2, &["certificate"]).await
 }
 
 /// The same where the store has no room for an APK: a file system of two pages is mounted over it.
@@ -122,12 +143,17 @@ async fn full_disk(place: &Place) -> Result<String, Miss> {
     let before = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount.as_str()];
     let yard = Yard::start_within(place, Setup::of(2).central(), &before).await?;
     yard.all_ready().await?;
-    offered_in_vain(yard, "whole", 2, &["is full", "has no room"]).await
+    let server = OddServer::start(apk(&yard)?).await.map_err(|error| miss("a server", error))?;
+    offered_in_vain(yard, &server, "whole", 2, &["is full", "has no room"]).await
 }
 
-async fn offered_in_vain(yard: Yard, path: &str, version_code: i32, words: &[&str]) -> Result<String, Miss> {
-    let apk = std::fs::read(yard.apk("agent-2.apk")).map_err(|error| miss("an APK", error))?;
-    let server = OddServer::start(apk).await.map_err(|error| miss("a server", error))?;
+async fn offered_in_vain(
+    yard: Yard,
+    server: &OddServer,
+    path: &str,
+    version_code: i32,
+    words: &[&str],
+) -> Result<String, Miss> {
     let upgrade =
         Upgrade { package: PACKAGE.to_owned(), version_code, version_name: "2.0".to_owned(), url: server.url(path) };
     let mut notices = Vec::new();

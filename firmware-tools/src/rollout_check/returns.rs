@@ -1,19 +1,25 @@
 //! Phones that are away, come late, are held, or were left in the middle of an install.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use farmhand::adb::services::install::SESSION_MARK;
+use farmhand::rollout::plan::PARK_AFTER;
 
 use super::yard::{DONE_WITHIN, Setup, Yard, said};
 use super::{Place, unwritten};
 use crate::check::{Miss, miss, until};
 
 /// Its points.
-pub(super) const POINTS: &[&str] = &["close_after", "parked", "dynamic", "static", "leased", "leftovers_removed"];
+pub(super) const POINTS: &[&str] = &[LONG, "close_after", "parked", "dynamic", "static", "leased", "leftovers_removed"];
 
+/// It takes longer than all others.
+pub(super) const LONG: &str = "parked_after_ten_minutes";
 /// The shortest time for which a rollout waits for who is away, and what it may be late.
 const CLOSED_WITHIN: Duration = Duration::from_secs(120);
 
 pub(super) async fn look(point: &str, place: &Place) -> Result<String, Miss> {
     match point {
+        LONG => parked_later(place).await,
         "parked" => parked(place).await,
         "close_after" => close_after(place).await,
         "dynamic" => dynamic(place).await,
@@ -36,6 +42,30 @@ async fn parked(place: &Place) -> Result<String, Miss> {
     yard.wait_for("R1", 0).await?;
     yard.expect_versions("A1 A2 on 2")?;
     yard.stop("A2 was parked while away, and had its turn when it was back".to_owned()).await
+}
+
+/// A phone that leaves when the rollout has begun is waited for ten minutes, and then picked up when it is back.
+async fn parked_later(place: &Place) -> Result<String, Miss> {
+    let yard = Yard::start(place, Setup::of(3).fault(1, "asks-before-install")).await?;
+    yard.begin("agent-2.apk", &["--waves", "1,100%"]).await?;
+    yard.asks("A1").await?;
+    let away = Instant::now();
+    yard.unplug("A3").await?;
+    yard.phone("A1")?.tap(crate::phone::Tap::Allow);
+    yard.row_becomes("R1", "A2", "done", DONE_WITHIN).await?;
+    if yard.row("R1", "A3").await.map_err(|why| miss("a row of A3", why))?.state != "waiting" {
+        return Err(miss("A3 waited for", "another state"));
+    }
+    yard.row_becomes("R1", "A3", "parked", PARK_AFTER + DONE_WITHIN).await?;
+    let waited = away.elapsed();
+    if waited < PARK_AFTER {
+        return Err(miss("ten minutes of waiting", format!("{waited:?}")));
+    }
+    yard.expect_versions("A1 A2 on 2, A3 on 1")?;
+    yard.plug("A3").await?;
+    yard.wait_for("R1", 0).await?;
+    yard.expect_versions("A1 A2 A3 on 2")?;
+    yard.stop(format!("A3 was parked after {} s, and had its turn when it was back", waited.as_secs())).await
 }
 
 async fn close_after(place: &Place) -> Result<String, Miss> {
@@ -103,9 +133,6 @@ async fn leased(place: &Place) -> Result<String, Miss> {
     yard.expect_versions("A1 A2 on 2")?;
     yard.stop(format!("A2 waited: {why}")).await
 }
-
-/// The referrer by which farmhand knows its own install sessions.
-const SESSION_MARK: &str = "farmhand:install";
 
 /// An install session that farmhand's connection left open is abandoned before the next install; another host's is not.
 async fn leftovers(place: &Place) -> Result<String, Miss> {
