@@ -145,7 +145,7 @@ enum Ending {
 
 /// Carries the command out.
 fn dispatch(cli: Cli) -> Result<Ending, Failure> {
-    let client = Client::at(&cli.state);
+    let client = &Client::at(&cli.state);
     match cli.command {
         Command::Config(config) => config.carry_out().map(Ending::Text),
         Command::Keys(Deferred(keys)) => keys.carry_out(&cli.state, &Paper::of_stdout()).map(Ending::Text),
@@ -153,39 +153,29 @@ fn dispatch(cli: Cli) -> Result<Ending, Failure> {
         Command::Completions(completions) => completions.carry_out(Cli::command()).map(Ending::Text),
         Command::Man(man) => man.carry_out(Cli::command()).map(Ending::Text),
         Command::Run(Deferred(run)) => run.carry_out(&cli.state).map(Ending::Text),
-        // These need neither runtime nor HTTP, and are started in loops.
-        Command::Phone(Deferred(phone)) if phone.is_work() => phone.work(&client),
-        command => ask(command, &client),
+        Command::Phone(Deferred(phone)) => phone.carry_out(client),
+        Command::Rollout(Deferred(rollout)) => ask(async |paper| rollout.carry_out(client, paper).await),
+        Command::Status(Deferred(status)) => ask_for_text(async |paper| status.carry_out(client, paper).await),
+        Command::Phones(Deferred(phones)) => ask_for_text(async |paper| phones.carry_out(client, paper).await),
+        Command::Slots(Deferred(slots)) => ask_for_text(async |paper| slots.carry_out(client, paper).await),
+        Command::Hubs(Deferred(hubs)) => ask_for_text(async |paper| hubs.carry_out(client, paper).await),
+        Command::Hub(Deferred(hub)) => ask_for_text(async |paper| hub.carry_out(client, paper).await),
+        Command::Line(Deferred(line)) => ask_for_text(async |paper| line.carry_out(client, paper).await),
+        Command::Policy(Deferred(policy)) => ask_for_text(async |paper| policy.carry_out(client, paper).await),
+        Command::Audit(Deferred(audit)) => ask_for_text(async |paper| audit.carry_out(client, paper).await),
+        Command::Tokens(Deferred(tokens)) => ask_for_text(async |paper| tokens.carry_out(client, paper).await),
+        Command::AdbServer(Deferred(server)) => ask_for_text(async |paper| server.carry_out(client, paper).await),
     }
 }
 
-/// Has the daemon's API answer.
-fn ask(command: Command, client: &Client) -> Result<Ending, Failure> {
-    let paper = Paper::of_stdout();
+/// Waits for what the daemon's API answers.
+fn ask(question: impl AsyncFnOnce(&Paper) -> Result<Ending, Failure>) -> Result<Ending, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(async {
-        let text = match command {
-            Command::Rollout(Deferred(rollout)) => return rollout.carry_out(client, &paper).await,
-            Command::Status(Deferred(status)) => status.carry_out(client, &paper).await,
-            Command::Phones(Deferred(phones)) => phones.carry_out(client, &paper).await,
-            Command::Phone(Deferred(phone)) => phone.carry_out(client, &paper).await,
-            Command::Slots(Deferred(slots)) => slots.carry_out(client, &paper).await,
-            Command::Hubs(Deferred(hubs)) => hubs.carry_out(client, &paper).await,
-            Command::Hub(Deferred(hub)) => hub.carry_out(client, &paper).await,
-            Command::Line(Deferred(line)) => line.carry_out(client, &paper).await,
-            Command::Policy(Deferred(policy)) => policy.carry_out(client, &paper).await,
-            Command::Audit(Deferred(audit)) => audit.carry_out(client, &paper).await,
-            Command::Tokens(Deferred(tokens)) => tokens.carry_out(client, &paper).await,
-            Command::AdbServer(Deferred(server)) => server.carry_out(client, &paper).await,
-            Command::Keys(_)
-            | Command::Config(_)
-            | Command::Doctor(_)
-            | Command::Completions(_)
-            | Command::Man(_)
-            | Command::Run(_) => Ok(String::new()),
-        };
-        text.map(Ending::Text)
-    })
+    runtime.block_on(question(&Paper::of_stdout()))
+}
+
+fn ask_for_text(question: impl AsyncFnOnce(&Paper) -> Result<String, Failure>) -> Result<Ending, Failure> {
+    ask(async |paper| question(paper).await.map(Ending::Text))
 }
 
 /// Whether somebody still reads what is told.

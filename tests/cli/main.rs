@@ -7,6 +7,7 @@
 mod codes;
 mod config;
 mod desk;
+mod exchange;
 mod failures;
 mod help;
 mod keys;

@@ -21,7 +21,7 @@ pub(super) struct Exchange<'link, 'client> {
     takes_input: bool,
     /// Has a byte for each new size of the terminal.
     resized: Option<UnixStream>,
-    /// What the daemon did not take yet. While there is any, no more input is taken.
+    /// What the daemon did not take yet. While there is any, neither input nor another size is taken.
     unsent: BytesMut,
 }
 
@@ -75,7 +75,8 @@ impl<'link, 'client> Exchange<'link, 'client> {
         if takes_input {
             looks.push(PollFd::new(&stdin, PollFlags::IN));
         }
-        if let Some(resized) = &self.resized {
+        let resized = self.resized.as_ref().filter(|_| self.unsent.is_empty());
+        if let Some(resized) = resized {
             looks.push(PollFd::new(resized, PollFlags::IN));
         }
         match poll(&mut looks, None) {
@@ -88,7 +89,7 @@ impl<'link, 'client> Exchange<'link, 'client> {
             seen.next().unwrap_or(PollFlags::empty()).intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
         let mut any = |of: bool| of && seen.next().is_some_and(|seen| !seen.is_empty());
         let input = any(takes_input);
-        let resized = any(self.resized.is_some());
+        let resized = any(resized.is_some());
         Ok(Ready { daemon, input, resized })
     }
 

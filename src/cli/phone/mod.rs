@@ -1,7 +1,8 @@
 //! `farmhand phone A1 …`: what is known of one phone, and work on it.
 //!
-//! `show` and `trace` read the API, `hold`, `release`, `detach`, `attach` and `identity` order by it. All else is done through the daemon's tool server, in plain blocking calls: a shell command is over before a
-//! runtime would be up. Ctrl-C needs no handling: the connection ends with this process, and what was asked ends with it.
+//! What asks the daemon's API ([`Question`]) and what is done on the phone itself ([`Work`]) go different ways: the latter through the
+//! daemon's tool server, in plain blocking calls, since a shell command is over before a runtime would be up. Ctrl-C needs no handling:
+//! the connection ends with this process, and what was asked ends with it.
 
 mod detach;
 mod exchange;
@@ -24,11 +25,11 @@ mod trace;
 
 use clap::{Args, Subcommand};
 
-use super::Ending;
 use super::client::Client;
 use super::deferred::Deferred;
 use super::failure::Failure;
 use super::paper::Paper;
+use super::{Ending, ask_for_text};
 use link::Link;
 
 #[derive(Debug, Args)]
@@ -42,6 +43,15 @@ pub(super) struct Phone {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    #[command(flatten)]
+    Question(Question),
+    #[command(flatten)]
+    Work(Work),
+}
+
+// What the daemon's API is asked or ordered. A doc comment would be the help of `farmhand phone`.
+#[derive(Debug, Subcommand)]
+enum Question {
     /// Everything that is known of it
     Show(Deferred<show::Show>),
     /// Have it to yourself: rollouts and recovery leave it alone
@@ -56,6 +66,11 @@ enum Action {
     Identity(Deferred<identity::Identity>),
     /// What happened to it, the oldest first: the last 256 events
     Trace(Deferred<trace::Trace>),
+}
+
+// What is done on the phone itself.
+#[derive(Debug, Subcommand)]
+enum Work {
     /// Run a command on it, or a shell; ends with the command's own exit code
     Shell(Deferred<shell::Shell>),
     /// Copy files and folders to it
@@ -75,53 +90,41 @@ enum Action {
 }
 
 impl Phone {
-    /// Whether something is to be done on the phone itself.
-    pub(super) fn is_work(&self) -> bool {
-        !matches!(
-            self.action,
-            Action::Show(_)
-                | Action::Hold(_)
-                | Action::Release
-                | Action::Detach
-                | Action::Attach
-                | Action::Identity(_)
-                | Action::Trace(_)
-        )
-    }
-
-    /// What the API tells.
-    pub(super) async fn carry_out(self, client: &Client, paper: &Paper) -> Result<String, Failure> {
+    pub(super) fn carry_out(self, client: &Client) -> Result<Ending, Failure> {
         match self.action {
-            Action::Show(Deferred(show)) => show.carry_out(&self.name, client, paper).await,
-            Action::Hold(Deferred(hold)) => hold.carry_out(self.name, client).await,
-            Action::Release => release::carry_out(self.name, client).await,
-            Action::Detach => detach::detach(self.name, client).await,
-            Action::Attach => detach::attach(self.name, client).await,
-            Action::Identity(Deferred(identity)) => identity.carry_out(self.name, client).await,
-            Action::Trace(Deferred(trace)) => trace.carry_out(&self.name, client, paper).await,
-            _ => Ok(String::new()),
+            Action::Question(question) => {
+                ask_for_text(async |paper| question.carry_out(self.name, client, paper).await)
+            }
+            Action::Work(work) => work.carry_out(&mut Link::open(client, self.name)?),
         }
     }
+}
 
-    /// What is done through the tool server.
-    pub(super) fn work(self, client: &Client) -> Result<Ending, Failure> {
-        let mut link = Link::open(client, self.name)?;
-        match self.action {
-            Action::Show(_)
-            | Action::Hold(_)
-            | Action::Release
-            | Action::Detach
-            | Action::Attach
-            | Action::Identity(_)
-            | Action::Trace(_) => Ok(Ending::Text(String::new())),
-            Action::Shell(Deferred(shell)) => shell.carry_out(&mut link),
-            Action::Push(Deferred(push)) => push.carry_out(&mut link),
-            Action::Pull(Deferred(pull)) => pull.carry_out(&mut link),
-            Action::Install(Deferred(install)) => install.carry_out(&mut link),
-            Action::Logcat(Deferred(logcat)) => logcat.carry_out(&mut link),
-            Action::Screenshot(Deferred(screenshot)) => screenshot.carry_out(&mut link),
-            Action::Reboot(Deferred(reboot)) => reboot.carry_out(&mut link),
-            Action::Identify(Deferred(identify)) => identify.carry_out(&mut link),
+impl Question {
+    async fn carry_out(self, name: String, client: &Client, paper: &Paper) -> Result<String, Failure> {
+        match self {
+            Self::Show(Deferred(show)) => show.carry_out(&name, client, paper).await,
+            Self::Hold(Deferred(hold)) => hold.carry_out(name, client).await,
+            Self::Release => release::carry_out(name, client).await,
+            Self::Detach => detach::detach(name, client).await,
+            Self::Attach => detach::attach(name, client).await,
+            Self::Identity(Deferred(identity)) => identity.carry_out(name, client).await,
+            Self::Trace(Deferred(trace)) => trace.carry_out(&name, client, paper).await,
+        }
+    }
+}
+
+impl Work {
+    fn carry_out(self, link: &mut Link) -> Result<Ending, Failure> {
+        match self {
+            Self::Shell(Deferred(shell)) => shell.carry_out(link),
+            Self::Push(Deferred(push)) => push.carry_out(link),
+            Self::Pull(Deferred(pull)) => pull.carry_out(link),
+            Self::Install(Deferred(install)) => install.carry_out(link),
+            Self::Logcat(Deferred(logcat)) => logcat.carry_out(link),
+            Self::Screenshot(Deferred(screenshot)) => screenshot.carry_out(link),
+            Self::Reboot(Deferred(reboot)) => reboot.carry_out(link),
+            Self::Identify(Deferred(identify)) => identify.carry_out(link),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `farmhand phone A1 shell …`: a command on the phone, or a shell on this terminal.
 
+use std::os::unix::net::UnixStream;
+
 use clap::Args;
 
 use super::exchange::Exchange;
@@ -26,13 +28,15 @@ pub(super) struct Shell {
 impl Shell {
     pub(super) fn carry_out(self, link: &mut Link) -> Result<Ending, Failure> {
         let on_terminal = terminal::is_terminal() && (self.terminal || self.command.is_empty());
+        // Before its size is read, so that no change of it is missed.
+        let resized = on_terminal.then(terminal::watch_size).transpose().map_err(Failure::Runtime)?;
         let mode = if on_terminal {
             let name = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
             ShellMode::Terminal { name, size: terminal::size() }
         } else {
             ShellMode::Raw
         };
-        let input = if self.no_input { Input::None } else { Input::OfThisProcess };
+        let input = if self.no_input { Input::None } else { Input::OfThisProcess { resized } };
         run(link, self.command.join(" "), mode, input)
     }
 }
@@ -42,7 +46,10 @@ pub(super) enum Input {
     /// Nothing.
     None,
     /// What this process is given.
-    OfThisProcess,
+    OfThisProcess {
+        /// Has a byte for each new size of the terminal.
+        resized: Option<UnixStream>,
+    },
 }
 
 /// Runs a command and passes on all it says and is told.
@@ -52,10 +59,7 @@ pub(super) fn run(link: &mut Link, command: String, mode: ShellMode, input: Inpu
     let raw = if on_terminal { Some(RawMode::enter().map_err(Failure::Runtime)?) } else { None };
     let exchange = match input {
         Input::None => Exchange::without_input(link),
-        Input::OfThisProcess => {
-            let resized = on_terminal.then(terminal::watch_size).transpose().map_err(Failure::Runtime)?;
-            Exchange::with_input(link, resized)
-        }
+        Input::OfThisProcess { resized } => Exchange::with_input(link, resized),
     };
     let status = exchange.run();
     drop(raw);

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::net::UnixStream;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::adb::services::shell::WindowSize;
 
@@ -43,12 +44,16 @@ impl Drop for RawMode {
     }
 }
 
-/// Has a byte for each change of its size, from a thread of its own; nothing is lost by it that more than one are read at once.
+/// Has a byte for each change of its size from now on, from a thread of its own; nothing is lost by it that more than one are read at
+/// once.
 pub(super) fn watch_size() -> io::Result<UnixStream> {
     let (resized, mut tell) = UnixStream::pair()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut changes = {
+        let _context = runtime.enter();
+        signal(SignalKind::window_change())?
+    };
     let watch = async move {
-        let mut changes = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change())?;
         while changes.recv().await.is_some() {
             tell.write_all(&[0])?;
         }
