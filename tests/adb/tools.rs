@@ -15,6 +15,10 @@ use farmhand::rack::ids::{Endpoint, PhoneId, SlotName};
 use farmhand::rack::lease::{HOLD, Lease, LeaseEvent, Tool};
 use farmhand::rack::snapshot::PhoneView;
 use farmhand::rack::{Event, Rack};
+use nix::mount::{MsFlags, mount};
+use nix::pty::openpty;
+use nix::sched::{CloneFlags, unshare};
+use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixListener;
@@ -136,6 +140,73 @@ fn a_command_that_is_ended_here_ends_on_the_phone() {
         child.wait().await.unwrap();
         while !Path::new(&marker).exists() {
             tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_shell_on_a_terminal_knows_its_size_and_each_new_one() {
+    with_adbd(async |adbd| {
+        let desk = Desk::with(&adbd).await;
+        let terminal = openpty(None, None).unwrap();
+        let resize = |ws_row, ws_col| {
+            tcsetwinsize(&terminal.master, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        };
+        resize(30, 100);
+        // The kernel tells a new size to those whose terminal it is.
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", env!("CARGO_BIN_EXE_farmhand"), "--state"]).arg(desk.dir.path());
+        command.args(["phone", "A1", "shell"]).env("TERM", "dumb").kill_on_drop(true);
+        let end = || Stdio::from(terminal.slave.try_clone().unwrap());
+        let mut shell = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let mut keys = fs::File::from(terminal.master.try_clone().unwrap());
+        let says = fs::File::from(terminal.master.try_clone().unwrap());
+        let mut lines = BufReader::new(tokio::fs::File::from_std(says)).lines();
+        let mut is = async |size: &str| {
+            // What is told on the way is not there yet.
+            loop {
+                keys.write_all(b"echo size $(stty size)\n").unwrap();
+                let told = loop {
+                    let line = lines.next_line().await.unwrap().unwrap();
+                    // What was typed comes back as well.
+                    if let Some((_, told)) =
+                        line.trim_end().rsplit_once("size ").filter(|(_, told)| !told.contains('$'))
+                    {
+                        break told.to_owned();
+                    }
+                };
+                if told == size {
+                    return;
+                }
+            }
+        };
+        is("30 100").await;
+        resize(50, 120);
+        is("50 120").await;
+        let mut keys = fs::File::from(terminal.master.try_clone().unwrap());
+        keys.write_all(b"exit 9\n").unwrap();
+        assert_eq!(shell.wait().await.unwrap().code(), Some(9));
+    });
+}
+
+#[test]
+fn where_nothing_can_be_written_a_push_says_so_in_a_sentence() {
+    let system = tempfile::tempdir().unwrap();
+    let place = system.path().to_owned();
+    // adbd sees what this thread sees, and so does nobody else.
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace can be made: run as root");
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::MS_RDONLY, none).unwrap();
+    with_adbd(async move |adbd| {
+        let desk = Desk::with(&adbd).await;
+        let file = desk.file("file", b"x");
+        for to in ["x", "folder/x"] {
+            let (_, err, code) = desk.run(&["push", &file, &place.join(to).display().to_string()]).await;
+            let err: String = err.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(code, 4, "{err}");
+            assert!(err.contains("this part of the phone can only be read: nothing can be written there"), "{err}");
+            assert!(err.contains("put it below /data/local/tmp or /sdcard"), "{err}");
         }
     });
 }

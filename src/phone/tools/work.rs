@@ -362,19 +362,35 @@ fn service_refusal(code: &str, error: &ServiceError) -> Refusal {
 
 fn sync_refusal(code: &str, path: &str, error: &SyncError) -> Refusal {
     let what = match error {
-        SyncError::Failed(why) => format!("{path}: the phone says: {why}"),
+        SyncError::Failed(why) => match sentence_for(why) {
+            Some(sentence) => format!("{path}: {sentence} (the phone says: {why})"),
+            None => format!("{path}: the phone says: {why}"),
+        },
         error => format!("{path}: {error}"),
     };
     let help = help_for(&what);
     refusal(code, what, help)
 }
 
+/// What the kernel's usual complaints about a file mean.
+fn sentence_for(complaint: &str) -> Option<&'static str> {
+    let known = [
+        ("Read-only file system", "this part of the phone can only be read: nothing can be written there"),
+        ("Permission denied", "the phone's shell may not do this there"),
+        ("No space left", "the phone's storage is full"),
+        ("No such file", "there is no such file or folder on the phone"),
+        ("Is a directory", "it is a folder on the phone"),
+        ("Not a directory", "a part of this path is a file on the phone, and no folder"),
+    ];
+    known.into_iter().find(|(word, _)| complaint.contains(word)).map(|(_, sentence)| sentence)
+}
+
 /// What can be done about the usual complaints.
 fn help_for(complaint: &str) -> Option<&'static str> {
     let known = [
-        ("Read-only file system", "put it below /data/local/tmp or /sdcard"),
+        ("Read-only file system", "put it below /data/local/tmp or /sdcard, which can be written"),
         ("Permission denied", "its shell may read and write below /data/local/tmp and /sdcard"),
-        ("No space left", "the phone's storage is full: `farmhand phone SLOT shell df /data`"),
+        ("No space left", "make room there: `farmhand phone SLOT shell df /data` says how much is left"),
         ("connection ended", "the phone has left or restarted: see `farmhand phone SLOT show`"),
     ];
     known.into_iter().find(|(word, _)| complaint.contains(word)).map(|(_, help)| help)
@@ -409,6 +425,21 @@ mod tests {
         assert!(!install_refusal(&downgrade, true).help.unwrap().contains("--downgrade"));
         let hand = failure(InstallFailureClass::NeedsHand, "INSTALL_FAILED_USER_RESTRICTED");
         assert_eq!(install_refusal(&hand, false).code, "install.needs_hand");
+    }
+
+    #[test]
+    fn what_the_kernel_complains_of_is_said_as_a_sentence_with_what_to_do() {
+        // As adbd 34 says it.
+        let said = SyncError::Failed("couldn't create file: Read-only file system".to_owned());
+        let refused = sync_refusal("phone.push", "/system/x", &said);
+        assert_eq!(
+            refused.what,
+            "/system/x: this part of the phone can only be read: nothing can be written there (the phone says: couldn't create file: \
+             Read-only file system)"
+        );
+        assert_eq!(refused.help.unwrap(), "put it below /data/local/tmp or /sdcard, which can be written");
+        let other = sync_refusal("phone.push", "/x", &SyncError::Failed("odd".to_owned()));
+        assert_eq!((other.what.as_str(), other.help), ("/x: the phone says: odd", None));
     }
 
     #[test]
