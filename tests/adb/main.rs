@@ -20,4 +20,5 @@ mod sessions;
 mod shares;
 mod slots;
 mod tools;
+mod turns;
 mod twins;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-pub use order::{PATIENCE, Party, SMALL, WINDOW};
+pub use order::{PATIENCE, PATIENCE_MAX, Party, SMALL, WINDOW};
 
 use crate::clock::Moment;
 use order::{Order, Ticket};
@@ -106,7 +106,7 @@ impl Pass {
     }
 
     /// Waits for a turn. The bytes that come back hold it until the last of them is dropped. Cancel-safe. It waits for no longer
-    /// than others hold their turns: [`PATIENCE`] for each window before it.
+    /// than others hold their turns: [`PATIENCE_MAX`] for each window before it.
     pub(super) async fn take(&self, bytes: Bytes) -> Bytes {
         let bus = &self.0.bus;
         let (turn, granted) = {

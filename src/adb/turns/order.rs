@@ -6,7 +6,7 @@
 //! [`WINDOW`] is on the bus, which is enough to keep it busy, and the next turn is that of the party that has had least
 //! (start-time fair queueing).
 //!
-//! What a slow phone has not taken after [`PATIENCE`] counts no more: the bus waits for none.
+//! What a phone has not taken after [`PATIENCE`], or on a slow bus after [`PATIENCE_MAX`], counts no more: the bus waits for none.
 //!
 //! Invariant: beyond the window a turn is granted only to a party that is alone, or of which nothing counts (`tests`).
 //! Invariant: a party of which nothing counts waits for nobody (`tests`).
@@ -22,9 +22,19 @@ use crate::clock::{Deadline, Moment};
 /// has one. Four transfers of 256 KiB fill a high-speed bus (measured).
 pub const WINDOW: usize = 2 << 20;
 
-/// For how long bytes on the bus count: a high-speed bus moves four windows in it. It is also how long a party without bytes is
-/// still thought of as there, since many dialogues wait for an answer between two of their messages.
+/// For how long bytes on the bus count at least: a high-speed bus moves four windows in it. It is also how long a party without bytes
+/// is still thought of as there, since many dialogues wait for an answer between two of their messages.
 pub const PATIENCE: Duration = Duration::from_millis(200);
+
+/// For how long they count at most. In between it is the time in which the bus moves [`PATIENCE_WINDOWS`]: were turns overdue before
+/// a slow bus could carry them, nobody would be held back on it.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(1);
+
+/// How many windows a bus moves before what is not with its phone counts no more.
+const PATIENCE_WINDOWS: u64 = 4;
+
+/// How fast a bus is, is told by the last bytes that it moved: so many at most, and half of these at least.
+const PACE_BYTES: u64 = 8 << 20;
 
 /// Up to this length a message needs no turn, in bytes: keys, clicks and acknowledgements come through whatever is pushed. They are
 /// counted.
@@ -70,6 +80,39 @@ struct Standing {
     seen: Option<Moment>,
 }
 
+/// What a bus has moved of late, and in what time.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Since when there is something on it that this does not have yet.
+    busy_since: Option<Moment>,
+    busy: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    fn begin(&mut self, now: Moment) {
+        self.busy_since.get_or_insert(now);
+    }
+
+    /// So many bytes are with their phone; whether others are still on the bus.
+    fn moved(&mut self, bytes: usize, others: bool, now: Moment) {
+        // What was stuck for hours tells no more of the bus than what was stuck for a moment.
+        self.busy += self.busy_since.map_or(Duration::ZERO, |since| now.since(since)).min(PATIENCE_MAX);
+        self.busy_since = others.then_some(now);
+        self.bytes += bytes as u64;
+        if self.bytes > PACE_BYTES {
+            (self.busy, self.bytes) = (self.busy / 2, self.bytes / 2);
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        // No more than a message beyond the limit, so that these fit by far.
+        let bytes = u32::try_from(self.bytes).unwrap_or(u32::MAX).max(1);
+        let windows = u32::try_from(PATIENCE_WINDOWS * WINDOW as u64).unwrap_or(u32::MAX);
+        self.busy.saturating_mul(windows).checked_div(bytes).unwrap_or(PATIENCE).clamp(PATIENCE, PATIENCE_MAX)
+    }
+}
+
 /// The turns of one bus.
 #[derive(Debug, Default)]
 pub(super) struct Order {
@@ -83,6 +126,7 @@ pub(super) struct Order {
     /// that were not asked for can't be saved up.
     newest: u64,
     last: u64,
+    pace: Pace,
 }
 
 impl Order {
@@ -114,6 +158,7 @@ impl Order {
                 standing.wishes -= 1;
             }
         } else if let Some(turn) = self.turns.remove(&ticket) {
+            self.pace.moved(turn.bytes, !self.turns.is_empty(), now);
             let counted = if turn.counts { turn.bytes } else { 0 };
             self.counted -= counted;
             if let Some(standing) = self.parties.get_mut(&turn.party) {
@@ -131,7 +176,8 @@ impl Order {
 
     /// What is overdue at `now` counts no more. The tickets that come out are granted now.
     pub(super) fn advance(&mut self, now: Moment) -> Vec<Ticket> {
-        for turn in self.turns.values_mut().filter(|turn| turn.counts && turn.since + PATIENCE <= now) {
+        let patience = self.pace.patience();
+        for turn in self.turns.values_mut().filter(|turn| turn.counts && turn.since + patience <= now) {
             turn.counts = false;
             self.counted -= turn.bytes;
             if let Some(standing) = self.parties.get_mut(&turn.party) {
@@ -146,7 +192,7 @@ impl Order {
     pub(super) fn deadline(&self) -> Option<Deadline> {
         let oldest = self.turns.values().filter(|turn| turn.counts).map(|turn| turn.since).min();
         let oldest = oldest.filter(|_| !self.wishes.is_empty())?;
-        Some(Deadline { at: oldest + PATIENCE, why: "a phone to take what is on the bus for it" })
+        Some(Deadline { at: oldest + self.pace.patience(), why: "a phone to take what is on the bus for it" })
     }
 
     fn serve(&mut self, now: Moment) -> Vec<Ticket> {
@@ -192,6 +238,7 @@ impl Order {
         standing.counted += bytes;
         standing.seen = Some(now);
         self.counted += bytes;
+        self.pace.begin(now);
         self.turns.insert(ticket, Turn { party, bytes, since: now, counts: true });
     }
 

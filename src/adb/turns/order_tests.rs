@@ -30,6 +30,8 @@ struct Phone {
 
 /// A bus whose controller takes the phones in turn, as they do.
 struct Bus {
+    /// How long a step takes.
+    step: Duration,
     order: Order,
     now: Moment,
     steps: u64,
@@ -48,12 +50,18 @@ impl Bus {
             took: 0,
         };
         Self {
+            step: STEP,
             order: Order::default(),
             now: Moment::START,
             steps: 0,
             phones: phones.iter().map(phone).collect(),
             next: 0,
         }
+    }
+
+    /// The same, so many times slower.
+    fn slower(self, times: u32) -> Self {
+        Self { step: self.step * times, ..self }
     }
 
     fn run(mut self, time: Duration) -> Self {
@@ -85,7 +93,7 @@ impl Bus {
 
     fn step(&mut self) {
         self.steps += 1;
-        self.now = self.now + STEP;
+        self.now = self.now + self.step;
         let (count, steps) = (self.phones.len(), self.steps);
         let takes = |phone: &Phone| phone.takes_each > 0 && phone.ready_at <= steps && !phone.kept.is_empty();
         let Some(index) = (0..count).map(|add| (self.next + add) % count).find(|index| takes(&self.phones[*index]))
@@ -131,6 +139,19 @@ fn a_rollout_to_seven_phones_leaves_half_of_the_bus_to_a_persons_push_and_the_ot
         let bus = Bus::of(&phones).run(WHILE);
         let (one, seven) = (bus.percent_of(&one), bus.percent_of(&seven));
         assert!((45..=55).contains(&one) && one + seven >= 99, "{one} % and {seven} %");
+    }
+}
+
+#[test]
+fn a_slow_bus_is_shared_as_well() {
+    let mara = person("mara");
+    // 20 to 5 MB/s: a window takes up to 400 ms.
+    for times in [2, 4, 8] {
+        let mut phones = vec![(&mara, 1)];
+        phones.extend([(&Party::Rack, 1); 7]);
+        let bus = Bus::of(&phones).slower(times).run(WHILE);
+        let (one, seven) = (bus.percent_of(&mara), bus.percent_of(&Party::Rack));
+        assert!((40..=60).contains(&one) && one + seven >= 99, "{times} times slower: {one} % and {seven} %");
     }
 }
 
