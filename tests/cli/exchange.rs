@@ -62,7 +62,7 @@ impl Stage {
             if let Some(up) = wire::take_frame(&mut self.seen).unwrap() {
                 return up;
             }
-            let len = self.daemon.read(&mut chunk).expect("it says something in time");
+            let len = self.daemon.read(&mut chunk).unwrap_or_else(|error| panic!("it says nothing in time: {error}"));
             assert!(len > 0, "it hung up");
             self.seen.extend_from_slice(&chunk[..len]);
         }
