@@ -7,7 +7,7 @@ use farmhand::rack::snapshot::RolloutState;
 use super::odd_server::OddServer;
 use super::yard::{PACKAGE, Setup, Yard, said};
 use super::{Place, unwritten};
-use crate::central::{ServerTls, Upgrade};
+use crate::central::{Authority, ServerTls, Upgrade};
 use crate::check::{Miss, miss, until};
 
 /// Its points.
@@ -125,14 +125,15 @@ fn apk(yard: &Yard) -> Result<Vec<u8>, Miss> {
 
 /// A server whose certificate is of an authority that the host does not know.
 async fn https(place: &Place) -> Result<String, Miss> {
-    let (its, known) = (place.dir.join("tls"), place.dir.join("known"));
-    let made = |dir| ServerTls::in_dir(dir, &["127.0.0.1"]).map_err(|error| miss("certificates", error));
-    let (tls, _) = (made(&its)?, made(&known)?);
-    let trusts = format!("SSL_CERT_FILE={}", known.join("ca.pem").display());
+    let cannot = |error| miss("certificates", error);
+    let (its, known) = (place.dir.join("tls"), place.dir.join("known.pem"));
+    let tls = ServerTls::in_dir(&its, &["127.0.0.1"]).map_err(cannot)?;
+    Authority::new("another authority").and_then(|authority| authority.write(&known)).map_err(cannot)?;
+    let trusts = format!("SSL_CERT_FILE={}", known.display());
     let yard = Yard::start_within(place, Setup::of(2).central(), &["env", &trusts]).await?;
     yard.all_ready().await?;
     let server = OddServer::start_tls(apk(&yard)?, &tls).await.map_err(|error| miss("a server", error))?;
-    offered_in_vain(yard, &server, "whole", 2, &["certificate"]).await
+    offered_in_vain(yard, &server, "whole", 2, &["certificate", "UnknownIssuer"]).await
 }
 
 /// The same where the store has no room for an APK: a file system of two pages is mounted over it.
