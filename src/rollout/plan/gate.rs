@@ -27,8 +27,7 @@ impl Rollouts {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return false };
         if rollout.nobody_below(wave) {
             let why = format!("nobody has the version after {}: nothing is known of it", rollout.behind(wave));
-            rollout.set(RolloutState::Paused, why);
-            self.draft.touched.insert(number);
+            self.pause_for(now, number, why);
             return false;
         }
         if !self.has_been_watched(now, number, wave) {
@@ -41,8 +40,18 @@ impl Rollouts {
             return false;
         }
         rollout.open(wave);
+        let began = rollout.wave_began(wave);
         self.draft.touched.insert(number);
+        self.audit(now, "farmhand", began, number.to_string());
         true
+    }
+
+    /// Pauses a rollout without being asked to, and says so in its story.
+    pub(super) fn pause_for(&mut self, now: Moment, number: RolloutNumber, why: String) {
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return };
+        self.draft.touched.insert(number);
+        rollout.set(RolloutState::Paused, why.clone());
+        self.audit(now, "farmhand", format!("paused: {why}"), number.to_string());
     }
 
     /// Ends the waits whose time has come: what follows may still wait for its turn, or for a phone.
@@ -122,7 +131,7 @@ impl Rollouts {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
         self.draft.touched.insert(number);
         match rollout.record.strategy.on_failure {
-            OnFailure::Pause => rollout.set(RolloutState::Paused, sentence),
+            OnFailure::Pause => self.pause_for(now, number, sentence),
             OnFailure::RollBack => {
                 self.audit(now, "farmhand", format!("rolls back: {sentence}"), number.to_string());
                 self.begin_rollback(number, sentence);
@@ -168,6 +177,13 @@ impl Rollout {
         self.soak_is_over = false;
         self.look = None;
         self.dirty = true;
+    }
+
+    /// That a wave has begun, as a sentence.
+    fn wave_began(&self, wave: u32) -> String {
+        let waves = self.phones.iter().map(|phone| phone.record.wave).max().map_or(0, |last| last.saturating_add(1));
+        let members = self.phones.iter().filter(|phone| phone.record.wave == wave).count();
+        format!("wave {} of {waves} began: {}", wave.saturating_add(1), phones(members))
     }
 
     /// Whether the waves below this one are over and none of their phones has the version.

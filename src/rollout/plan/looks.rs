@@ -87,8 +87,7 @@ impl Rollouts {
                     false
                 }
                 Err(Stop::Unknown(why)) => {
-                    rollout.set(RolloutState::Paused, why);
-                    self.draft.touched.insert(number);
+                    self.pause_for(now, number, why);
                     false
                 }
             },

@@ -240,8 +240,7 @@ impl Rollouts {
                 self.audit(now, "farmhand", format!("given up: {why}"), number.to_string());
             }
             RolloutState::Running => {
-                rollout.set(RolloutState::Paused, format!("its APK can't be had again: {why}"));
-                self.draft.touched.insert(number);
+                self.pause_for(now, number, format!("its APK can't be had again: {why}"));
             }
             _ => self.draft.effects.push(Output::Changed),
         }

@@ -340,8 +340,7 @@ impl Rollouts {
                 if rollout.record.state == RolloutState::Running {
                     let reason = needy.record.why.as_deref().unwrap_or_default();
                     let why = format!("{} needs a hand: {reason}", needy.record.phone);
-                    rollout.set(RolloutState::Paused, why);
-                    self.draft.touched.insert(number);
+                    self.pause_for(now, number, why);
                 }
                 continue;
             }
