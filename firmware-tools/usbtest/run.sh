@@ -7,7 +7,8 @@
 #   rack  32 virtual device controllers (dummy_hcd); behind each sits Google's adbd, through FunctionFS as on a phone
 #   own   our own phone, rackbench's, behind FunctionFS: as Android, asking for a key, silent, in sideload and in fastboot
 #   work  each verb of the command line on Google's adbd and on our phone: shell, files, installs, tunnels, leases, moves
-#   wrong phones that go wrong, each in its way: faults of the protocol, stalls, a cable that comes out, a hub that fails; the ladder
+#   wrong phones that go wrong, each in its way: faults of the protocol, stalls, a cable that comes out, a hub that fails; the ladder;
+#         shares of a bus
 #   tree  QEMU's controllers and hubs: three levels, port power (beside uhubctl), handsets that offer files only, a full controller
 # and with --bench, in a release build, what measures (benches/usb.rs calls it, and keeps the figures):
 #   race  four with Google's adbd: farmhand, Google's adb 29 and 34 and a loop of ready-made frames, each with one; Google's adb 34 at
@@ -34,7 +35,7 @@ declare -A checks=(
     [work]="auth shell push_pull install install_refused install_splits reverse logcat screenshot leases reboot moved trace
         twins_work twin_after_restart"
     [wrong]="stall wrong_magic payload_too_long garbage short_packets cnxn_twice wrong_checksum unplug_in_transfer hub_incident
-        reset_budget quarantine ladder others_go_on"
+        reset_budget quarantine ladder others_go_on bus_shares"
     [tree]="port_paths files_only not_enumerated port_power slots_learn"
 )
 declare -A figures=(

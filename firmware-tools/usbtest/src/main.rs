@@ -23,6 +23,7 @@ mod quiet;
 mod race;
 mod rack;
 mod rollout;
+mod shares;
 mod tree;
 mod work;
 mod wrong;

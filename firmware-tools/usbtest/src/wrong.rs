@@ -14,6 +14,7 @@ use crate::daemon::{self, Daemon, User};
 use crate::hub::Hub;
 use crate::own::Own;
 use crate::phone;
+use crate::shares;
 use crate::work::CONFIG;
 
 const WELL: Own = own(0, "WELL", &[]);
@@ -36,7 +37,7 @@ const SUMS: [Own; 4] = [
 const NEIGHBOURS: [Own; 2] = [own(12, "LEFT", &[]), own(13, "RIGHT", &[])];
 
 /// From the plug to ready, of fourteen phones at once in emulation on a busy machine.
-const READY_MAX: Duration = Duration::from_secs(60);
+pub(crate) const READY_MAX: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
 /// An answer to OPEN is waited for 15 s, and a probe comes within 35 s.
 const HANGS_MAX: Duration = Duration::from_secs(60);
@@ -49,7 +50,7 @@ const WELL_MAX: Duration = Duration::from_secs(15);
 /// What is pushed when the cable comes out: seconds at the speed of this bus.
 const PUSHED_BYTES: u64 = 96 << 20;
 
-const fn own(number: usize, serial: &'static str, options: &'static [&'static str]) -> Own {
+pub(crate) const fn own(number: usize, serial: &'static str, options: &'static [&'static str]) -> Own {
     Own { number, serial, options }
 }
 
@@ -65,8 +66,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         own.plug()?;
     }
     for (neighbour, port) in NEIGHBOURS.iter().zip(0..) {
-        neighbour.order("plug-at", &[&format!("usbip-vudc.{port}"), neighbour.serial])?;
-        hub.plug(port)?;
+        hub.plug_own(neighbour, port)?;
     }
     for own in [&WELL, &MAGIC, &LONG, &GARBAGE, &HANGS, &NEIGHBOURS[0], &NEIGHBOURS[1]] {
         daemon.wait_for(own.serial, &["ready"], READY_MAX)?;
@@ -90,6 +90,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         over.store(true, Ordering::SeqCst);
         check("others_go_on", || Ok(well.join().map_err(|_| "it panicked")??));
     });
+    check("bus_shares", || shares::bus_shares(daemon, &hub, &NEIGHBOURS));
     println!("the daemon's log:\n{}", daemon::log());
     Ok(())
 }
@@ -110,7 +111,7 @@ fn works_on(daemon: &Daemon, over: &AtomicBool) -> Result<String, Failure> {
 }
 
 /// What is wrong with the phone from now on.
-fn set_faults(own: &Own, faults: &[&str]) -> Result<(), Failure> {
+pub(crate) fn set_faults(own: &Own, faults: &[&str]) -> Result<(), Failure> {
     own.order("faults", faults)
 }
 
