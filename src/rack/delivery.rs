@@ -8,6 +8,7 @@ use super::ids::{PackageName, PhoneId, RolloutId, VersionCode};
 use super::place::Phone;
 use super::snapshot::PhoneState;
 use super::{Outcome, Rack};
+use crate::clock::Moment;
 use crate::phone::{Carrier, InstallFailure, InstallFailureClass, InstallOrder};
 
 /// `UpgradeDeviceAppNotice` of the server, for one phone and one app.
@@ -92,6 +93,16 @@ impl Rack {
             phone.line.agent_since().is_none().then(|| why.to_owned())
         };
         self.held_by(id).or(away).or_else(silent).map(may_pass)
+    }
+
+    /// Something changed on a line. An agent that was told to upgrade itself and is there again may be the new one: the phone is asked at
+    /// once, instead of when its turn comes.
+    pub(super) fn look_for_upgrade(&mut self, now: Moment, id: &PhoneId, out: &mut Outcome) {
+        let is_back = |phone: &&Phone| phone.awaits.is_some() && phone.line.agent_since().is_some();
+        let place = self.phones.get(id).filter(is_back).and_then(|phone| phone.place.clone());
+        if let Some(endpoint) = place {
+            self.on_place(now, &endpoint, out, |life| life.profile_is_old(now));
+        }
     }
 
     pub(super) fn upgrade_failed(&mut self, id: &PhoneId, failed: UpgradeFailed, out: &mut Outcome) {

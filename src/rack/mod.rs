@@ -297,7 +297,10 @@ impl Rack {
         let Some(phone) = self.phones.get_mut(id) else { return };
         match phone.line.report(now, id, event, &mut out.commands) {
             Reaction::Nothing => {}
-            Reaction::Changed => out.changes.push(phone.line_change()),
+            Reaction::Changed => {
+                out.changes.push(phone.line_change());
+                self.look_for_upgrade(now, id, out);
+            }
             Reaction::Alerted(what) => out.changes.push(Change::Alert { phone: id.clone(), what }),
             Reaction::Offered(notice) => {
                 out.commands.push(Command::Rollout(RolloutCommand::Offered { phone: id.clone(), notice }));

@@ -106,7 +106,22 @@ pub(super) const POINTS: &[Proven] = &[
             "central::session::tests::life::a_thousand_lines_of_a_restarted_server_do_not_come_at_once",
         ],
     ),
-    proven("session.keep_alive", LIB, &["central::line::link::tests::the_system_watches_over_each_connection"]),
+    proven(
+        "session.tls_authorities",
+        WIRE,
+        &[
+            "tls::a_certificate_of_a_known_authority_is_taken",
+            "tls::a_certificate_for_another_name_is_not",
+            "tls::one_of_an_unknown_authority_is_not_and_the_keys_that_help_are_named",
+            "tls::one_that_is_over_is_not_and_both_times_are_told",
+        ],
+    ),
+    proven(
+        "policy.stop_never_refused",
+        LIB,
+        &["central::policy::tests::stopping_an_act_is_never_refused_and_the_desktops_words_always_are"],
+    ),
+    proven("session.keep_alive", LIB, &["central::line::server::tests::the_system_watches_over_each_connection"]),
     // Its world sets the clock of the wall, back and forth.
     Proven {
         envs: &[("SEEDS", "20")],

@@ -59,6 +59,19 @@ fn an_upgrade_by_the_agent_is_done_once_the_phone_reports_the_version() {
 }
 
 #[test]
+fn an_agent_that_is_back_has_the_phone_asked_at_once() {
+    let mut bench = with_agent();
+    ordered(&mut bench);
+    let left = bench.line_says(LineEvent::AgentLeft { why: "it is replaced".to_owned() });
+    assert!(!says_to_phone(&left, &phone::Command::ReadProfile), "nobody is there yet");
+    assert!(says_to_phone(&bench.line_says(LineEvent::AgentThere), &phone::Command::ReadProfile));
+    let told = rollout_commands(bench.phone(phone::Event::profile(profile("P1", Some(2)))));
+    assert!(matches!(told[..], [RolloutCommand::Installed { result: Ok(VersionCode(2)), .. }, ..]), "{told:?}");
+    let again = bench.line_says(LineEvent::AgentThere);
+    assert!(!says_to_phone(&again, &phone::Command::ReadProfile), "nothing is awaited any more");
+}
+
+#[test]
 fn what_the_agent_says_no_to_has_failed_and_only_that() {
     let mut bench = with_agent();
     ordered(&mut bench);
