@@ -11,6 +11,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod moved;
 mod world;
 
 use std::collections::BTreeSet;

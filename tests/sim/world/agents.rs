@@ -1,6 +1,6 @@
 //! The agents on the handsets: they come and go, say numbered notices, read or do not, and some are not who they say they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use farmhand::central::catalogue;
@@ -20,6 +20,7 @@ const TOKEN: &str = "of the agent";
 pub(super) struct Agents {
     chance: Chance,
     said: u64,
+    acknowledged: BTreeSet<u64>,
 }
 
 /// The connection of one agent to its line.
@@ -61,7 +62,12 @@ const DEEDS: &[Deed] = &[
 
 impl Agents {
     pub(super) fn new(seed: u64) -> Self {
-        Self { chance: Chance::new(seed ^ 0xa6e7), said: 0 }
+        Self { chance: Chance::new(seed ^ 0xa6e7), said: 0, acknowledged: BTreeSet::new() }
+    }
+
+    /// The numbers of all notices that were.
+    pub(super) fn acknowledged(&self) -> impl Iterator<Item = u64> {
+        self.acknowledged.iter().copied()
     }
 }
 
@@ -120,7 +126,8 @@ impl World {
                 line.relay.agent_closed(connection, "it closed its connection", now);
             }
             (Deed::Says, Some(connection)) => {
-                for _ in 0..times {
+                // Now and then more than may be on their way at once.
+                for _ in 0..times * times {
                     if line.relay.wants_agent(connection) {
                         self.agents.said += 1;
                         let said =
@@ -143,10 +150,11 @@ impl World {
         self.drain_line(&phone);
     }
 
-    /// An agent has the acknowledgement of a notice: the centre must have it.
+    /// An agent has the acknowledgement of a notice: the centre must have it, or the disk.
     pub(super) fn acknowledged(&mut self, phone: &PhoneId, number: u64) {
-        if !self.centre.has_notice(number) {
-            self.stage.broke(format!("notice {number} of {phone} is acknowledged, and the centre does not have it"));
+        self.agents.acknowledged.insert(number);
+        if !self.centre.has_notice(number) && !self.outbox.answers_for(number) {
+            self.stage.broke(format!("notice {number} of {phone} is acknowledged, and nobody has it"));
         }
     }
 }

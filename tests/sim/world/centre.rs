@@ -4,19 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use farmhand::central::catalogue;
+use farmhand::central::catalogue::{self, Kind};
 use farmhand::central::envelope::{Body, Envelope, View};
 use farmhand::central::proto::{
     AccountForceOfflineNoticeMessage, DeviceAppUpgradeMessage, DeviceAuthReqMessage, DeviceAuthRspMessage,
     EnumErrorCode, EnumMsgType, EnumPhoneAction, ErrorMessage, PhoneActionTaskMessage, TaskResultNoticeMessage,
     UpgradeDeviceAppNoticeMessage,
 };
+use farmhand::config::Ack;
 use farmhand::rack::ids::PhoneId;
 use prost::Message as _;
 
 use super::agents::number_of;
+use super::chance::Chance;
 use super::input::{Arrival, Input};
+use super::outbox::ack_of;
 use super::stage::Stage;
+
+/// What may be on its way to the centre when a connection ends, or a daemon.
+const DOUBLES_MAX: u64 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mood {
@@ -44,12 +50,21 @@ pub(super) struct Centre {
     asked: BTreeSet<i64>,
     /// The numbered notices of agents that it has, and the highest of each device.
     notices: BTreeSet<u64>,
+    /// Some notices may be answered by an Error, and whether this one is; what once was may be overtaken.
+    pub(super) refuses: bool,
+    chance: Chance,
+    refused: BTreeSet<u64>,
+    /// How its lines expect it to show what it has taken, and whether it acknowledges notices.
+    ack: Ack,
+    acknowledges: bool,
     highest: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
     credential: Option<String>,
+    /// Notices that it brought a second time.
+    doubles: u64,
     run: u32,
 }
 
@@ -68,6 +83,10 @@ pub(super) enum Heard {
     Overtaken {
         number: u64,
     },
+    /// More notices came a second time by one connection than may be on their way at once.
+    Doubled {
+        doubles: u64,
+    },
     Unreadable,
     WithoutToken {
         code: i32,
@@ -76,7 +95,8 @@ pub(super) enum Heard {
 }
 
 impl Centre {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(seed: u64) -> Self {
+        let ack = ack_of(seed);
         Self {
             mood: Mood::Up,
             peers: BTreeMap::new(),
@@ -85,8 +105,17 @@ impl Centre {
             failures: BTreeSet::new(),
             asked: BTreeSet::new(),
             notices: BTreeSet::new(),
+            refuses: seed.is_multiple_of(4),
+            chance: Chance::new(seed ^ 0xce47),
+            refused: BTreeSet::new(),
+            ack,
+            acknowledges: ack == Ack::Each || seed.is_multiple_of(2),
             highest: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn ack(&self) -> Ack {
+        self.ack
     }
 
     pub(super) fn connect(&mut self, stage: &mut Stage, run: u32, phone: &PhoneId, link: u32) {
@@ -94,7 +123,7 @@ impl Centre {
             Mood::Black => return,
             Mood::Down => Arrival::Refused,
             Mood::Up | Mood::Silent | Mood::Refusing => {
-                self.peers.insert((phone.clone(), link), Peer { credential: None, run });
+                self.peers.insert((phone.clone(), link), Peer { run, ..Peer::default() });
                 Arrival::Connected
             }
         };
@@ -125,18 +154,32 @@ impl Centre {
         if code == EnumMsgType::TaskResultNotice {
             return self.hear_failure(stage, phone, link, &view);
         }
+        let number = number_of(view.body()).filter(|_| code == EnumMsgType::FriendTalkNotice);
+        let answers = !matches!(self.mood, Mood::Silent | Mood::Black);
+        if let Some(number) = number.filter(|number| self.refuses && answers && number.is_multiple_of(16))
+            && !self.chance.one_in(4)
+        {
+            self.refused.insert(number);
+            let refusal = ErrorMessage { error_code: EnumErrorCode::InternalError as i32, ..Default::default() };
+            self.say(stage, phone, link, EnumMsgType::Error, &refusal, view.id);
+            return Heard::Other;
+        }
         let heard = match (code, &peer.credential) {
-            (EnumMsgType::FriendTalkNotice, Some(credential)) => match number_of(view.body()) {
+            (EnumMsgType::FriendTalkNotice, Some(credential)) => match number {
                 None => Heard::Unreadable,
                 Some(number) if self.notices.insert(number) => {
                     let highest = self.highest.entry(credential.clone()).or_default();
-                    if std::mem::replace(highest, number.max(*highest)) > number {
+                    let before = std::mem::replace(highest, number.max(*highest));
+                    if before > number && !self.refused.contains(&number) {
                         Heard::Overtaken { number }
                     } else {
                         Heard::Other
                     }
                 }
-                Some(_) => Heard::Other,
+                Some(_) => {
+                    peer.doubles += 1;
+                    if peer.doubles > DOUBLES_MAX { Heard::Doubled { doubles: peer.doubles } } else { Heard::Other }
+                }
             },
             (EnumMsgType::HeartBeatReq, Some(credential)) => Heard::Heartbeat { credential: credential.clone() },
             _ => Heard::Other,
@@ -154,6 +197,8 @@ impl Centre {
                 let response = DeviceAuthRspMessage { access_token: "token".to_owned(), ..Default::default() };
                 self.say(stage, phone, link, EnumMsgType::DeviceAuthRsp, &response, view.id);
             }
+            // The document lets a centre be silent when all is well.
+            _ if !self.acknowledges && is_notice(view.msg_type) => {}
             _ => self.say_raw(stage, phone, link, EnumMsgType::MsgReceivedAck as i32, None, view.id),
         }
         heard
@@ -268,6 +313,10 @@ impl Centre {
         message.encode(&mut payload);
         answer(stage, peer.run, phone, link, Arrival::Frame(payload.into()));
     }
+}
+
+fn is_notice(code: i32) -> bool {
+    catalogue::lookup(code).is_none_or(|entry| matches!(entry.kind, Kind::Notice | Kind::Result))
 }
 
 /// What the centre says takes one fixed time, so that its frames keep their order.

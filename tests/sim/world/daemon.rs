@@ -103,6 +103,7 @@ impl World {
             touched: true,
         });
         self.watch.daemon_started();
+        self.outbox.daemon_started(now);
         for phone in 0..self.handsets.len() {
             if let Some(place) = self.handsets[phone].on_bus {
                 self.tell_appeared(phone, place);
@@ -116,6 +117,9 @@ impl World {
         let Some(mut daemon) = self.daemon.take() else { return };
         let centre = &mut self.centre;
         lines::hang_up(&daemon.lines, |phone, link| centre.left(phone, link));
+        for done in self.outbox.daemon_died(self.stage.now) {
+            self.look_at_disk(&done);
+        }
         if let Some((_, batch)) = daemon.rollouts.committing.take()
             && self.stage.chance.one_in(2)
         {

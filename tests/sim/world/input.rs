@@ -18,6 +18,7 @@ pub(super) enum Input {
     Event { run: u32, event: Event },
     FromCentre { run: u32, phone: PhoneId, link: u32, arrival: Arrival },
     Committed { run: u32 },
+    DiskDone { run: u32 },
     PowerCommitted { run: u32 },
     Fetched { run: u32, fetch: Fetch },
     InstallEnds { phone: usize, stream: u32, link: u32, version: u64, may_go_back: bool },

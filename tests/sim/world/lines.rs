@@ -21,6 +21,8 @@ pub(super) type Lines = BTreeMap<PhoneId, LineShell>;
 
 #[derive(Debug)]
 pub(super) struct LineShell {
+    /// No two lines have the same.
+    pub(super) number: u32,
     pub(super) relay: Relay,
     pub(super) agent: Agent,
     /// The number of the connection to the centre, once it stands or is made.
@@ -34,9 +36,14 @@ pub(super) struct LineShell {
 }
 
 impl LineShell {
-    pub(super) fn new(seed: u64) -> Self {
+    fn new(number: u32, seed: u64, ack: Ack, per_second: Option<u32>) -> Self {
+        let relay = Relay::new(Session::new(Settings::new(Duration::from_secs(60)), seed), ack, 1);
         Self {
-            relay: Relay::new(Session::new(Settings::new(Duration::from_secs(60)), seed), Ack::Auto, 1),
+            number,
+            relay: match per_second {
+                Some(per_second) => relay.with_disk(per_second),
+                None => relay,
+            },
             agent: Agent::default(),
             link: None,
             links: 0,
@@ -51,7 +58,12 @@ impl World {
     pub(super) fn line_command(&mut self, phone: &PhoneId, command: LineCommand) {
         let Some(daemon) = &mut self.daemon else { return };
         let seed = daemon.lines.len() as u64 + u64::from(daemon.run) * 100;
-        let line = daemon.lines.entry(phone.clone()).or_insert_with(|| LineShell::new(seed));
+        let (ack, per_second) = (self.centre.ack(), self.outbox.per_second());
+        let lines = &mut self.lines;
+        let line = daemon.lines.entry(phone.clone()).or_insert_with(|| {
+            *lines += 1;
+            LineShell::new(*lines, seed, ack, per_second)
+        });
         if let LineCommand::Open { credential, .. } = &command {
             line.handset = self.handsets.iter().position(|handset| handset.imei == *credential);
         }
@@ -99,7 +111,7 @@ impl World {
         self.apply(Event::Line { phone, event });
     }
 
-    fn line(&mut self, phone: &PhoneId) -> Option<&mut LineShell> {
+    pub(super) fn line(&mut self, phone: &PhoneId) -> Option<&mut LineShell> {
         self.daemon.as_mut()?.lines.get_mut(phone)
     }
 
@@ -134,7 +146,11 @@ impl World {
                         }
                     }
                 }
-                Output::Judged(_) | Output::TellAgent { .. } | Output::Disk(_) => {}
+                Output::Judged(_) | Output::TellAgent { .. } => {}
+                Output::Disk(request) => {
+                    let number = line.number;
+                    self.line_asks_disk(phone, number, request);
+                }
                 Output::EndAgent { connection } => line.agent.ended(connection),
                 Output::Disconnect => {
                     if let Some(link) = line.link.take() {

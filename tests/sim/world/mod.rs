@@ -14,7 +14,7 @@ mod actor;
 mod agents;
 mod bus;
 mod centre;
-mod chance;
+pub(crate) mod chance;
 mod checks;
 mod daemon;
 mod disk;
@@ -23,6 +23,7 @@ mod hub;
 mod input;
 mod keeper;
 mod lines;
+mod outbox;
 mod rollouts;
 mod stage;
 mod surprise;
@@ -47,6 +48,7 @@ use self::disk::Disk;
 use self::handset::Handset;
 use self::hub::Hub;
 use self::input::{Input, Short};
+use self::outbox::Outbox;
 use self::stage::Stage;
 use self::temper::Temper;
 use self::trace::Trace;
@@ -105,6 +107,8 @@ struct World {
     daemon: Option<Daemon>,
     runs: u32,
     links: u32,
+    /// Lines that were made.
+    lines: u32,
     /// The wall time from which moments are counted.
     epoch: UnixMillis,
     /// A look at the whole is due: once in a while is enough.
@@ -113,6 +117,7 @@ struct World {
     handsets: Vec<Handset>,
     centre: Centre,
     agents: Agents,
+    outbox: Outbox,
     hub: Hub,
     watch: Watch,
 }
@@ -128,12 +133,14 @@ impl World {
             daemon: None,
             runs: 0,
             links: 0,
+            lines: 0,
             epoch: UnixMillis(1_700_000_000_000),
             look_whether_well: false,
             disk: Disk::default(),
             handsets,
-            centre: Centre::new(),
+            centre: Centre::new(seed),
             agents: Agents::new(seed),
+            outbox: Outbox::new(seed),
             hub: Hub::new(),
             watch: Watch::default(),
         };
@@ -234,6 +241,7 @@ impl World {
                 self.line_arrival(&phone, link, arrival);
             }
             Input::Committed { run: of } if of == run => self.committed(),
+            Input::DiskDone { run: of } if of == run => self.disk_done(),
             Input::PowerCommitted { run: of } if of == run => self.power_committed(),
             Input::Fetched { run: of, fetch } if of == run => self.fetched(fetch),
             Input::InstallEnds { phone, stream, link, version, may_go_back } => {
@@ -257,6 +265,7 @@ impl World {
             | Input::Event { .. }
             | Input::FromCentre { .. }
             | Input::Committed { .. }
+            | Input::DiskDone { .. }
             | Input::PowerCommitted { .. }
             | Input::Fetched { .. }
             | Input::LetGo { .. } => {}

@@ -358,6 +358,7 @@ impl World {
         }
         self.centre.becomes(&mut self.stage, centre::Mood::Up);
         self.centre.loses_reports = false;
+        self.centre.refuses = false;
         self.hub.mood = hub::Mood::Live;
         self.temper.slow_store_until = now;
         for phone in 0..PHONES {
@@ -401,6 +402,11 @@ impl World {
                 }
                 RolloutState::WaitingApproval => {
                     self.rollout_word(Word::Request(Box::new(Request::RolloutApprove { rollout })));
+                }
+                // What a gate or a wave has found it may find again: then the operator lets it pass.
+                RolloutState::Paused if self.stage.now.since_start().as_secs() / OPERATOR_EVERY.as_secs() % 3 == 2 => {
+                    let reason = "the phones were looked at".to_owned();
+                    self.rollout_word(Word::Request(Box::new(Request::RolloutPromote { rollout, reason })));
                 }
                 RolloutState::Paused => self.rollout_word(Word::Request(Box::new(Request::RolloutResume { rollout }))),
                 _ => {}

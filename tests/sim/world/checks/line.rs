@@ -68,6 +68,7 @@ pub(crate) fn heard(now: Moment, handsets: &[Handset], phone: &PhoneId, heard: &
     match heard {
         Heard::Unreadable => Err(format!("the line of {phone} sent what the centre cannot read")),
         Heard::Overtaken { number } => Err(format!("notice {number} of {phone} came after a later one")),
+        Heard::Doubled { doubles } => Err(format!("{doubles} notices of {phone} came a second time by one connection")),
         Heard::WithoutToken { code } => Err(format!("the line of {phone} sent message type {code} without its token")),
         Heard::Unasked { message_id } => {
             Err(format!("the line of {phone} told the end of an act that nobody asked for, {message_id}"))

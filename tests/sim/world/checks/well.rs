@@ -45,6 +45,7 @@ pub(crate) fn rack(world: &World) -> Result<(), String> {
             return Err(format!("{} has version {:?}, and the model shows {version:?}", phone.id, handset.version));
         }
     }
+    world.nothing_waits_on_disk()?;
     snapshot.rollouts.iter().try_for_each(|rollout| over_or_waiting(world, rollout))?;
     world.disk.phones.values().filter(|record| world.ready().contains(&record.phone)).try_for_each(told)
 }
