@@ -1,6 +1,7 @@
 //! What the fuzz targets call and the tests replay: any bytes, through each parser and the core, against their invariants.
 
 mod relay;
+mod shelf;
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::clock::Moment;
 use crate::rack::event::{BatteryCondition, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName};
 use crate::rack::snapshot::LineState;
 
-pub use self::relay::relay;
+pub use self::relay::{outbox, relay};
 
 /// The bound that the exercises set on frames.
 const MAX: usize = 4096;

@@ -31,6 +31,7 @@ const TARGETS: &[(&str, Entry)] = &[
     ("apk_zip", agent::zip::fuzz_apk_zip),
     ("central_envelope", exercise::envelope),
     ("central_frame", exercise::frames),
+    ("central_outbox", exercise::outbox),
     ("central_relay", exercise::relay),
     ("central_session", exercise::session),
     ("central_splice", exercise::splicing),
@@ -109,6 +110,11 @@ proptest! {
     #[test]
     fn changed_splices_break_nothing(input in crossed("central_splice")) {
         exercise::splicing(&input);
+    }
+
+    #[test]
+    fn changed_outboxes_break_nothing(input in crossed("central_outbox")) {
+        exercise::outbox(&input);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
+use super::shelf::{Mood, Shelf};
 use super::{Script, open};
 use crate::central::catalogue;
 use crate::central::envelope::{Body, Envelope, View};
@@ -16,18 +17,39 @@ use crate::clock::Moment;
 use crate::config::Ack;
 use crate::rack::event::{LineCommand, LineEvent, Presence};
 use crate::rack::snapshot::LineState;
+use crate::store::outbox::BLOCK_NOTICES_MAX;
 
 const TOKEN: &str = "of the agent";
 /// More than waits for an agent that takes nothing: what is given to it, and the acknowledgements of all that waits for the centre.
 const HELD_MAX: usize = 400;
 /// More than waits for the centre.
 const WAITING_MAX: usize = 260;
+/// Two blocks more may be loaded.
+const WAITING_MAX_WITH_DISK: usize = WAITING_MAX + 2 * BLOCK_NOTICES_MAX;
+/// Slow enough that a pace counts.
+const PER_SECOND: u32 = 100;
 
 /// Any bytes as a list of things that happen to a relay: every rule of [`crate::central::relay`] holds after each.
 pub fn relay(bytes: &[u8]) {
+    live(bytes, None);
+}
+
+/// The same with a disk, which the bytes have answer, fail, be full, and outlive the daemon: every rule of [`crate::central::outbox`] holds
+/// after each.
+pub fn outbox(bytes: &[u8]) {
+    live(bytes, Some(Shelf::default()));
+}
+
+fn line_of(bytes: &[u8], disk: Option<&Shelf>) -> Relay {
     let session = Session::new(Settings::new(Duration::from_secs(60)), bytes.len() as u64);
+    let relay = Relay::new(session, Ack::ALL[bytes.len() % Ack::ALL.len()], 1);
+    if disk.is_some() { relay.with_disk(PER_SECOND) } else { relay }
+}
+
+fn live(bytes: &[u8], disk: Option<Shelf>) {
     let mut line = Exercise {
-        relay: Relay::new(session, Ack::ALL[bytes.len() % Ack::ALL.len()], 1),
+        relay: line_of(bytes, disk.as_ref()),
+        disk,
         now: Moment::START,
         state: LineState::Closed,
         linked: false,
@@ -36,15 +58,21 @@ pub fn relay(bytes: &[u8]) {
     };
     let mut script = Script(bytes);
     while let Some(operation) = script.byte() {
-        line.operate(operation, &mut script);
+        if line.disk.is_some() && operation % 16 == 15 {
+            line.disk_does(bytes, &mut script);
+        } else {
+            line.operate(operation, &mut script);
+        }
         let closed = line.state == LineState::Closed;
         assert_eq!(line.relay.deadline().is_none(), closed, "every wait has a deadline");
-        assert!(line.relay.waiting() <= WAITING_MAX, "what waits for the centre is bounded");
+        let waiting_max = if line.disk.is_some() { WAITING_MAX_WITH_DISK } else { WAITING_MAX };
+        assert!(line.relay.waiting() <= waiting_max, "what waits for the centre is bounded");
     }
 }
 
 struct Exercise {
     relay: Relay,
+    disk: Option<Shelf>,
     now: Moment,
     state: LineState,
     linked: bool,
@@ -91,6 +119,25 @@ impl Exercise {
         self.drain();
     }
 
+    /// The disk does the next thing, in one mood or another, or outlives the daemon.
+    fn disk_does(&mut self, bytes: &[u8], script: &mut Script<'_>) {
+        let how = script.byte().unwrap_or(0);
+        let mood = match how & 3 {
+            0 | 1 => Mood::Works,
+            2 => Mood::Fails,
+            _ => Mood::IsFull,
+        };
+        let Some(disk) = &mut self.disk else { return };
+        if how & 0x80 != 0 {
+            disk.forget_asked(mood);
+            self.relay = line_of(bytes, self.disk.as_ref());
+            (self.state, self.linked, self.connection, self.held) = (LineState::Closed, false, 0, 0);
+        } else if let Some((owner, answer)) = disk.answer(mood) {
+            self.relay.disk_says(&owner, answer, self.now);
+            self.drain();
+        }
+    }
+
     fn register(&mut self) {
         self.relay.connected(self.now);
         let response = DeviceAuthRspMessage { access_token: "t".to_owned(), ..Default::default() };
@@ -120,7 +167,11 @@ impl Exercise {
                 Output::Connect => self.linked = true,
                 Output::Disconnect => assert!(std::mem::take(&mut self.linked), "there was something to end"),
                 Output::Event(LineEvent::State { state, .. }) => self.state = state,
-                Output::Event(_) | Output::Judged(_) | Output::EndAgent { .. } | Output::Disk(_) => {}
+                Output::Disk(request) => {
+                    assert!(self.disk.is_some(), "only a line with a disk asks it");
+                    self.disk.iter_mut().for_each(|disk| disk.ask(request.clone()));
+                }
+                Output::Event(_) | Output::Judged(_) | Output::EndAgent { .. } => {}
                 Output::TellAgent { frame, .. } => view_of(&frame, |_| {}),
                 Output::Transmit(frame) => {
                     assert!(self.linked, "nothing is sent into the void");
