@@ -85,7 +85,7 @@ fn by_pushes() -> Result<f64, Failure> {
         }
         fs::remove_file(there)?;
     }
-    let took = said.lines().find_map(|line| line.strip_prefix("# pushes to 32: ")?.strip_suffix(" s"));
+    let took = said.lines().find_map(|line| line.strip_prefix(&format!("# pushes to {PHONES}: "))?.strip_suffix(" s"));
     Ok(took.ok_or("it said no figure")?.parse()?)
 }
 
