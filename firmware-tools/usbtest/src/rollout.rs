@@ -40,7 +40,6 @@ fn installs() -> Result<(), Failure> {
         for (name, took) in ADBS.into_iter().zip(&mut theirs) {
             took.push(by_adb(name)?);
         }
-        phone::unplug_all()?;
         println!("# 32 installs, round {round}: rollouts {ours:.1?} s, bare pushes {pushes:.1?} s, adb {theirs:.1?} s");
     }
     let (ours, pushes) = (median(ours), median(pushes));
@@ -64,15 +63,18 @@ fn by_rollout(round: usize) -> Result<f64, Failure> {
     daemon.order(&["rollout", "start", APK, "--waves", "100%", "--wait"])?;
     let took = begun.elapsed().as_secs_f64();
     daemon.kill()?;
+    phone::unplug_all()?;
     expect_installed()?;
     Ok(took)
 }
 
 /// The same bytes by the same engine, in a process that has all connections before it begins.
 fn by_pushes() -> Result<f64, Failure> {
+    phone::plug_all()?;
     let mut bench = Command::new("usb-bench");
     bench.args(["pushes", APK, TARGET]).args((0..PHONES).map(phone::plain_serial)).env("HOME", "/state/home");
     let output = bench.output()?;
+    phone::unplug_all()?;
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         return Err(format!("usb-bench pushes: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
@@ -91,9 +93,11 @@ fn by_pushes() -> Result<f64, Failure> {
 
 fn by_adb(name: &'static str) -> Result<f64, Failure> {
     go_back()?;
+    phone::plug_all()?;
     let adb = adb_with_all(name)?;
     let took = install_by(&adb)?;
     drop(adb);
+    phone::unplug_all()?;
     expect_installed()?;
     Ok(took)
 }
