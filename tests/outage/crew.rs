@@ -29,13 +29,15 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    pub(crate) fn start(site: &Site, notices: u64) -> Self {
+    /// Each says so many notices, which are at least `width` bytes long.
+    pub(crate) fn start(site: &Site, notices: u64, width: usize) -> Self {
         let acknowledged = Arc::new(AtomicU64::new(0));
         let mut agents = JoinSet::new();
         for (number, phone) in site.phones.iter().enumerate() {
             let talker = Talker {
                 credential: credential(number),
                 notices,
+                width,
                 next: 0,
                 open: VecDeque::new(),
                 acknowledged: Arc::clone(&acknowledged),
@@ -45,12 +47,17 @@ impl Crew {
         Self { acknowledged, _agents: agents }
     }
 
+    /// How many notices are acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
     /// Whether so many notices are acknowledged.
     ///
     /// # Errors
     /// Fewer are.
     pub(crate) fn has_acknowledged(&self, wanted: u64) -> Result<(), String> {
-        let seen = self.acknowledged.load(Ordering::SeqCst);
+        let seen = self.acknowledged();
         if seen >= wanted { Ok(()) } else { Err(format!("{seen} are")) }
     }
 }
@@ -58,6 +65,7 @@ impl Crew {
 struct Talker {
     credential: String,
     notices: u64,
+    width: usize,
     /// The number of the next one.
     next: u64,
     /// Said, and not acknowledged.
@@ -110,6 +118,6 @@ impl Talker {
     }
 
     async fn say(&self, agent: &mut Agent, number: u64) -> io::Result<i64> {
-        agent.was_told(&self.credential, format!("{SECRET} {number}").as_bytes()).await
+        agent.was_told(&self.credential, format!("{SECRET} {number:<width$}", width = self.width).as_bytes()).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,14 +60,27 @@ impl Site {
         self.dir.path().join("capture")
     }
 
-    fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
     /// Starts a daemon on the state that the one before has left.
     pub(crate) fn start(&self) -> Daemon {
+        self.run(Command::new(env!("CARGO_BIN_EXE_farmhand")))
+    }
+
+    /// Starts a daemon whose state is on a disk of so many bytes, which only it and its children see and which goes with it.
+    pub(crate) fn start_on_disk_of(&self, bytes: u64) -> Daemon {
+        std::fs::create_dir_all(self.state()).unwrap();
+        let mount = format!("mount -t tmpfs -o size={bytes},mode=0700 farmhand \"$1\" && shift && exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &mount, "sh"]).arg(self.state());
+        command.arg(env!("CARGO_BIN_EXE_farmhand"));
+        self.run(command)
+    }
+
+    fn run(&self, mut command: Command) -> Daemon {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_farmhand"));
         command.args(["run", "--config"]).arg(self.dir.path().join("farmhand.toml")).arg("--state").arg(self.state());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         Daemon(command.spawn().unwrap())
@@ -95,29 +108,43 @@ impl Site {
     /// # Errors
     /// Something does, or nobody answers.
     pub(crate) fn waiting(&self) -> Result<(), String> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_farmhand"));
-        let said = command
-            .arg("--state")
-            .arg(self.state())
-            .args(["line", "--json"])
-            .output()
-            .map_err(|why| why.to_string())?;
-        let lines: Vec<LineView> = serde_json::from_slice(&said.stdout).map_err(|why| format!("{why}: {said:?}"))?;
+        let lines = lines(&self.state())?;
         let waiting: u64 = lines.iter().map(|line| line.outbox.waiting).sum();
         if waiting == 0 && lines.len() == self.phones.len() { Ok(()) } else { Err(format!("{waiting} wait")) }
     }
 
+    /// All that the daemons said.
+    pub(crate) fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
     /// The end of what the daemons said.
     pub(crate) fn log(&self) -> String {
-        let text = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let text = self.whole_log();
         text.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
     }
+}
+
+/// What `farmhand line` says of the daemon with this state.
+///
+/// # Errors
+/// Nobody answers.
+pub(crate) fn lines(state: &Path) -> Result<Vec<LineView>, String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farmhand"));
+    let said = command.arg("--state").arg(state).args(["line", "--json"]).output().map_err(|why| why.to_string())?;
+    serde_json::from_slice(&said.stdout).map_err(|why| format!("{why}: {said:?}"))
 }
 
 /// A daemon that runs.
 pub(crate) struct Daemon(Child);
 
 impl Daemon {
+    /// A path of its own, for whoever does not see its mounts.
+    pub(crate) fn sees(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.0.id()));
+        root.join(path.strip_prefix("/").expect("it is absolute"))
+    }
+
     /// As `kill -9` does.
     pub(crate) fn kill(&mut self) {
         let _ = self.0.kill();

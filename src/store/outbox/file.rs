@@ -37,6 +37,13 @@ pub(super) enum FileError {
     Failing { file: PathBuf, reason: rusqlite::Error },
 }
 
+impl FileError {
+    /// Whether the disk has no room.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Failing { reason, .. } if reason.sqlite_error_code() == Some(ErrorCode::DiskFull))
+    }
+}
+
 /// The open file.
 pub(super) struct File {
     db: Connection,
@@ -88,6 +95,13 @@ impl File {
     /// How long daemons have run on this file, in seconds.
     fn now_s(&self) -> u64 {
         self.elapsed.0 + self.elapsed.1.elapsed().as_secs()
+    }
+
+    /// Brings the journal into the file, as far as there is room, so that it begins anew.
+    pub(super) fn fold(&self) {
+        if let Err(why) = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            tracing::debug!("the journal of {} stays as it is: {why}", self.path.display());
+        }
     }
 
     /// Writes these, of as many owners, in one transaction.

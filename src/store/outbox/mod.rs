@@ -27,6 +27,8 @@ mod block;
 mod file;
 #[cfg(feature = "daemon")]
 mod key;
+#[cfg(feature = "daemon")]
+mod reserve;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "daemon")]

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::accounts::Accounts;
 use super::file::{Bounds, File, FileError};
 use super::key::Key;
+use super::reserve::Reserve;
 use super::{Answer, Ask, Reply, Request, Write, Written};
 use crate::clock::UnixMillis;
 use crate::store::StateDir;
@@ -61,6 +62,7 @@ impl Outbox {
         let bounds = Bounds { bytes: limits.bytes, age_s: limits.age.as_secs() };
         let keeper = Keeper {
             dir: state.path().to_owned(),
+            reserve: Reserve::new(state.path()),
             credentials,
             bounds,
             open: None,
@@ -84,6 +86,7 @@ impl Outbox {
 /// What the thread holds.
 struct Keeper {
     dir: PathBuf,
+    reserve: Reserve,
     credentials: Option<PathBuf>,
     bounds: Bounds,
     open: Option<(File, Key)>,
@@ -204,8 +207,21 @@ impl Keeper {
         }
         self.ensure_open();
         let writes: Vec<_> = jobs.iter().map(|(owner, write, _)| (owner.as_str(), write)).collect();
+        if self.open.is_some() && self.reserve.is_wanted() {
+            self.take_reserve();
+        }
+        // Nothing new is put where room for what must be removed is all that there is.
+        let emptying = Bounds { bytes: 0, ..self.bounds };
+        let bounds = if self.reserve.lets_store() { self.bounds } else { emptying };
         let wrote = match &mut self.open {
-            Some((file, key)) => file.write(&mut self.accounts, key, self.bounds, &writes),
+            Some((file, key)) => match file.write(&mut self.accounts, key, bounds, &writes) {
+                Err(why) if why.is_full() => {
+                    self.reserve.give_up();
+                    file.fold();
+                    file.write(&mut self.accounts, key, emptying, &writes)
+                }
+                wrote => wrote,
+            },
             None => {
                 let why = self.why.clone();
                 return jobs.into_iter().for_each(|(owner, _, to)| answer(&to, owner, nothing(&why)));
@@ -222,6 +238,14 @@ impl Keeper {
                 jobs.into_iter().for_each(|(owner, _, to)| answer(&to, owner, nothing(&why)));
             }
         }
+    }
+
+    /// An outbox that was emptied gives its own room back first.
+    fn take_reserve(&mut self) {
+        if !self.reserve.lets_store() && self.accounts.are_empty() {
+            self.tidy();
+        }
+        self.reserve.take();
     }
 
     fn read(&mut self, job: Job) {
