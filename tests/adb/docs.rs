@@ -1,9 +1,10 @@
 //! docs/adb-server.md, block by block: what a reader types is run as it stands, on a rack of the name `rack` with one phone, in a network and
-//! with folders of its own. Each block of TOML is what the daemon runs with from then on.
+//! with folders of its own. Each block of TOML is what the daemon runs with from then on. At the end come the commands of its sentences.
 //!
 //! scrcpy needs a screen: in its place stands a script that has adb do what scrcpy has it do before its first picture. Its tunnel begins at a
 //! port of the phone, since a virtual phone has no abstract sockets.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -46,6 +47,52 @@ else
 fi
 adb -s \"$serial\" shell cat /data/local/tmp/scrcpy-server.jar | grep server
 ";
+
+/// A command of a sentence: what is typed for it, since sentences leave out what does not matter there, and what it says.
+struct Mentioned {
+    command: &'static str,
+    typed: &'static str,
+    /// Any, if none: what it says is all that is promised.
+    code: Option<i32>,
+    says: &'static str,
+}
+
+const fn mentioned(command: &'static str, typed: &'static str, code: Option<i32>, says: &'static str) -> Mentioned {
+    Mentioned { command, typed, code, says }
+}
+
+/// In the order in which they are typed, at an adb server of the loopback's 5037.
+const SENTENCES: &[Mentioned] = &[
+    mentioned("adb kill-server", "adb kill-server", None, ""),
+    mentioned("farmhand adb-server show", "farmhand adb-server show", Some(0), "127.0.0.1:5037"),
+    mentioned("farmhand status", "farmhand status", Some(0), "127.0.0.1:5037"),
+    mentioned("farmhand tokens revoke mara", "farmhand tokens revoke mara", Some(0), "counts no more"),
+    mentioned("adb devices", "adb devices", Some(0), "R5CW2355X"),
+    mentioned("adb devices -l", "adb devices -l", Some(0), "slot:A1"),
+    mentioned("adb forward", "adb forward tcp:0 tcp:7", Some(0), ""),
+    mentioned("adb reverse", "adb reverse tcp:7100 tcp:7100", Some(0), ""),
+    mentioned("adb reverse --remove-all", "adb reverse --remove-all", Some(0), ""),
+    mentioned("adb connect", "adb connect 10.0.0.9:5555", Some(0), "[[slot]]"),
+    mentioned("adb pair", "adb pair 127.0.0.1:1 123456", None, ""),
+    mentioned("adb attach", "adb attach", Some(1), ""),
+    mentioned("adb pull", "adb pull /data/local/tmp/scrcpy-server.jar pulled", Some(0), "pulled"),
+    mentioned("adb root", "adb root", None, "root"),
+    mentioned("farmhand phone A1 hold", "farmhand phone A1 hold --for 1m --reason battery", Some(0), ""),
+    mentioned("farmhand phone", "farmhand phone A1 shell getprop ro.serialno", Some(0), "R5CW2355X"),
+    mentioned("farmhand audit A1 --since 2h", "farmhand audit A1 --since 2h", Some(0), "begins to work on it with adb"),
+    mentioned("farmhand doctor", "farmhand doctor", None, ""),
+    mentioned("adb reconnect", "adb reconnect", Some(0), "reconnecting R5CW2355X"),
+    mentioned("farmhand phone A1 detach", "farmhand phone A1 detach", Some(0), "is free for another program"),
+];
+
+/// The commands between the document's backquotes.
+fn sentences(document: &str) -> BTreeSet<String> {
+    let text: Vec<&str> = document.lines().filter(|line| !line.starts_with("    ")).collect();
+    let text = text.join(" ");
+    let spans = text.split('`').skip(1).step_by(2).map(|span| span.split_whitespace().collect::<Vec<_>>().join(" "));
+    let is_command = |span: &String| ["adb ", "farmhand ", "make "].iter().any(|program| span.starts_with(program));
+    spans.filter(is_command).collect()
+}
 
 /// A block of the document: the lines that are indented.
 #[derive(Debug, PartialEq, Eq)]
@@ -128,6 +175,15 @@ impl Reader {
         // A phone that is not there fails no `adb devices`.
         assert!(!line.contains("adb devices") || said.contains("R5CW2355X"), "`{line}`: {said}");
         assert!(!line.contains("getprop") || said.trim().len() > 2, "`{line}`: {said}");
+    }
+
+    async fn type_sentence(&self, row: &Mentioned) {
+        let output = tokio::time::timeout(PATIENCE, self.command(row.typed).output()).await;
+        assert!(output.is_ok(), "`{}` does not end", row.typed);
+        let output = output.unwrap().unwrap();
+        let said = [output.stdout.as_slice(), output.stderr.as_slice()].map(String::from_utf8_lossy).concat();
+        assert!(row.code.is_none() || output.status.code() == row.code, "`{}`: {} {said}", row.typed, output.status);
+        assert!(said.contains(row.says), "`{}`: {said}", row.typed);
     }
 
     fn command(&self, line: &str) -> Command {
@@ -247,7 +303,33 @@ async fn read(dir: &Path) {
             }
         }
     }
+    reader.configure("[adb_server]\nlisten = \"127.0.0.1:5037\"\n").await;
+    for row in SENTENCES {
+        reader.type_sentence(row).await;
+    }
     reader.rack.daemon.stop().await;
+}
+
+#[test]
+fn each_command_of_a_sentence_is_typed_as_well() {
+    let typed: Vec<String> = blocks(DOCUMENT)
+        .into_iter()
+        .flat_map(|block| if let Block::Commands(lines) = block { lines } else { Vec::new() })
+        .collect();
+    let makefile = include_str!("../../Makefile");
+    let rows: BTreeSet<&str> = SENTENCES.iter().map(|row| row.command).collect();
+    let seen = sentences(DOCUMENT);
+    for command in &seen {
+        let is_known = match command.strip_prefix("make ") {
+            Some(target) => makefile.contains(&format!("\n{target}:")),
+            None => rows.contains(command.as_str()) || typed.iter().any(|line| line.starts_with(command.as_str())),
+        };
+        assert!(is_known, "`{command}` is typed nowhere");
+    }
+    for row in SENTENCES {
+        assert!(row.typed.starts_with(row.command), "{}", row.typed);
+        assert!(seen.contains(row.command), "`{}` stands in no sentence any more", row.command);
+    }
 }
 
 #[test]
