@@ -51,7 +51,7 @@ usbtest: ## Google's adbd (32 of them), our phones and QEMU's hub trees, on a re
 
 check-usb: usbtest ## the same: fails when a check is missing
 
-check-adb-server: build ## programs that nobody here wrote (Google's adb 29, 34 and 36, adbutils, adbkit and others) against the adb server: CHECK lines
+check-adb-server: build ## programs that nobody here wrote (Google's adb 29, 34 and 36, adbutils, adbkit and others) against the adb server: CHECK lines; ONLY=raw,role picks some
 	tests/peers/adb_server/run.sh $(FARMHAND) $(RACKBENCH) $(ONLY)
 
 check-rollout: build setup ## every point of a rollout, by the command line, on virtual racks: CHECK lines; make check-rollout [ONLY=refused]

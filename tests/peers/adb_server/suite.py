@@ -7,7 +7,8 @@ import socket
 import threading
 
 from desk import digest
-from stage import APKS, WAYS
+from stage import APKS, PHONES, WAYS
+from wire import ask, first
 
 NOISE = random.Random(3).randbytes((5 << 20) + 17)
 
@@ -316,8 +317,49 @@ def server(desk):
     desk.say("kill-server", code=None) if desk.port in WAYS.values() else desk.note("kill-server", "")
 
 
+def raw(desk):
+    """Requests as clients other than Google's send them, byte by byte."""
+    def note(*requests):
+        desk.note(desk.plain(" ".join(requests)), desk.plain(repr(ask(desk.port, *requests))))
+
+    # Both servers know this phone by its address.
+    here = PHONES["A2"]
+    note("host:version")
+    for request in ("host:track-devices", "host:track-devices-l"):
+        okay, text = first(desk.port, request)
+        desk.must(f"{request}: {okay} and a line for each phone", okay == b"OKAY" and text.count(b"\n") == len(PHONES))
+    for bind in (f"host:transport:{here}", f"host:tport:serial:{here}", f"host-serial:{here}:transport", f"host-serial:{here}:tport:any"):
+        note(bind, "shell:echo bound")
+        note(bind, "host:get-state")
+    for bind in ("host:transport-any", "host:transport-local", "host:transport-usb", "host:tport:any", "host:tport:usb",
+                 "host:transport:nobody", "host:transport-id:99999", "host:transport-id:x"):
+        note(bind, "shell:true")
+    for service in ("shell,v2,raw:exit 3", "exec:echo hello", "localabstract:nobody", "tcp:1", "dev:/nobody", "nonsense:", "jdwp:1"):
+        note(f"host:transport:{here}", service)
+    # Each server has a name of its own for it, and so another length before it.
+    serial = ask(desk.port, f"host-serial:{here}:get-serialno")
+    desk.note("host-serial:<A2>:get-serialno", desk.plain(repr(serial[:4] + serial[8:])))
+    for question in ("get-state", "get-devpath"):
+        note(f"host-serial:{here}:{question}")
+    for question in ("get-state", "get-serialno", "get-devpath"):
+        note("host-local:" + question)
+        note("host-usb:" + question)
+        note(f"host-transport-id:99999:{question}")
+    note("host-serial:nobody:get-state")
+    note("host:get-state")
+    for wait in ("any-device", "local-device", "any-any"):
+        note(f"host-serial:{here}:wait-for-{wait}")
+    for wait in ("", "any", "x-device", "any-nonsense"):
+        note(f"host:wait-for-{wait}")
+    for request in ("list-forward", "killforward:tcp:1", "killforward:", "killforward-all", "forward:tcp:0",
+                    "forward:norebind:tcp:0", "nonsense", "", "emulator:1", "disconnect:10.1.2.3:5"):
+        note(f"host:{request}")
+    note(f"host-serial:{here}:forward:tcp:0;")
+
+
 FAMILIES = {
     "lists": lists,
+    "raw": raw,
     "select": select,
     "shell": shell,
     "exec": execs,
