@@ -342,6 +342,8 @@ impl Adb {
                 progress.send_replace(total);
             }
         }
+        // What it was read for with others it no longer holds up.
+        drop(batches);
         Ok(String::from_utf8_lossy(&read_all(&stream, ANSWER_MAX).await?).into_owned())
     }
 
