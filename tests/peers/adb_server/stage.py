@@ -97,6 +97,8 @@ class Stage:
         state, token = self.work / "far-state", self.work / "token"
         self.daemon("far", state, f'listen = "0.0.0.0:{TLS_PORT}"\n')
         self.listens(f"127.0.0.1:{TLS_PORT}")
+        self.until("the other daemon answers the command line",
+                   lambda: self.run([self.farmhand, "--state", state, "status"], {}).code == 0)
         # A tunnel to the rack's host is the admin's, and all else is everybody's.
         words = ["tokens", "add", "mara", "--role", "admin", "--for", "1h", "--json"]
         said = self.run([self.farmhand, "--state", state, *words], {})
