@@ -21,6 +21,7 @@
 
 mod accounts;
 mod agent;
+mod caution;
 mod disk;
 mod down;
 mod peer;

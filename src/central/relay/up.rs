@@ -7,10 +7,12 @@
 //!
 //! While the centre is away, or something stored waits before them, fresh notices are stored ([`Outbox`]) and leave this queue once they
 //! are; the centre gets them when they are loaded again. What is neither a notice nor a result is urgent then: nobody waits for it for
-//! hours, and it is never stored.
+//! hours, and it is never stored. A notice that the centre answers by an Error goes again as the first of all notices, and alone
+//! ([`Caution`]).
 //!
 //! Invariant: notices are sent in the order in which they came, and after a lost registration from the oldest on
-//! (`what_the_centre_may_not_have_goes_to_its_next_registration_in_order`).
+//! (`what_the_centre_may_not_have_goes_to_its_next_registration_in_order`,
+//! `what_was_refused_keeps_its_place_when_the_registration_is_lost`).
 //! Invariant: at most [`FRAMES_MAX`] frames of the agent, and bytes up to [`BYTES_MAX`] and one frame, wait; until there is room again the
 //! agent is not read (`an_agent_that_floods_is_held_back`).
 
@@ -18,6 +20,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::caution::Caution;
 use crate::central::catalogue::{self, Kind};
 use crate::central::outbox::{Consequences, Outbox};
 use crate::clock::{Deadline, Moment};
@@ -51,6 +54,7 @@ pub(super) struct Up {
     ack: Ack,
     /// How the centre of this registration shows what it has taken, as far as it has shown it.
     shows: Shows,
+    caution: Caution,
     known: VecDeque<Known>,
 }
 
@@ -70,6 +74,10 @@ pub(super) struct Waiting {
     id: i64,
     sent_at: Moment,
     retries: u32,
+    /// The Id under which this registration saw it first: its place among those that go again.
+    turn: Option<i64>,
+    /// Whether this registration has refused it.
+    goes_again: bool,
 }
 
 /// A connection of the agent, and the Id of its message on it.
@@ -118,6 +126,7 @@ impl Up {
             outbox,
             ack,
             shows,
+            caution: Caution::default(),
             known: VecDeque::new(),
         }
     }
@@ -139,18 +148,28 @@ impl Up {
     pub(super) fn push(&mut self, said: Notice, from: Option<Sender>, registered: bool) {
         let waiting = Waiting::new(said, from, None);
         self.bytes += waiting.envelope.len();
-        if is_kept(waiting.msg_type) || registered && self.outbox.is_clear() {
+        let flows = registered && self.outbox.is_clear() && !self.is_one_at_a_time(false);
+        if flows || is_kept(waiting.msg_type) {
             self.waiting.push_back(waiting);
         } else {
-            self.waiting.insert(self.sent + self.urgent, waiting);
-            self.urgent += 1;
+            self.hurry(waiting);
         }
+    }
+
+    /// Before all that is not urgent; among those that are, what is no notice goes first, and notices go in their order.
+    fn hurry(&mut self, waiting: Waiting) {
+        let place = |waiting: &Waiting| (is_kept(waiting.msg_type), waiting.turn.unwrap_or(i64::MAX));
+        let urgent = self.waiting.iter().skip(self.sent).take(self.urgent);
+        let before = urgent.take_while(|other| place(other) <= place(&waiting)).count();
+        self.waiting.insert(self.sent + before, waiting);
+        self.urgent += 1;
     }
 
     /// The next frame to be sent, if one more may be on its way now.
     pub(super) fn next(&self, now: Moment) -> Option<&Waiting> {
         self.waiting.get(self.sent).filter(|waiting| {
             self.sent < SENT_MAX
+                && !self.waits_its_turn(waiting)
                 && match waiting.stored.filter(|_| self.urgent == 0) {
                     Some(number) => self.outbox.is_in_window(number) && self.outbox.free_at() <= now,
                     None => self.urgent > 0 || self.outbox.is_clear(),
@@ -160,15 +179,28 @@ impl Up {
 
     /// When the pace of stored notices lets the next one go.
     pub(super) fn paced(&self) -> Option<Deadline> {
-        let number = self.waiting.get(self.sent).filter(|_| self.urgent == 0 && self.sent < SENT_MAX)?.stored?;
+        let next = self.waiting.get(self.sent).filter(|_| self.urgent == 0 && self.sent < SENT_MAX)?;
+        let number = next.stored.filter(|_| !self.waits_its_turn(next))?;
         let at = self.outbox.free_at();
         self.outbox.is_in_window(number).then_some(Deadline { at, why: "the pace at which stored notices go" })
+    }
+
+    /// Whether this notice waits until no other is on its way.
+    fn waits_its_turn(&self, next: &Waiting) -> bool {
+        is_kept(next.msg_type)
+            && self.is_one_at_a_time(next.stored.is_some())
+            && self.on_their_way().any(|waiting| is_kept(waiting.msg_type))
+    }
+
+    fn is_one_at_a_time(&self, stored: bool) -> bool {
+        self.caution.is_one_at_a_time(stored, self.shows == Shows::Each)
     }
 
     /// That frame is on its way as `id`.
     pub(super) fn sent(&mut self, id: i64, now: Moment) {
         let Some(waiting) = self.waiting.get_mut(self.sent) else { return };
         (waiting.id, waiting.sent_at) = (id, now);
+        waiting.turn.get_or_insert(id);
         let (from, stored) = (waiting.from, waiting.stored.is_some());
         if stored {
             self.outbox.sent(now);
@@ -188,6 +220,9 @@ impl Up {
         let waiting = self.waiting.remove(self.sent)?;
         self.bytes -= waiting.envelope.len();
         self.is_no_longer_next(waiting.stored.is_some());
+        if waiting.goes_again {
+            self.caution.settled();
+        }
         waiting.stored.into_iter().for_each(|number| self.outbox.take(number));
         Some(waiting)
     }
@@ -210,8 +245,10 @@ impl Up {
     /// more may go before that.
     pub(super) fn wants_barrier(&self) -> Option<Urgency> {
         let waits = self.on_their_way().any(|waiting| !self.is_acknowledged_itself(waiting));
-        let next = self.waiting.get(self.sent).and_then(|waiting| waiting.stored);
-        let is_full = self.sent == SENT_MAX || next.is_some_and(|number| self.outbox.waits_for_centre(number));
+        let next_waits = self.waiting.get(self.sent).is_some_and(|next| {
+            self.waits_its_turn(next) || next.stored.is_some_and(|number| self.outbox.waits_for_centre(number))
+        });
+        let is_full = self.sent == SENT_MAX || next_waits;
         waits.then_some(if is_full { Urgency::Full } else { Urgency::Usual })
     }
 
@@ -252,7 +289,14 @@ impl Up {
     /// The centre has answered our message `id` by an Error.
     pub(super) fn refused(&mut self, id: i64) -> Refused {
         let Some(at) = self.on_their_way().position(|waiting| waiting.id == id) else { return Refused::NotOurs };
+        let newest = self.on_their_way().map(|waiting| waiting.id).fold(id, i64::max);
         let Some(mut waiting) = self.remove(at) else { return Refused::NotOurs };
+        if is_kept(waiting.msg_type) {
+            self.caution.refused(newest);
+        }
+        if std::mem::take(&mut waiting.goes_again) {
+            self.caution.settled();
+        }
         if waiting.retries >= RETRIES_MAX || catalogue::lookup(waiting.msg_type).is_some_and(asks_for_an_answer) {
             if self.outbox.has_disk() && is_kept(waiting.msg_type) {
                 self.outbox.refuse(waiting.stored, waiting.notice());
@@ -260,10 +304,12 @@ impl Up {
             return Refused::ForGood(waiting);
         }
         waiting.retries += 1;
+        if is_kept(waiting.msg_type) {
+            waiting.goes_again = true;
+            self.caution.owes();
+        }
         self.bytes += waiting.envelope.len();
-        // Next in turn: behind what is on its way, before what has not gone at all.
-        self.waiting.insert(self.sent, waiting);
-        self.urgent += 1;
+        self.hurry(waiting);
         Refused::Again
     }
 
@@ -271,7 +317,11 @@ impl Up {
     /// on their way.
     pub(super) fn lost(&mut self) -> u64 {
         self.shows = Shows::at_first(self.ack);
+        self.caution = Caution::default();
         let sent = std::mem::take(&mut self.sent) as u64;
+        // What was to go again came before what went behind it.
+        self.waiting.make_contiguous().sort_by_key(|waiting| waiting.turn.unwrap_or(i64::MAX));
+        self.waiting.iter_mut().for_each(|waiting| (waiting.turn, waiting.goes_again) = (None, false));
         if self.outbox.has_disk() {
             // What is stored is loaded anew, and the other notices are about to be stored.
             self.outbox.unload();
@@ -365,6 +415,12 @@ impl Up {
     fn take(&mut self, at: usize) -> Option<Waiting> {
         let taken = self.remove(at)?;
         taken.stored.into_iter().for_each(|number| self.outbox.take(number));
+        if is_kept(taken.msg_type) {
+            self.caution.taken(taken.id);
+        }
+        if taken.goes_again {
+            self.caution.settled();
+        }
         Some(taken)
     }
 
@@ -379,7 +435,18 @@ impl Up {
 impl Waiting {
     fn new(said: Notice, from: Option<Sender>, stored: Option<u64>) -> Self {
         let Notice { msg_type, reference, envelope } = said;
-        Self { envelope, msg_type, reference, from, stored, id: 0, sent_at: Moment::START, retries: 0 }
+        Self {
+            envelope,
+            msg_type,
+            reference,
+            from,
+            stored,
+            id: 0,
+            sent_at: Moment::START,
+            retries: 0,
+            turn: None,
+            goes_again: false,
+        }
     }
 
     fn notice(&self) -> Notice {

@@ -23,6 +23,8 @@ use super::stage::Stage;
 
 /// What may be on its way to the centre when a connection ends, or a daemon.
 const DOUBLES_MAX: u64 = 64;
+/// Beside a notice that is refused.
+const ON_THEIR_WAY_MAX: u64 = DOUBLES_MAX - 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mood {
@@ -35,6 +37,16 @@ pub(super) enum Mood {
     Black,
     /// Every device is refused.
     Refusing,
+}
+
+/// Which notices the centre answers by an Error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refuses {
+    None,
+    /// Some, three times of four: they may be overtaken by what was on its way then.
+    Some,
+    /// Whatever a connection brings for the first time: as it refuses all alike, none may overtake.
+    FirstSeen,
 }
 
 #[derive(Debug)]
@@ -50,10 +62,11 @@ pub(super) struct Centre {
     asked: BTreeSet<i64>,
     /// The numbered notices of agents that it has, and the highest of each device.
     notices: BTreeSet<u64>,
-    /// Some notices may be answered by an Error, and whether this one is; what once was may be overtaken.
-    pub(super) refuses: bool,
+    /// Which notices it answers by an Error.
+    pub(super) refuses: Refuses,
     chance: Chance,
-    refused: BTreeSet<u64>,
+    /// How many others of the device were taken since a connection first had it refused, which one that was, by number.
+    refused: BTreeMap<u64, Overtaken>,
     /// How its lines expect it to show what it has taken, and whether it acknowledges notices.
     ack: Ack,
     acknowledges: bool,
@@ -66,6 +79,29 @@ struct Peer {
     /// Notices that it brought a second time.
     doubles: u64,
     run: u32,
+    /// The numbers that it brought.
+    seen: BTreeSet<u64>,
+    /// It was not read once, and is not read any more.
+    is_deaf: bool,
+}
+
+impl Refuses {
+    /// A centre that acknowledges in a way that its lines do not expect has several on their way before it shows that it refuses.
+    fn of(seed: u64, ack: Ack) -> Self {
+        match seed % 4 {
+            0 => Self::Some,
+            2 if ack != Ack::Barrier => Self::FirstSeen,
+            _ => Self::None,
+        }
+    }
+}
+
+/// What went past a notice that was refused.
+#[derive(Clone, Debug)]
+struct Overtaken {
+    link: u32,
+    credential: String,
+    by: u64,
 }
 
 /// What a phone's line said.
@@ -105,9 +141,9 @@ impl Centre {
             failures: BTreeSet::new(),
             asked: BTreeSet::new(),
             notices: BTreeSet::new(),
-            refuses: seed.is_multiple_of(4),
+            refuses: Refuses::of(seed, ack),
             chance: Chance::new(seed ^ 0xce47),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             ack,
             acknowledges: ack == Ack::Each || seed.is_multiple_of(2),
             highest: BTreeMap::new(),
@@ -156,13 +192,28 @@ impl Centre {
         }
         let number = number_of(view.body()).filter(|_| code == EnumMsgType::FriendTalkNotice);
         let answers = !matches!(self.mood, Mood::Silent | Mood::Black);
-        if let Some(number) = number.filter(|number| self.refuses && answers && number.is_multiple_of(16))
-            && !self.chance.one_in(4)
-        {
-            self.refused.insert(number);
-            let refusal = ErrorMessage { error_code: EnumErrorCode::InternalError as i32, ..Default::default() };
-            self.say(stage, phone, link, EnumMsgType::Error, &refusal, view.id);
+        // What refuses all alike reads no more once it is silent: what it took then would have overtaken.
+        peer.is_deaf |= self.refuses == Refuses::FirstSeen && !answers;
+        if peer.is_deaf {
             return Heard::Other;
+        }
+        if let (Some(number), Some(credential)) = (number, &peer.credential) {
+            let first = peer.seen.insert(number);
+            let chosen = match self.refuses {
+                Refuses::None => false,
+                Refuses::Some => number.is_multiple_of(16) && !self.chance.one_in(4),
+                Refuses::FirstSeen => first,
+            };
+            if chosen && answers {
+                let begins = Overtaken { link, credential: credential.clone(), by: 0 };
+                let overtaken = self.refused.entry(number).or_insert_with(|| begins.clone());
+                if overtaken.link != link || overtaken.credential != begins.credential {
+                    *overtaken = begins;
+                }
+                let refusal = ErrorMessage { error_code: EnumErrorCode::InternalError as i32, ..Default::default() };
+                self.say(stage, phone, link, EnumMsgType::Error, &refusal, view.id);
+                return Heard::Other;
+            }
         }
         let heard = match (code, &peer.credential) {
             (EnumMsgType::FriendTalkNotice, Some(credential)) => match number {
@@ -170,7 +221,13 @@ impl Centre {
                 Some(number) if self.notices.insert(number) => {
                     let highest = self.highest.entry(credential.clone()).or_default();
                     let before = std::mem::replace(highest, number.max(*highest));
-                    if before > number && !self.refused.contains(&number) {
+                    let may_be_overtaken_by = match self.refuses {
+                        Refuses::FirstSeen => 0,
+                        Refuses::None | Refuses::Some => ON_THEIR_WAY_MAX,
+                    };
+                    let was_refused = self.refused.remove(&number);
+                    self.refused.values_mut().filter(|other| other.credential == *credential).for_each(|o| o.by += 1);
+                    if before > number && was_refused.is_none_or(|overtaken| overtaken.by > may_be_overtaken_by) {
                         Heard::Overtaken { number }
                     } else {
                         Heard::Other
@@ -184,6 +241,12 @@ impl Centre {
             (EnumMsgType::HeartBeatReq, Some(credential)) => Heard::Heartbeat { credential: credential.clone() },
             _ => Heard::Other,
         };
+        self.answer(stage, phone, link, code, &view);
+        heard
+    }
+
+    /// What it says to a frame that it has heard.
+    fn answer(&mut self, stage: &mut Stage, phone: &PhoneId, link: u32, code: EnumMsgType, view: &View<'_>) {
         match (self.mood, code) {
             (Mood::Silent | Mood::Black, _) | (_, EnumMsgType::MsgReceivedAck | EnumMsgType::Error) => {}
             (Mood::Refusing, EnumMsgType::DeviceAuthReq) => {
@@ -193,7 +256,9 @@ impl Centre {
             }
             (_, EnumMsgType::DeviceAuthReq) => {
                 let request = DeviceAuthReqMessage::decode(view.body()).unwrap_or_default();
-                peer.credential = Some(request.credential);
+                if let Some(peer) = self.peers.get_mut(&(phone.clone(), link)) {
+                    peer.credential = Some(request.credential);
+                }
                 let response = DeviceAuthRspMessage { access_token: "token".to_owned(), ..Default::default() };
                 self.say(stage, phone, link, EnumMsgType::DeviceAuthRsp, &response, view.id);
             }
@@ -201,7 +266,6 @@ impl Centre {
             _ if !self.acknowledges && is_notice(view.msg_type) => {}
             _ => self.say_raw(stage, phone, link, EnumMsgType::MsgReceivedAck as i32, None, view.id),
         }
-        heard
     }
 
     /// Whether it has the notice of this number.

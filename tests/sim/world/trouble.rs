@@ -358,7 +358,7 @@ impl World {
         }
         self.centre.becomes(&mut self.stage, centre::Mood::Up);
         self.centre.loses_reports = false;
-        self.centre.refuses = false;
+        self.centre.refuses = centre::Refuses::None;
         self.hub.mood = hub::Mood::Live;
         self.temper.slow_store_until = now;
         for phone in 0..PHONES {

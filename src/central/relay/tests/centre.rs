@@ -35,18 +35,37 @@ pub(super) struct Centre {
     pub(super) taken: Vec<u64>,
     /// Notices that were taken once more.
     pub(super) doubles: usize,
-    /// Notices that were refused, once each.
+    /// Notices that were refused for their number, once each.
     pub(super) refused: BTreeSet<u64>,
+    /// What this connection has brought, where it refuses whatever one brings for the first time.
+    first_seen: Option<BTreeSet<u64>>,
 }
 
 impl Centre {
     pub(super) fn new(acknowledges_each: bool) -> Self {
-        Self { acknowledges_each, unread: Vec::new(), taken: Vec::new(), doubles: 0, refused: BTreeSet::new() }
+        Self {
+            acknowledges_each,
+            unread: Vec::new(),
+            taken: Vec::new(),
+            doubles: 0,
+            refused: BTreeSet::new(),
+            first_seen: None,
+        }
+    }
+
+    /// One that refuses whatever a connection brings for the first time.
+    pub(super) fn refusing_first(acknowledges_each: bool) -> Self {
+        Self { first_seen: Some(BTreeSet::new()), ..Self::new(acknowledges_each) }
+    }
+
+    pub(super) fn refuses_first(&self) -> bool {
+        self.first_seen.is_some()
     }
 
     /// The connection is gone, and with it what was not read.
     pub(super) fn forgets(&mut self) {
         self.unread.clear();
+        self.first_seen.iter_mut().for_each(BTreeSet::clear);
     }
 
     pub(super) fn hangs_up(&mut self, stage: &mut Stage) {
@@ -91,6 +110,9 @@ impl Centre {
 
     fn reads_notice(&mut self, stage: &mut Stage, seen: &Seen, mood: Mood) {
         let number = number_of(&seen.body);
+        if self.first_seen.as_mut().is_some_and(|before| before.insert(number)) {
+            return stage.centre_refuses(seen.id, EnumErrorCode::InternalError);
+        }
         if mood == Mood::RefusesSome && number.is_multiple_of(7) && self.refused.insert(number) {
             return stage.centre_refuses(seen.id, EnumErrorCode::InternalError);
         }

@@ -189,6 +189,65 @@ fn a_notice_that_the_centre_refuses_goes_again_three_times_and_then_back_to_the_
 }
 
 #[test]
+fn after_an_error_nothing_new_goes_before_what_was_refused_is_settled() {
+    let mut stage = Stage::with_agent(Ack::Each);
+    let text = |n: u8| vec![0x0a, 1, b'a' + n];
+    for n in 0..3 {
+        stage.agent_says(TALK, &text(n), 0);
+    }
+    let sent = stage.up();
+    stage.centre_refuses(sent[0].id, EnumErrorCode::InternalError);
+    stage.agent_says(TALK, &text(3), 0);
+    assert_eq!(stage.up_codes(), [0; 0], "others are on their way");
+    // Neither a notice nor a result.
+    stage.agent_says(1070, b"\x0a\x01x", 0);
+    assert_eq!(stage.up_codes(), [1070], "which nobody takes for later than a notice");
+    stage.centre_refuses(sent[2].id, EnumErrorCode::InternalError);
+    stage.centre_says(1002, &[], sent[1].id);
+    for n in [0, 2, 3] {
+        let sent = stage.up();
+        assert_eq!(sent.iter().map(|seen| seen.body.clone()).collect::<Vec<_>>(), [text(n)], "each alone");
+        stage.centre_says(1002, &[], sent[0].id);
+    }
+    assert_eq!(stage.up_codes(), [0; 0]);
+}
+
+#[test]
+fn a_silent_centre_has_several_at_once_again_after_a_heartbeat() {
+    let mut stage = Stage::with_agent(Ack::Barrier);
+    let text = |n: u8| vec![0x0a, 1, b'a' + n];
+    stage.agent_says(TALK, &text(0), 0);
+    let refused = stage.up().remove(0).id;
+    stage.centre_refuses(refused, EnumErrorCode::InternalError);
+    for n in 1..4 {
+        stage.agent_says(TALK, &text(n), 0);
+    }
+    let bodies = |stage: &mut Stage| -> Vec<_> {
+        stage.up().into_iter().filter(|seen| seen.code == TALK).map(|seen| seen.body).collect()
+    };
+    assert_eq!(bodies(&mut stage), [text(0)], "alone");
+    stage.pass_s(2);
+    assert_eq!(bodies(&mut stage), (1..4).map(text).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_refused_keeps_its_place_when_the_registration_is_lost() {
+    let mut stage = Stage::with_agent(Ack::Barrier);
+    stage.centre_answers_heartbeats = false;
+    let text = |n: u8| vec![0x0a, 1, b'a' + n];
+    for n in 0..3 {
+        stage.agent_says(TALK, &text(n), 0);
+    }
+    let first = stage.up().remove(0).id;
+    stage.centre_refuses(first, EnumErrorCode::InternalError);
+    stage.centre_hangs_up();
+    stage.up();
+    stage.register();
+    let bodies: Vec<_> = stage.up().into_iter().filter(|seen| seen.code == TALK).map(|seen| seen.body).collect();
+    assert_eq!(bodies, (0..3).map(text).collect::<Vec<_>>());
+}
+
+#[test]
 fn results_and_acknowledgements_name_the_centres_own_task() {
     let mut stage = Stage::with_agent(Ack::Auto);
     let task = stage.centre_says(1070, b"\x0a\x01x", 0);

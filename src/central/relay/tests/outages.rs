@@ -160,8 +160,9 @@ fn what_was_on_its_way_when_the_connection_ended_is_stored_then_acknowledged_and
     assert_eq!(stage.down_codes(), []);
     stage.disk_answers(&mut disk);
     assert_eq!(stage.down_codes(), said.iter().map(|id| (1002, *id)).collect::<Vec<_>>());
+    stage.centre_answers_heartbeats = true;
     stage.register();
-    stage.disk_answers(&mut disk);
+    stage.pass_with(2, &mut disk);
     assert_eq!(stage.numbers_up(), [0, 1]);
     assert_eq!(stage.relay.carried().maybe_twice, 2, "and that is counted");
 }
@@ -251,7 +252,10 @@ fn stored_notices_go_at_their_pace() {
     stage.disk_answers(&mut disk);
     stage.register();
     stage.disk_answers(&mut disk);
-    assert_eq!(stage.numbers_up().len(), 16, "a burst");
+    let first: Vec<_> = stage.up().into_iter().filter(|sent| sent.code == TALK).collect();
+    assert_eq!(first.len(), 1, "how does the centre take it?");
+    stage.centre_says(1002, &[], first[0].id);
+    assert_eq!(stage.numbers_up(), (1..16).collect::<Vec<_>>(), "a burst");
     stage.pass_with(2, &mut disk);
     assert_eq!(stage.numbers_up(), (16..36).collect::<Vec<_>>());
 }
@@ -331,9 +335,45 @@ fn what_the_disk_no_longer_has_is_passed_over() {
     disk.shelf(IMEI).notices.retain(|number, _| matches!(number, 2 | 4));
     stage.register();
     stage.disk_answers(&mut disk);
-    for sent in stage.up().into_iter().filter(|sent| sent.code == TALK) {
+    while let Some(sent) = stage.up().into_iter().find(|sent| sent.code == TALK) {
         stage.centre_says(1002, &[], sent.id);
     }
     stage.disk_answers(&mut disk);
     assert_eq!((stage.relay.outbox().waiting, disk.shelf(IMEI).taken), (0, 6));
+}
+
+#[test]
+fn what_the_centre_refuses_is_not_overtaken() {
+    let mut disk = Disk::default();
+    let mut stage = Stage::with_disk(Ack::Auto, &mut disk);
+    stage.centre_hangs_up();
+    // The agent has not heard of all acknowledgements, and says those notices again.
+    for numbers in [0..20, 15..20, 20..30] {
+        stage.says_numbers(numbers);
+        stage.disk_answers(&mut disk);
+    }
+    // What comes later is not answered earlier.
+    stage.centre_answers_heartbeats = false;
+    stage.register();
+    stage.disk_answers(&mut disk);
+    // It refuses whatever it sees for the first time.
+    let (mut seen, mut taken) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        for sent in stage.up().into_iter().filter(|sent| sent.code == TALK) {
+            let number = number_of(&sent.body);
+            if !seen.contains(&number) {
+                seen.push(number);
+                stage.centre_refuses(sent.id, EnumErrorCode::InternalError);
+                continue;
+            }
+            if !taken.contains(&number) {
+                taken.push(number);
+            }
+            stage.centre_says(1002, &[], sent.id);
+        }
+        stage.disk_answers(&mut disk);
+        stage.pass(Duration::from_millis(1));
+    }
+    assert_eq!(taken, (0..30).collect::<Vec<_>>());
+    assert_eq!((stage.relay.outbox().waiting, disk.shelf(IMEI).notices.len()), (0, 0));
 }
