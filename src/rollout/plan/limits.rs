@@ -116,8 +116,11 @@ impl Rollouts {
         {
             return None;
         }
+        // Those of a later wave wait for this one: nothing is done with them when their time is over.
+        let wave = rollout.current_wave().filter(|wave| *wave < record.open_waves)?;
         let here = |phone: &&Phone| matches!(self.phones.get(&phone.record.phone), Some(Presence::Available(_)));
-        let waits = |phone: &&Phone| phone.record.state == RolloutPhoneState::Waiting && here(phone);
+        let has_turn = |phone: &&Phone| phone.record.wave == wave && phone.retry_at.is_none();
+        let waits = |phone: &&Phone| phone.record.state == RolloutPhoneState::Waiting && has_turn(phone) && here(phone);
         let since = rollout.phones.iter().filter(waits).filter_map(|phone| phone.record.unfit_since).min()?;
         let at = self.moment(since.plus(Duration::from_secs(record.strategy.limits.fit_within_s)));
         Some(Deadline { at, why: "a phone to be fit for its install" })

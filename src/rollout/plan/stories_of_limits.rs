@@ -1,10 +1,13 @@
 //! How many are installed on at once, and phones that must not be installed on for now.
 
-use super::bench::{Bench, apk, fit, sizes};
+use super::bench::{Bench, apk, config, fit, sizes};
 use super::*;
+use crate::phone::InstallFailureClass::Permanent;
 use crate::rack::candidate::{Choice, Readings};
+use crate::rack::ids::RolloutId;
 use crate::rack::limits::{Heed, LimitChanges, Limits};
-use crate::rack::strategy::{Approve, Strategy, StrategyChanges};
+use crate::rack::request::Request;
+use crate::rack::strategy::{Approve, Share, Strategy, StrategyChanges};
 
 fn with(readings: Readings) -> Candidate {
     Candidate { readings, ..fit() }
@@ -87,6 +90,27 @@ fn the_time_of_an_unfit_phone_goes_on_over_a_restart_and_ends_as_a_failure() {
     assert_eq!(bench.waves("R1"), "P1 waiting", "resumed, it has all its time again");
     bench.pass(60);
     assert_eq!(bench.waves("R1"), "P1 waiting");
+}
+
+#[test]
+fn an_unfit_phone_of_a_later_wave_waits_while_an_earlier_one_is_tried_again() {
+    let limits = Limits { fit_within_s: 300, ..Limits::default() };
+    let waves =
+        Strategy { waves: sizes("2,100%"), limits, max_failures: Share::Count(1), ..config(Approve::First).strategy };
+    let mut bench = Bench::under_way_by(waves, 3);
+    bench.known("P3", battery(12));
+    bench.installed("P2", "R1", 2);
+    bench.failed("P1", "R1", Permanent);
+    assert_eq!(bench.waves("R1"), "P1 failed, P2 done | P3 waiting");
+    bench.unavailable("P1", "unplugged");
+    let retry = Request::RolloutRetry { rollout: RolloutId::new("R1"), phone: Some(super::bench::id("P1")) };
+    bench.ask(&retry).unwrap();
+    bench.pass(300);
+    assert_eq!(bench.waves("R1"), "P1 waiting, P2 done | P3 waiting");
+    assert!(bench.core.deadline().unwrap().at > bench.now, "nothing is due that changes nothing");
+    bench.available("P1", 1);
+    bench.installed("P1", "R1", 2);
+    assert_eq!(bench.waves("R1"), "P1 done, P2 done | P3 failed", "its time is over once it has its turn");
 }
 
 #[test]
