@@ -146,7 +146,7 @@ mod tests {
         let told = facts(Bytes::from(std::fs::read(path).unwrap())).unwrap();
         assert_eq!(
             told,
-            "package=org.example.agent\nsplit=config.en\nversionCode=2\nversionName=\nminSdk=24\ntargetSdk=29\n\
+            "package=org.example.agent\nsplit=config.en\nversionCode=2\nversionName=2.0\nminSdk=24\ntargetSdk=29\n\
              signers=1f3459901dc294cd0daefe7eb300273362911beaeb3884637ed22e65d83aaba6\n"
         );
         assert_eq!(facts(Bytes::new()), Err("INSTALL_PARSE_FAILED_NOT_APK"));
