@@ -33,7 +33,8 @@ impl Cable {
         let plugged = Arc::clone(&ends);
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                let Ok(far) = TcpStream::connect(ADBD) else { return };
+                // A server tries again; the cable stays.
+                let Ok(far) = TcpStream::connect(ADBD) else { continue };
                 for (mut from, mut to) in [(&near, &far), (&far, &near)].map(pair) {
                     std::thread::spawn(move || {
                         let _ = io::copy(&mut from, &mut to);
