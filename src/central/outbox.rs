@@ -206,10 +206,9 @@ impl Outbox {
         number.into_iter().for_each(|number| self.take(number));
     }
 
-    /// What was in memory of the stored ones is to be loaded anew.
+    /// What was in memory of the stored ones is to be loaded anew, once the disk has answered what it was asked before.
     pub fn unload(&mut self) {
         self.loaded = self.taken;
-        self.loading = false;
     }
 
     /// When [`Self::ask`] may want something that it does not want now.
