@@ -90,3 +90,23 @@ fn the_audit_is_a_table_of_who_did_what() {
     assert_eq!(desk.farmhand(&["audit", "--since", "1h", "--json"]).json(), serde_json::json!([]));
     assert_eq!(desk.farmhand(&["audit", "--limit", "0"]).code, 2);
 }
+
+#[test]
+fn a_rollout_is_shown_with_its_story_the_oldest_first() {
+    let desk = Fixture::of_rack();
+    for (at, who, what, target) in [
+        (0, "operator", "started: agent-2.apk", "R2"),
+        (1000, "farmhand", "wave 1 of 2 began: 1 phone", "R2"),
+        (2000, "operator", "started: another one", "R1"),
+    ] {
+        let (at, who, what, target) = (UnixMillis(at), who.to_owned(), what.to_owned(), target.to_owned());
+        desk.audit(AuditRecord { at, who, what, target });
+    }
+    let shown = desk.farmhand(&["rollout", "show", "R2"]).out;
+    let story = "\n\
+         WHEN                  WHO       WHAT\n\
+         1970-01-01T00:00:00Z  operator  started: agent-2.apk\n\
+         1970-01-01T00:00:01Z  farmhand  wave 1 of 2 began: 1 phone\n\n";
+    assert!(shown.contains(story), "{shown}");
+    assert!(!shown.contains("another one"), "that is of R1");
+}

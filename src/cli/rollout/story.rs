@@ -1,4 +1,4 @@
-//! What happened in a rollout, when, and by whom: what the audit has of it, from its beginning.
+//! What happened in a rollout, when, and by whom: what the audit has of it.
 
 use super::super::audit::when;
 use super::super::client::{Client, segment};
@@ -6,8 +6,8 @@ use super::super::failure::Failure;
 use super::super::paper::{Cell, Paper, Tone};
 use crate::store::promise::AuditRecord;
 
-/// How many lines of the audit are asked for: the newest.
-const LINES_MAX: usize = 200;
+/// How many lines of the audit are asked for, the newest: more than waves, decisions and phones that join make in one rollout.
+const LINES_MAX: usize = 1000;
 
 /// The lines, the oldest first.
 ///
