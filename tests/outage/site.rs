@@ -74,7 +74,11 @@ impl Site {
         std::fs::create_dir_all(self.state()).unwrap();
         let mount = format!("mount -t tmpfs -o size={bytes},mode=0700 farmhand \"$1\" && shift && exec \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--mount", "sh", "-c", &mount, "sh"]).arg(self.state());
+        // Root may mount without a user namespace, which some hosts forbid.
+        if !nix::unistd::geteuid().is_root() {
+            command.arg("--map-root-user");
+        }
+        command.args(["--mount", "sh", "-c", &mount, "sh"]).arg(self.state());
         command.arg(env!("CARGO_BIN_EXE_farmhand"));
         self.run(command)
     }
