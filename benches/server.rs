@@ -48,6 +48,7 @@ fn files(race: &Race) -> io::Result<()> {
     let file = race.random_file()?;
     let pushes = race.pushes(&file)?;
     race.ratio("server.push_tcp", &pushes, 0.9)?;
+    race.tell_processors("push", &pushes);
     let gigabytes = race.sizes.file_len as f64 / 1e9;
     let cpu = |runs: &Vec<Run>| median(runs.iter().map(|run| run.server_s / gigabytes).collect());
     let cpu: Vec<f64> = pushes.iter().map(cpu).collect();
@@ -55,5 +56,8 @@ fn files(race: &Race) -> io::Result<()> {
     // The kernel counts hundredths: less than that is nothing that could be divided by.
     report("server.cpu_s_per_gb", cpu[0] / cpu[1].max(0.01), "ratio", Goal::AtMost(0.8))?;
 
-    race.ratio("server.pull_tcp", &race.pulls(&file)?, 0.9)
+    let pulls = race.pulls(&file)?;
+    race.ratio("server.pull_tcp", &pulls, 0.9)?;
+    race.tell_processors("pull", &pulls);
+    Ok(())
 }

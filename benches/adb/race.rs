@@ -53,6 +53,8 @@ pub(crate) struct Contender {
     pub(crate) push: Vec<&'static str>,
     /// None where the program does all by itself.
     server: Option<u32>,
+    /// The process of the phone's adbd, where it is one of this machine.
+    adbd: Option<u32>,
 }
 
 /// The way in which Google's adb sends files.
@@ -66,6 +68,7 @@ impl Contender {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             push: vec!["push"],
             server,
+            adbd: None,
         }
     }
 
@@ -93,6 +96,11 @@ impl Contender {
         Self { kind: Kind::Beside, ..Self::new("adb_client", &command, None) }
     }
 
+    /// The same, with a phone whose processor time is known, too.
+    pub(crate) fn with_adbd(self, adbd: u32) -> Self {
+        Self { adbd: Some(adbd), ..self }
+    }
+
     /// The same, told not to compress.
     pub(crate) fn uncompressed(&self) -> Self {
         Self { name: format!("{} -Z", self.name), push: UNCOMPRESSED.into(), ..self.clone() }
@@ -114,8 +122,9 @@ impl Contender {
 
     /// Runs it; gives seconds by the wall clock and by the processor.
     pub(crate) fn run(&self, arguments: &[&str]) -> io::Result<Run> {
-        let cpu = || Ok::<_, io::Error>((children_s()?, self.server.map_or(Ok(0.0), process_s)?));
-        let ((children, server), begun) = (cpu()?, Instant::now());
+        let of = |process: Option<u32>| process.map_or(Ok(0.0), process_s);
+        let cpu = || Ok::<_, io::Error>([children_s()?, of(self.server)?, of(self.adbd)?]);
+        let (before, begun) = (cpu()?, Instant::now());
         let (program, first) = self.command.split_first().expect("a program");
         let output = Command::new(program).args(first).args(arguments).stdin(Stdio::null()).output()?;
         let took = begun.elapsed();
@@ -124,8 +133,8 @@ impl Contender {
             return Err(io::Error::other(format!("{} {arguments:?}: {}: {said}", self.name, output.status)));
         }
         let after = cpu()?;
-        let server_s = after.1 - server;
-        Ok(Run { took, cpu_s: after.0 - children + server_s, server_s })
+        let [client_s, server_s, adbd_s] = std::array::from_fn(|process| after[process] - before[process]);
+        Ok(Run { took, cpu_s: client_s + server_s, server_s, adbd_s })
     }
 }
 
@@ -136,6 +145,8 @@ pub(crate) struct Run {
     cpu_s: f64,
     /// Of the server alone.
     pub(crate) server_s: f64,
+    /// Of the phone's adbd, where it is known.
+    adbd_s: f64,
 }
 
 /// All programs on one stage: farmhand first, and last those that are no measure.
@@ -339,6 +350,16 @@ impl Race {
             runs.iter().map(|runs| median(runs.iter().map(|run| run.took.as_secs_f64() * 1e3).collect())).collect();
         self.tell(&format!("{figure}: median, ms"), &times);
         report(figure, times[0] / self.best_peer(&times), "ratio", Goal::AtMost(goal))
+    }
+
+    /// What each process took of the processors. That of client and adbd no server can spare.
+    pub(crate) fn tell_processors(&self, what: &str, runs: &[Vec<Run>]) {
+        let medians = |of: fn(&Run) -> f64| -> Vec<f64> {
+            runs.iter().map(|runs| median(runs.iter().map(|run| of(run) * 1e3).collect())).collect()
+        };
+        self.tell(&format!("processor of the client, a {what}, ms"), &medians(|run| run.cpu_s - run.server_s));
+        self.tell(&format!("processor of the server, a {what}, ms"), &medians(|run| run.server_s));
+        self.tell(&format!("processor of adbd, a {what}, ms"), &medians(|run| run.adbd_s));
     }
 
     #[allow(clippy::print_stdout, reason = "printing is what a bench is for")]

@@ -68,6 +68,7 @@ pub(crate) struct Stage {
     pub(crate) adb_client: Option<PathBuf>,
     servers: Vec<Child>,
     contenders: Vec<(String, PathBuf, u16, u32)>,
+    adbd: u32,
     daemon: u32,
 }
 
@@ -84,7 +85,7 @@ impl Stage {
     pub(crate) fn set() -> io::Result<Self> {
         // In memory: what is measured is no disk.
         let dir = tempfile::Builder::new().prefix("farmhand-bench").tempdir_in("/dev/shm")?;
-        let mut stage = Self { dir, adb_client: None, servers: Vec::new(), contenders: Vec::new(), daemon: 0 };
+        let mut stage = Self { dir, adb_client: None, servers: Vec::new(), contenders: Vec::new(), adbd: 0, daemon: 0 };
         stage.start_adbd()?;
         stage.start_daemon()?;
         let adb34 = start_script()?.with_file_name("start-adb");
@@ -112,8 +113,8 @@ impl Stage {
     pub(crate) fn servers_race(&self) -> io::Result<Race> {
         let (_, adb34, port, pid) = self.adb34()?;
         let contenders = vec![
-            Contender::adb("farmhand's server", adb34, FARMHAND_PORT, PHONE, self.daemon),
-            Contender::adb("google's server 34", adb34, *port, ADBD, *pid),
+            Contender::adb("farmhand's server", adb34, FARMHAND_PORT, PHONE, self.daemon).with_adbd(self.adbd),
+            Contender::adb("google's server 34", adb34, *port, ADBD, *pid).with_adbd(self.adbd),
         ];
         Ok(Race { bus: "tcp".to_owned(), contenders, dir: self.dir.path().to_owned(), sizes: Sizes::TCP })
     }
@@ -149,7 +150,7 @@ impl Stage {
         }
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
         let mut adbd = Command::new(start_script()?);
-        self.start(adbd.env("PATH", path).env("ADBD_PORT", "5555").stderr(Stdio::null()))?;
+        self.adbd = self.start(adbd.env("PATH", path).env("ADBD_PORT", "5555").stderr(Stdio::null()))?;
         until("adbd listens", || std::net::TcpStream::connect(ADBD).is_ok())
     }
 
