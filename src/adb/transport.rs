@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use super::connection::WINDOW;
 pub use super::message::HEADER_LEN;
 pub use spare::{SPARE_KEPT, SpareBuffers};
 
@@ -16,6 +17,9 @@ pub trait Transport: Send + 'static {
     type Reader: Reader;
     /// The half that writes.
     type Writer: Writer;
+
+    /// What may be on its way on one stream in each direction, in bytes, where the handset can do with delayed acknowledgement.
+    const WINDOW: u32 = WINDOW;
 
     /// Parts it in its halves. The way is closed, and pending transfers are cancelled, when both are dropped.
     fn split(self) -> (Self::Reader, Self::Writer);

@@ -117,7 +117,7 @@ impl Connection {
     }
 
     fn receive_hello(&mut self, message: &Message) {
-        match agreed(message) {
+        match agreed(message, self.window) {
             Ok(agreed) => {
                 self.online(agreed);
                 self.events.push_back(Event::Online(Banner::parse(&message.payload)));
@@ -129,7 +129,7 @@ impl Connection {
     /// The first CNXN was what an earlier connection had asked for and never read; this one is meant. It changes nothing unless
     /// another adbd sends it.
     pub(super) fn receive_hello_again(&mut self, message: &Message) {
-        let same = agreed(message)
+        let same = agreed(message, self.window)
             .is_ok_and(|(framing, acknowledgement)| framing == self.framing && acknowledgement == self.acknowledgement);
         if !same {
             self.fail(Fault::Restarted);
@@ -161,7 +161,7 @@ impl Connection {
 }
 
 /// What a handset's CNXN comes to, beside farmhand's own.
-fn agreed(hello: &Message) -> Result<(Framing, Acknowledgement), Fault> {
+fn agreed(hello: &Message, window: u32) -> Result<(Framing, Acknowledgement), Fault> {
     let (version, payload_max) = (hello.header.arg0, hello.header.arg1);
     if version < VERSION_CHECKSUM {
         return Err(Fault::Version { seen: version });
@@ -171,7 +171,7 @@ fn agreed(hello: &Message) -> Result<(Framing, Acknowledgement), Fault> {
     }
     let checksums = if version < VERSION_SKIP_CHECKSUM { Checksums::Verified } else { Checksums::Skipped };
     let delayed = Banner::parse(&hello.payload).offers("delayed_ack");
-    let acknowledgement = if delayed { Acknowledgement::Delayed } else { Acknowledgement::Each };
+    let acknowledgement = if delayed { Acknowledgement::Delayed { window } } else { Acknowledgement::Each };
     let payload_max = usize::try_from(payload_max).map_or(PAYLOAD_MAX, |max| max.min(PAYLOAD_MAX));
     Ok((Framing { payload_max, checksums }, acknowledgement))
 }

@@ -272,7 +272,7 @@ fn a_handset_that_sends_beyond_its_window_loses_the_stream_and_holds_no_memory()
             }
         }
     }
-    assert!(held <= RECEIVE_WINDOW as usize + chunk.len(), "{held} bytes came through");
+    assert!(held <= WINDOW as usize + chunk.len(), "{held} bytes came through");
     peer.goes_on("a window that was overrun");
 }
 

@@ -30,7 +30,7 @@ use bytes::Bytes;
 
 pub use event::{EndReason, Event, Fault, Output, StreamId, Violation};
 pub use handshake::AuthAnswer;
-pub use stream::{RECEIVE_WINDOW, SEND_QUEUE_BYTES};
+pub use stream::{SEND_QUEUE_BYTES, WINDOW};
 
 use crate::adb::message::{Command, Framing, Message};
 use crate::clock::{Deadline, Moment};
@@ -97,6 +97,8 @@ pub struct Connection {
     life: Life,
     framing: Framing,
     acknowledgement: Acknowledgement,
+    /// Of each stream, in bytes, where the handset can do with delayed acknowledgement.
+    window: u32,
     streams: BTreeMap<StreamId, Stream>,
     last_id: u32,
     incoming: usize,
@@ -133,6 +135,7 @@ impl Connection {
             life: Life::Greeting(Handshake::begin(now + waits.answer)),
             framing: Framing::HANDSHAKE,
             acknowledgement: Acknowledgement::Each,
+            window: WINDOW,
             streams: BTreeMap::new(),
             last_id: 0,
             incoming: 0,
@@ -143,6 +146,12 @@ impl Connection {
         };
         connection.answers.push_back(handshake::hello());
         connection
+    }
+
+    /// The same with another window for each stream than [`WINDOW`], in bytes.
+    #[must_use]
+    pub fn with_window(self, window: u32) -> Self {
+        Self { window, ..self }
     }
 
     /// What was agreed for the wire: the decoder's shell takes it over after each `receive`.
@@ -219,10 +228,7 @@ impl Connection {
         }
         let until = Deadline { at: now + self.waits.open, why: "the handset's answer to OPEN" };
         let id = self.add(Stream::new(Phase::Opening { until }, 0, self.acknowledgement));
-        let window = match self.acknowledgement {
-            Acknowledgement::Each => 0,
-            Acknowledgement::Delayed => RECEIVE_WINDOW,
-        };
+        let window = self.acknowledgement.window();
         let payload = [service.as_bytes(), b"\0"].concat().into();
         self.answer(Command::Open, id.0, window, payload);
         Ok(id)
@@ -332,7 +338,7 @@ impl Connection {
             Deadline { at: now + self.waits.open, why: "this host's answer to a stream that the handset opened" };
         let window = match self.acknowledgement {
             Acknowledgement::Each => self.framing.payload_max as u64,
-            Acknowledgement::Delayed => u64::from(window),
+            Acknowledgement::Delayed { .. } => u64::from(window),
         };
         let mut stream = Stream::new(Phase::Asked { until }, remote, self.acknowledgement);
         if stream.opened(window).is_err() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{AuthAnswer, Connection, EndReason, Event, Fault, Output, RECEIVE_WINDOW, StreamId, Waits};
+use super::{AuthAnswer, Connection, EndReason, Event, Fault, Output, StreamId, WINDOW, Waits};
 use crate::adb::message::{Checksums, Command, Message, VERSION_CHECKSUM};
 use crate::clock::Moment;
 
@@ -259,7 +259,7 @@ impl World {
                 let payload = (0..len).map(|_| self.count()).collect();
                 self.receive(Command::Write, remote, id.0, payload);
             }
-            _ => self.receive(Command::Open, remote, RECEIVE_WINDOW, b"tcp:1\0".to_vec()),
+            _ => self.receive(Command::Open, remote, WINDOW, b"tcp:1\0".to_vec()),
         }
     }
 
@@ -286,9 +286,9 @@ impl World {
         assert_eq!(payload.len(), if self.delayed { 4 } else { 0 }, "the OKAY's bytes on {id}");
         let counted = payload.iter().rev().fold(0, |sum: u32, byte| sum << 8 | u32::from(*byte));
         if self.accepted.remove(&id) {
-            assert_eq!(counted, if self.delayed { RECEIVE_WINDOW } else { 0 }, "the window of {id}");
+            assert_eq!(counted, if self.delayed { WINDOW } else { 0 }, "the window of {id}");
         } else if self.delayed {
-            assert!(counted >= RECEIVE_WINDOW / 4, "an OKAY for {counted} bytes on {id}");
+            assert!(counted >= WINDOW / 4, "an OKAY for {counted} bytes on {id}");
             let acknowledged = self.acknowledged.entry(id).or_default();
             *acknowledged += u64::from(counted);
             assert!(
@@ -353,7 +353,7 @@ impl World {
                 let waiting = self.waiting.entry(id).or_default();
                 *waiting += bytes.len();
                 // One payload, or a window and the payload that overruns it.
-                let allowed = if self.delayed { RECEIVE_WINDOW as usize } else { 0 } + self.core.framing().payload_max;
+                let allowed = if self.delayed { WINDOW as usize } else { 0 } + self.core.framing().payload_max;
                 assert!(*waiting <= allowed, "{id} holds {waiting}");
             }
             Event::Closed { id, reason } => {

@@ -10,16 +10,9 @@ use crate::clock::{Deadline, Moment};
 /// How many bytes a stream takes before it is full: one payload on its way and one that fills meanwhile.
 pub const SEND_QUEUE_BYTES: usize = 2 << 20;
 
-/// The window that is told with delayed acknowledgement: what may be on its way to this host on one stream, in bytes.
-pub const RECEIVE_WINDOW: u32 = 4 << 20;
-
-/// With delayed acknowledgement so many bytes are acknowledged at once: a quarter of the window, so that a handset that sends small
-/// messages costs few OKAYs and is never held up.
-const ACKNOWLEDGED_AT_ONCE: u64 = RECEIVE_WINDOW as u64 / 4;
-
-/// What may be on its way to the handset on one stream, in bytes. adbd tells a window of 32 MiB and queues all of it: whatever is
-/// asked on another stream meanwhile waits behind that.
-const SEND_WINDOW_MAX: u64 = 4 << 20;
+/// What may be on its way on one stream in each direction, in bytes, with delayed acknowledgement and if nothing else is wanted. adbd tells a
+/// window of 32 MiB and queues all of it: whatever is asked on another stream meanwhile waits behind that.
+pub const WINDOW: u32 = 4 << 20;
 
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +37,20 @@ pub(super) enum Acknowledgement {
     /// One WRTE, then its OKAY.
     Each,
     /// OKAY counts bytes; up to a window may be on their way.
-    Delayed,
+    Delayed {
+        /// This host's own, in bytes: what it tells the handset, and the most of the handset's that it uses.
+        window: u32,
+    },
+}
+
+impl Acknowledgement {
+    /// What an OPEN or its OKAY tells, in bytes.
+    pub(super) const fn window(self) -> u32 {
+        match self {
+            Self::Each => 0,
+            Self::Delayed { window } => window,
+        }
+    }
 }
 
 /// A stream.
@@ -104,7 +110,10 @@ impl Stream {
             return Err(Violation::NoWindow);
         }
         self.phase = Phase::Open;
-        self.window = window.min(SEND_WINDOW_MAX);
+        self.window = match self.acknowledgement {
+            Acknowledgement::Each => window,
+            Acknowledgement::Delayed { window: own } => window.min(own.into()),
+        };
         Ok(())
     }
 
@@ -155,8 +164,8 @@ impl Stream {
         match self.acknowledgement {
             Acknowledgement::Each => 0,
             // A smaller WRTE now would save no time: acknowledgements are under way.
-            Acknowledgement::Delayed if self.window - self.unacknowledged >= filled as u64 => filled,
-            Acknowledgement::Delayed => 0,
+            Acknowledgement::Delayed { .. } if self.window - self.unacknowledged >= filled as u64 => filled,
+            Acknowledgement::Delayed { .. } => 0,
         }
     }
 
@@ -187,7 +196,7 @@ impl Stream {
         let seen = match self.acknowledgement {
             // Older handsets repeat their OKAY; it says no more than that all was taken.
             Acknowledgement::Each => self.unacknowledged,
-            Acknowledgement::Delayed => counted_bytes(counted)?,
+            Acknowledgement::Delayed { .. } => counted_bytes(counted)?,
         };
         self.unacknowledged =
             self.unacknowledged.checked_sub(seen).ok_or(Violation::Acknowledged { seen, sent: self.unacknowledged })?;
@@ -201,7 +210,7 @@ impl Stream {
         let allowed = match self.acknowledgement {
             Acknowledgement::Each => len as u64,
             // adbd sends a whole payload while any of the window is left.
-            Acknowledgement::Delayed => u64::from(RECEIVE_WINDOW) + payload_max as u64,
+            Acknowledgement::Delayed { window } => u64::from(window) + payload_max as u64,
         };
         if seen > allowed {
             return Err(Violation::Overrun { seen, allowed });
@@ -221,7 +230,8 @@ impl Stream {
     fn owes_okay(&self) -> bool {
         match self.acknowledgement {
             Acknowledgement::Each => self.owed > 0 && self.unconsumed == 0,
-            Acknowledgement::Delayed => self.owed >= ACKNOWLEDGED_AT_ONCE,
+            // So that a handset that sends small messages costs few OKAYs and is never held up.
+            Acknowledgement::Delayed { window } => self.owed >= u64::from(window) / 4,
         }
     }
 
@@ -236,13 +246,13 @@ impl Stream {
 
     /// The payload of the OKAY that opens the stream.
     pub(super) fn opening_okay(&self) -> Bytes {
-        self.okay_payload(RECEIVE_WINDOW)
+        self.okay_payload(self.acknowledgement.window())
     }
 
     fn okay_payload(&self, bytes: u32) -> Bytes {
         match self.acknowledgement {
             Acknowledgement::Each => Bytes::new(),
-            Acknowledgement::Delayed => Bytes::copy_from_slice(&bytes.to_le_bytes()),
+            Acknowledgement::Delayed { .. } => Bytes::copy_from_slice(&bytes.to_le_bytes()),
         }
     }
 
@@ -250,7 +260,7 @@ impl Stream {
     pub(super) fn window_of(&self, okay: &Bytes, payload_max: usize) -> Result<u64, Violation> {
         match self.acknowledgement {
             Acknowledgement::Each => Ok(payload_max as u64),
-            Acknowledgement::Delayed => counted_bytes(okay),
+            Acknowledgement::Delayed { .. } => counted_bytes(okay),
         }
     }
 

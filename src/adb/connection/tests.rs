@@ -4,7 +4,7 @@ use super::*;
 use crate::adb::message::{Checksums, PAYLOAD_MAX, VERSION_CHECKSUM, VERSION_SKIP_CHECKSUM};
 
 const T0: Moment = Moment::START;
-const WINDOW: u32 = 32 << 20;
+const ADBDS_WINDOW: u32 = 32 << 20;
 
 fn at(seconds: u64) -> Moment {
     Moment::from_start(Duration::from_secs(seconds))
@@ -56,7 +56,7 @@ fn opened(core: &mut Connection) -> StreamId {
     let id = core.open("shell:true", T0).unwrap();
     let open = core.next_transmit(T0).unwrap();
     assert_eq!((open.header.command, open.payload.as_ref()), (Command::Open, &b"shell:true\0"[..]));
-    let window = if open.header.arg1 == 0 { Vec::new() } else { WINDOW.to_le_bytes().to_vec() };
+    let window = if open.header.arg1 == 0 { Vec::new() } else { ADBDS_WINDOW.to_le_bytes().to_vec() };
     core.receive(message(Command::Okay, 70, id.0, &window), T0);
     assert_eq!(events(core), [Event::Opened { id }]);
     id
@@ -153,7 +153,7 @@ fn one_write_is_on_its_way_and_filled_to_the_maximum() {
 fn delayed_acknowledgement_keeps_a_window_on_its_way() {
     let mut core = online_with("delayed_ack", 4096);
     let id = core.open("sync:", T0).unwrap();
-    assert_eq!(sent(&mut core)[0].header.arg1, RECEIVE_WINDOW);
+    assert_eq!(sent(&mut core)[0].header.arg1, WINDOW);
     core.receive(message(Command::Okay, 70, id.0, &10_000_u32.to_le_bytes()), T0);
     core.send(id, Bytes::from(vec![1; 20_000])).unwrap();
     assert_eq!(sent_short(&mut core), [(Command::Write, id.0, 70, 4096); 2]);
@@ -163,6 +163,24 @@ fn delayed_acknowledgement_keeps_a_window_on_its_way() {
     let lie = Violation::Acknowledged { seen: 8193, sent: 8192 };
     assert_eq!(events(&mut core).last(), Some(&Event::Closed { id, reason: EndReason::Violation(lie) }));
     assert_eq!(sent_short(&mut core), [(Command::Close, id.0, 70, 0)]);
+}
+
+#[test]
+fn a_window_of_its_own_is_told_and_is_the_most_that_goes_out() {
+    let mut core = Connection::new(Waits::default(), T0).with_window(8192);
+    sent(&mut core);
+    core.receive(message(Command::Connect, VERSION_SKIP_CHECKSUM, 4096, b"device::features=delayed_ack"), T0);
+    events(&mut core);
+    let id = core.open("sync:", T0).unwrap();
+    assert_eq!(sent(&mut core)[0].header.arg1, 8192);
+    core.receive(message(Command::Okay, 70, id.0, &(32_u32 << 20).to_le_bytes()), T0);
+    core.send(id, Bytes::from(vec![1; 20_000])).unwrap();
+    assert_eq!(sent_short(&mut core), [(Command::Write, id.0, 70, 4096); 2]);
+    core.receive(message(Command::Write, 70, id.0, &[2; 2048]), T0);
+    core.consumed(id, 2047);
+    assert_eq!(sent_short(&mut core), []);
+    core.consumed(id, 1);
+    assert_eq!(sent(&mut core)[0].payload.as_ref(), 2048_u32.to_le_bytes());
 }
 
 #[test]
@@ -184,13 +202,13 @@ fn delayed_acknowledgements_are_few_and_come_long_before_the_window_is_full() {
     let id = opened(&mut core);
     let chunk = vec![1; 64 << 10];
     let mut acknowledged = Vec::new();
-    for came in 1..=RECEIVE_WINDOW / (64 << 10) {
+    for came in 1..=WINDOW / (64 << 10) {
         core.receive(message(Command::Write, 70, id.0, &chunk), T0);
         assert_eq!(sent_short(&mut core), [], "chunk {came} was not consumed");
         core.consumed(id, chunk.len());
         acknowledged.extend(sent(&mut core).into_iter().map(|okay| (came, okay.payload.as_ref().to_vec())));
     }
-    let quarter = (RECEIVE_WINDOW / 4).to_le_bytes().to_vec();
+    let quarter = (WINDOW / 4).to_le_bytes().to_vec();
     assert_eq!(acknowledged, [16, 32, 48, 64].map(|came| (came, quarter.clone())));
 }
 
@@ -230,7 +248,7 @@ fn streams_send_in_turn_and_answers_go_first() {
     for id in &ids {
         core.send(*id, Bytes::from(vec![1; 8192])).unwrap();
     }
-    let window = RECEIVE_WINDOW as usize;
+    let window = WINDOW as usize;
     for part in vec![1; window].chunks(4096) {
         core.receive(message(Command::Write, 70, ids[2].0, part), T0);
     }

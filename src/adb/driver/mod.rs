@@ -103,7 +103,7 @@ pub async fn connect<T: Transport>(
     let heard = Arc::new(Heard { started, last_ms: AtomicU64::new(0) });
     let task = Task {
         heard: Arc::clone(&heard),
-        core: Connection::new(options.waits, Moment::START),
+        core: Connection::new(options.waits, Moment::START).with_window(T::WINDOW),
         decoder: Decoder::default(),
         outgoing: Outgoing::new(writer),
         started,

@@ -17,6 +17,8 @@ use crate::adb::driver::Stream;
 
 /// What is read at once at first, in bytes: a shell's input needs no more.
 const ROOM_MIN: usize = 16 << 10;
+/// What is read at once at most, in bytes: half of what may be on its way, so that the phone has something to do while a client goes on.
+const ROOM_MAX: usize = 512 << 10;
 /// What still comes from a client is read for so long after the phone has closed: a socket that is closed with bytes unread in it is reset,
 /// and the client would lose the end of what the phone said.
 const LINGER_MAX: Duration = Duration::from_secs(2);
@@ -58,7 +60,8 @@ enum End {
 }
 
 async fn upload(reader: &mut ReadHalf, stream: &Stream, payload_max: usize, tally: &StreamUse) -> io::Result<()> {
-    let mut room = ROOM_MIN.min(payload_max);
+    let room_max = ROOM_MAX.min(payload_max);
+    let mut room = ROOM_MIN.min(room_max);
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(room);
@@ -69,7 +72,7 @@ async fn upload(reader: &mut ReadHalf, stream: &Stream, payload_max: usize, tall
         // A few bytes must not keep a large buffer while they wait for the phone.
         let bytes = if read <= ROOM_MIN / 4 { Bytes::copy_from_slice(&buffer) } else { buffer.split().freeze() };
         buffer.clear();
-        room = if read == room { (room * 2).min(payload_max) } else { room };
+        room = if read == room { (room * 2).min(room_max) } else { room };
         if stream.write(bytes).await.is_err() {
             // What the phone said before it closed is still to be read.
             return std::future::pending().await;
