@@ -76,6 +76,7 @@ const CORES: &[&str] = &[
     "src/phone/life",
     "src/phone/profile.rs",
     "src/phone/trace.rs",
+    "src/phone/upkeep",
     "src/power/cambrionix.rs",
     "src/power/dialogue.rs",
     "src/rack",

@@ -12,6 +12,8 @@
 //! Invariant: no key is ignored: what no reader asked for is a problem.
 
 #[cfg(feature = "daemon")]
+mod agent_section;
+#[cfg(feature = "daemon")]
 mod identity;
 #[cfg(feature = "daemon")]
 mod places;
@@ -34,6 +36,7 @@ mod tests;
 #[cfg(feature = "daemon")]
 mod tls_section;
 mod upgrades;
+mod upkeep;
 #[cfg(feature = "daemon")]
 mod value;
 mod windows;
@@ -54,6 +57,7 @@ pub use problem::{ConfigError, Invalid, Problem};
 #[cfg(feature = "daemon")]
 pub use read::{observing, parse, read};
 pub use upgrades::{Delivery, FromCentral};
+pub use upkeep::{BatteryUse, ClassName, Permission, SettingName, SettingValue, SettingsTable, Start, Upkeep};
 pub use windows::{NoTime, NoWindow, Window, Windows, Zone};
 
 /// A commented file to begin with. As it stands it switches nothing on.
@@ -128,6 +132,8 @@ pub struct Agent {
     pub package: PackageName,
     /// SHA-256 of each certificate (64 hex digits, lower case) that may have signed it; empty means any, as said at start.
     pub signers: Vec<String>,
+    /// What shall be so on each phone, beside it.
+    pub upkeep: Upkeep,
 }
 
 /// The central server.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use miette::NamedSource;
 use toml::de::DeTable;
 
+use super::agent_section::agent;
 use super::identity::identity;
 use super::places;
 use super::policy_section::policy;
@@ -16,15 +17,14 @@ use super::rollout_section::rollout;
 use super::section::{Notes, Section, Typed};
 use super::tls_section::{certificate_files, tls};
 use super::value::{
-    file, host_and_port, list, made, name, parsed, seconds, sha256, switch, text, whole_as, whole_or_off, word,
+    file, host_and_port, list, made, name, parsed, seconds, switch, text, whole_as, whole_or_off, word,
 };
 use super::{
-    Ack, AdbServer, Agent, AgentPort, Announce, Central, CertificateFiles, Config, LineMode, Loaded, Mqtt, Outbox,
-    Policy, Recovery, Relay, Rung, Usb, Warn, Web,
+    Ack, AdbServer, AgentPort, Announce, Central, CertificateFiles, Config, LineMode, Loaded, Mqtt, Outbox, Policy,
+    Recovery, Relay, Rung, Usb, Warn, Web,
 };
-use crate::rack::ids::PackageName;
 
-const DAY_S: u32 = 86_400;
+pub(super) const DAY_S: u32 = 86_400;
 pub(super) const HOUR_S: u32 = 3_600;
 /// A frame must hold at least the largest message that farmhand itself makes, and a phone's memory bounds it above.
 const FRAME_BYTES: std::ops::RangeInclusive<i64> = 4_096..=268_435_456;
@@ -130,24 +130,6 @@ fn all_or_none<T>(section: Option<Option<T>>) -> Option<Option<T>> {
         Some(None) => None,
         read => Some(read.flatten()),
     }
-}
-
-fn agent(mut table: Section<'_, '_>, base: &Path) -> Option<Agent> {
-    let apk = table.optional("apk", file(base));
-    let package_expected = "an Android package name in quotes such as \"org.example.agent\"";
-    let package = table.required("package", "\"org.example.agent\"", made(package_expected, package_name));
-    let signers = table.optional("signers", list(sha256));
-    table.finish();
-    Some(Agent { apk: value(apk), package: value(package)?, signers: values(signers).unwrap_or_default() })
-}
-
-/// Android wants at least two parts, each beginning with a letter.
-fn package_name(text: &str) -> Option<PackageName> {
-    let part_fits = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_alphabetic())
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    (text.contains('.') && text.split('.').all(part_fits)).then(|| PackageName::new(text))
 }
 
 fn central(mut table: Section<'_, '_>, base: &Path) -> Option<Central> {

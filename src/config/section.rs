@@ -204,6 +204,14 @@ impl<'d, 'n> Section<'d, 'n> {
         texts
     }
 
+    /// Notes each key of a table whose keys are the owner's that is none; `help` says what may stand there.
+    pub(super) fn refuse_keys(&self, fits: impl Fn(&str) -> bool, help: &str) {
+        for (key, (at, _)) in self.values.iter().filter(|(key, _)| !fits(key)) {
+            let what = format!("{} has no key `{key}`", self.header);
+            self.complain(Problem::new("config.unknown_key", at.clone(), what, help));
+        }
+    }
+
     /// Every key of a table whose keys are the owner's, with what `read` makes of its value.
     pub(super) fn owners<T>(self, read: impl Fn(&Value<'d>) -> Result<T, Unfit>) -> BTreeMap<String, T> {
         let mut owners = BTreeMap::new();

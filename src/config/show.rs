@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::rack::gates::{Gate, Gates};
 
 use super::{
-    Allowance, Announce, CentralTls, Config, Credential, IdentityMap, Loaded, Pin, Policy, PolicyGroup, Sims, Trust,
-    Usb, Warn,
+    Allowance, Announce, BatteryUse, CentralTls, Config, Credential, IdentityMap, Loaded, Pin, Policy, PolicyGroup,
+    SettingsTable, Sims, Trust, Upkeep, Usb, Warn,
 };
 
 impl Loaded {
@@ -87,6 +87,25 @@ impl Page<'_> {
         }
         self.key("package", &quoted(agent.package.as_str()));
         self.key("signers", &list(agent.signers.iter().map(|signer| quoted(signer))));
+        self.upkeep(&agent.upkeep);
+    }
+
+    fn upkeep(&mut self, upkeep: &Upkeep) {
+        self.key("permissions", &list(upkeep.permissions.iter().map(|permission| quoted(permission.as_str()))));
+        self.key("battery_exempt", if upkeep.battery == BatteryUse::Exempt { "true" } else { "false" });
+        if let Some(start) = &upkeep.start {
+            self.key("start", &quoted(&start.to_string()));
+        }
+        self.key("check_s", &upkeep.every.as_secs().to_string());
+        for table in SettingsTable::ALL {
+            let mut settings = upkeep.settings.iter().filter(|(name, _)| name.table == table).peekable();
+            if settings.peek().is_some() {
+                self.line(&format!("\n[agent.settings.{}]", table.as_str()));
+            }
+            for (name, value) in settings {
+                self.line(&format!("{} = {}", quoted(name.key()), quoted(value.as_str())));
+            }
+        }
     }
 
     fn central(&mut self, config: &Config) {

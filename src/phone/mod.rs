@@ -12,6 +12,7 @@ pub mod profile;
 #[cfg(feature = "daemon")]
 pub mod tools;
 pub mod trace;
+pub mod upkeep;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -56,7 +56,8 @@ impl Rig {
             delivery: config::Delivery::default(),
         };
         let package = PackageName::new("org.example.agent");
-        let configured = config::Agent { apk: None, package, signers: vec![KEY_A.into()] };
+        let configured =
+            config::Agent { apk: None, package, signers: vec![KEY_A.into()], upkeep: config::Upkeep::default() };
         let agent = RackAgent { configured, checked: None };
         let (commands, commands_in) = mpsc::channel(16);
         let (requests, requests_in) = mpsc::channel(16);
