@@ -15,6 +15,7 @@ use super::battery::{Battery, Power};
 use super::faults::Faults;
 use super::files::PhoneFiles;
 use super::packages::{InstallOptions, Packages, Place};
+use super::saving::{self, Saving};
 use super::spec::{Network, PhoneSpec};
 use super::tunnels::own_loopback;
 use super::users::Users;
@@ -61,6 +62,7 @@ pub enum Tap {
 pub(super) struct State {
     pub(super) packages: Packages,
     pub(super) apps: Apps,
+    pub(super) saving: Saving,
     pub(super) users: Users,
     pub(super) battery: Battery,
     /// Android has started: its services answer.
@@ -102,6 +104,7 @@ impl Android {
         let state = State {
             packages: Packages::default(),
             apps: Apps::default(),
+            saving: Saving::default(),
             users: Users::default(),
             battery: Battery::new(spec.battery_percent, Duration::ZERO),
             booted: true,
@@ -150,8 +153,14 @@ impl Android {
     /// The kernel starts anew; Android follows.
     pub(super) fn goes_down(&self) {
         let now = self.now();
+        let forgets = self.faults.borrow().forgets_exemptions;
         let mut state = self.state();
         self.files.memory.forbid(SYSTEM);
+        if forgets {
+            // What keeps nothing for an app does not start it either.
+            state.saving = Saving::default();
+            state.apps.stop_all();
+        }
         state.booted = false;
         state.root = false;
         state.properties.retain(|name, _| name.starts_with("persist."));
@@ -274,7 +283,10 @@ impl Android {
             ("sys.boot_completed", flag(booted).to_owned()),
             ("sys.usb.state", "adb".to_owned()),
         ];
-        own.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(set).collect()
+        // Its user has allowed installs over USB.
+        let miui = [("persist.security.adbinstall", "1".to_owned()), ("ro.miui.ui.version.name", "V140".to_owned())];
+        let rom = miui.into_iter().filter(|_| saving::is_miui(self));
+        own.into_iter().chain(rom).map(|(name, value)| (name.to_owned(), value)).chain(set).collect()
     }
 
     /// `ro.product.name`: the model in lower case, without what a property would not have.

@@ -43,6 +43,14 @@ impl Apps {
         self.pids.entry(package.to_owned()).or_insert(pid);
     }
 
+    pub(super) fn stop_all(&mut self) {
+        self.pids.clear();
+    }
+
+    pub(super) fn runs(&self, package: &str) -> bool {
+        self.pids.contains_key(package)
+    }
+
     pub(super) fn stop(&mut self, package: &str) {
         self.pids.remove(package);
     }

@@ -50,6 +50,8 @@ pub enum Fault {
     FullDisk,
     /// `app-stops`, `app-crashes`, `app-hangs`: what becomes of an app that is installed anew while it runs.
     App(AppFault),
+    /// `forgets-exemptions`: a restart takes from apps what keeps them running, and starts none, as some makers' ROMs do.
+    ForgetsExemptions,
     /// `never-comes-back`: it does not come back from a restart until this is cleared.
     NeverComesBack,
 }
@@ -81,7 +83,7 @@ pub enum BadFault {
     },
 }
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "install-fails[:REASON]",
     "asks-before-install",
     "install-takes:MS",
@@ -97,6 +99,7 @@ const NAMES: [&str; 19] = [
     "unplugs-after:BYTES",
     "slow-disk:KIB_PER_S",
     "full-disk",
+    "forgets-exemptions",
     "never-comes-back",
     "app-stops",
     "app-crashes",
@@ -138,6 +141,7 @@ impl FromStr for Fault {
             "cnxn-twice" => Self::CnxnTwice,
             "long-payload" => Self::LongPayload,
             "full-disk" => Self::FullDisk,
+            "forgets-exemptions" => Self::ForgetsExemptions,
             "never-comes-back" => Self::NeverComesBack,
             "app-stops" => Self::App(AppFault::Stops),
             "app-crashes" => Self::App(AppFault::Crashes),
@@ -166,6 +170,7 @@ impl fmt::Display for Fault {
             Self::CnxnTwice => f.write_str("cnxn-twice"),
             Self::LongPayload => f.write_str("long-payload"),
             Self::FullDisk => f.write_str("full-disk"),
+            Self::ForgetsExemptions => f.write_str("forgets-exemptions"),
             Self::NeverComesBack => f.write_str("never-comes-back"),
             Self::App(AppFault::Stops) => f.write_str("app-stops"),
             Self::App(AppFault::Crashes) => f.write_str("app-crashes"),
@@ -186,6 +191,7 @@ pub(super) struct Faults {
     pub(super) unplugs_after_bytes: Option<u64>,
     pub(super) disk_kib_per_s: Option<u64>,
     pub(super) full_disk: bool,
+    pub(super) forgets_exemptions: bool,
     pub(super) never_comes_back: bool,
     pub(super) app: Option<AppFault>,
     pub(super) spoils: Spoils,
@@ -221,6 +227,7 @@ impl Faults {
             Fault::UnplugsAfter { bytes } => self.unplugs_after_bytes = Some(bytes),
             Fault::SlowDisk { kib_per_s } => self.disk_kib_per_s = Some(kib_per_s),
             Fault::FullDisk => self.full_disk = true,
+            Fault::ForgetsExemptions => self.forgets_exemptions = true,
             Fault::NeverComesBack => self.never_comes_back = true,
             Fault::App(fault) => self.app = Some(fault),
             Fault::Garbage => self.spoils.garbage = true,

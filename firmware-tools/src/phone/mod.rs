@@ -27,6 +27,9 @@ mod pm;
 #[cfg(test)]
 mod pm_tests;
 mod port;
+mod saving;
+#[cfg(test)]
+mod saving_tests;
 mod screen;
 mod script;
 mod shell;

@@ -44,7 +44,7 @@ fn of_user(android: &Android, command: &str, words: &[&str]) -> Result<Output, O
         ("path", [name]) => path(android, name, whose.unwrap_or(Whose::One(OWNER))),
         ("install-existing", [name]) => install_existing(android, name, one(command, whose)?),
         ("uninstall", [options @ .., name]) if options.iter().all(|option| *option == "-k") => {
-            answer(android.state().packages.uninstall(name, whose.unwrap_or_default()))
+            uninstall(android, name, whose.unwrap_or_default())
         }
         ("grant" | "revoke", [name, permission]) => {
             change_permission(android, command, name, permission, one(command, whose)?)?
@@ -95,6 +95,16 @@ pub(super) fn dump(android: &Android, name: &str) -> Output {
         Some(installed) => Output::success(dumpsys::package(installed, android.spec.sdk, &state.users)),
         None => Output::success(format!("Unable to find package: {name}\n")),
     }
+}
+
+/// With the last user that has an app goes what was set for it.
+fn uninstall(android: &Android, name: &str, whose: Whose) -> Output {
+    let mut state = android.state();
+    let removed = state.packages.uninstall(name, whose);
+    if state.packages.get(name).is_none() {
+        state.saving.forget(name);
+    }
+    answer(removed)
 }
 
 fn path(android: &Android, name: &str, whose: Whose) -> Output {

@@ -10,7 +10,8 @@
 //! | `dumpsys battery`, `dumpsys power`, `dumpsys connectivity` | charge, temperature, power; the screen; the network in use |
 //! | `cat /sys/class/power_supply/battery/current_now`, `cmd battery get current_now` | the battery's current, where Android tells it |
 //! | `pm`, `cmd package` | apps, see `pm.rs` |
-//! | `am`, `cmd activity` | start something of an app |
+//! | `am`, `cmd activity` | start something of an app; its standby bucket |
+//! | `dumpsys deviceidle whitelist`, `appops` | what keeps an app running |
 //! | `pidof`, `dumpsys dropbox`, `date` | whether an app runs, and how it failed |
 //! | `logcat`, `screencap -p`, `df`, `cat`, `ls`, `rm`, `mkdir`, `id`, `wm size`, `wm density`, `input` | see and do |
 //! | `cmd vibrator`, `cmd vibrator_manager`, `sleep` | make it stand out among others |
@@ -25,7 +26,7 @@ use handset::{Console, Output};
 use super::android::Android;
 use super::script::{self, Step, What};
 use super::words::{LAST_CODE, Redirection, When};
-use super::{apps, dumpsys, input, logcat, pm, screen, tools, vibrator};
+use super::{apps, dumpsys, input, logcat, pm, saving, screen, tools, vibrator};
 
 /// Exit code of `cmd` for a service that is not there.
 const NO_SERVICE: u8 = 20;
@@ -209,6 +210,14 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
             None => Output::failure(1, "service: Service iphonesubinfo does not exist\n"),
         },
         ["content", "query", "--uri", "content://telephony/siminfo"] => sims(android),
+        ["dumpsys" | "cmd", "deviceidle", "whitelist", rest @ ..] => {
+            saving::whitelist(android, rest).unwrap_or_else(|| no_service(words))
+        }
+        ["appops", rest @ ..] | ["cmd", "appops", rest @ ..] => saving::app_ops(android, rest),
+        ["am", command @ ("get-standby-bucket" | "set-standby-bucket"), rest @ ..] => {
+            let unknown = || Output::failure(255, format!("Unknown command: {command}\n"));
+            saving::bucket(android, command, rest).unwrap_or_else(unknown)
+        }
         ["dumpsys", service, rest @ ..] => dump(android, service, rest),
         ["pm", rest @ ..] | ["cmd", "package", rest @ ..] => pm::run(android, rest, console).await,
         ["am", rest @ ..] | ["cmd", "activity", rest @ ..] => tools::activity(android, rest),
@@ -221,7 +230,7 @@ pub(super) async fn command(android: &Android, words: &[&str], console: &mut Con
 }
 
 fn needs_android(words: &[&str]) -> bool {
-    let needing = ["settings", "service", "dumpsys", "pm", "cmd", "am", "screencap", "wm", "input", "monkey"];
+    let needing = ["settings", "service", "dumpsys", "pm", "cmd", "am", "screencap", "wm", "input", "monkey", "appops"];
     words.first().is_some_and(|name| needing.contains(name))
 }
 
@@ -254,6 +263,7 @@ fn no_service(words: &[&str]) -> Output {
         ["service", "call", service, ..] => {
             Output::failure(NO_SERVICE, format!("service: Service {service} does not exist\n"))
         }
+        ["appops", ..] => Output::failure(NO_SERVICE, "cmd: Can't find service: appops\n"),
         ["pm", ..] => Output::failure(NO_SERVICE, "cmd: Can't find service: package\n"),
         ["settings", ..] => Output::failure(NO_SERVICE, "cmd: Can't find service: settings\n"),
         ["am" | "monkey", ..] => Output::failure(NO_SERVICE, "cmd: Can't find service: activity\n"),

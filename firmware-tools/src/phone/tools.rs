@@ -213,6 +213,7 @@ pub(super) fn activity(android: &Android, words: &[&str]) -> Output {
             match installed(component) {
                 true => {
                     android.state().apps.start(component.split('/').next().unwrap_or_default());
+                    android.state().apps.start(component.split('/').next().unwrap_or_default());
                     Output::success(starting)
                 }
                 false => Output {
@@ -224,6 +225,9 @@ pub(super) fn activity(android: &Android, words: &[&str]) -> Output {
         }
         ["broadcast", ..] => {
             let action = value_of("-a").unwrap_or_default();
+            if installed(component) {
+                android.state().apps.start(component.split('/').next().unwrap_or_default());
+            }
             Output::success(format!(
                 "Broadcasting: Intent {{ act={action} flg=0x400000 }}\nBroadcast completed: result=0\n"
             ))
