@@ -28,6 +28,7 @@ pub(crate) async fn measure(adbd: &str, allocator: &StatsAlloc<System>) -> io::R
     let context = Arc::new(ActorContext {
         keys: keys(),
         package: None,
+        upkeep: farmhand::config::Upkeep::default(),
         sims: farmhand::config::Sims::Kept,
         install_timeout: Duration::from_secs(60),
         apks: SharedFiles::default(),

@@ -191,6 +191,7 @@ pub async fn run(
     let context = ActorContext {
         keys,
         package: config.agent.as_ref().map(|agent| agent.package.clone()),
+        upkeep: config.agent.as_ref().map(|agent| agent.upkeep.clone()).unwrap_or_default(),
         sims: config.central.as_ref().map_or(Sims::Kept, |central| central.identity.sims),
         install_timeout: config.rollout.install_timeout,
         apks: SharedFiles::default(),

@@ -49,6 +49,8 @@ pub enum Command {
         /// Faults of the last time of this length count.
         within: Duration,
     },
+    /// Look at what the owner wants to be so on it, and set what is otherwise.
+    Upkeep,
     /// End the agent and start it again.
     RestartAgent,
     /// End the connection.
@@ -164,6 +166,8 @@ pub enum Event {
         /// As it was asked.
         within: Duration,
     },
+    /// What the owner wants to be so on it was looked at.
+    Upkept(Box<upkeep::Report>),
     /// The agent was started again, or not.
     AgentRestarted {
         /// `Ok`, or what was seen, as a sentence.

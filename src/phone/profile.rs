@@ -143,6 +143,7 @@ pub fn fuzz_profile(bytes: &[u8]) {
     let agent = PackageName::new("org.example.agent");
     let _ = (health::is_running(&text), health::faults(&text, &agent, std::time::Duration::from_secs(600)));
     let _ = (sims(&text), sims(&format!("Row: {text}")));
+    super::upkeep::aim::fuzz_answer(&text);
 }
 
 /// The SIM cards that are in their slots, in the answer of `content query --uri content://telephony/siminfo`: a line for each card

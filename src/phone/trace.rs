@@ -107,6 +107,11 @@ pub enum Happening {
         /// What was seen.
         why: String,
     },
+    /// Something was otherwise than the owner wants it, and was set.
+    Set {
+        /// What, as a list.
+        what: String,
+    },
     /// Its line to the central server is in another state.
     Line {
         /// Now.
@@ -154,6 +159,7 @@ impl Happening {
             | Self::InstallFailed { why, .. }
             | Self::IncidentOver { why, .. }
             | Self::Line { why, .. }
+            | Self::Set { what: why }
             | Self::Lease { what: why } => vec![why],
             Self::Incident { ancestor, .. } => vec![ancestor],
             Self::Opened { model } => model.iter_mut().collect(),
@@ -192,6 +198,7 @@ impl fmt::Display for Happening {
             Self::Install { rollout: Some(rollout) } => write!(f, "rollout {rollout} installs"),
             Self::Installed { version } => write!(f, "version {version} is installed"),
             Self::InstallFailed { why, .. } => write!(f, "the install failed: {why}"),
+            Self::Set { what } => write!(f, "was set: {what}"),
             Self::Line { state, why } => write!(f, "line {}: {why}", state.as_str()),
             Self::Incident { number, ancestor } => {
                 write!(f, "incident {number} of {ancestor}: it waits for the phones that failed with it")

@@ -42,6 +42,7 @@ pub mod snapshot;
 mod story;
 pub mod strategy;
 mod task;
+mod upkeep;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -475,6 +476,7 @@ impl Rack {
                 agent: settings.agent_policy(),
                 max_rung: settings.max_rung,
                 install_timeout: settings.install_timeout,
+                upkeep: settings.upkeep,
                 jitter_seed: seed,
             };
             Place::new(endpoint.clone(), settings.slots.get(endpoint).cloned(), Life::new(policy, now))

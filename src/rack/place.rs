@@ -8,6 +8,7 @@ use super::event::{Command, RolloutCommand, UpgradeByAgent};
 use super::ids::{Endpoint, PhoneId, Serial, SlotName, VersionCode};
 use super::line::{self, Line, NEW_ACTOR};
 use super::snapshot::{Answers, LineState, PhoneState, UsbView};
+use super::upkeep::Upkept;
 use super::{Change, Outcome, Rack, Settings, identities};
 use crate::clock::{Deadline, Moment, UnixMillis};
 use crate::config::LineMode;
@@ -80,6 +81,7 @@ pub(super) struct Phone {
     pub(super) read: Option<Reading>,
     pub(super) last_alive: Option<Moment>,
     pub(super) answers: Answers,
+    pub(super) upkept: Upkept,
     pub(super) line: Line,
     pub(super) trace: Arc<Trace>,
     pub(super) told: Told,
@@ -130,6 +132,7 @@ impl Phone {
             read: None,
             last_alive: None,
             answers: Answers::default(),
+            upkept: Upkept::default(),
             line: Line::new(now),
             trace: Arc::default(),
             told: Told::Nothing,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ids::{Endpoint, HubName, HubPort, Label, SlotName};
 use super::snapshot::{PowerPort, SwitchedOff};
-use crate::config::{Config, Credential, Relay, Rung};
+use crate::config::{Config, Credential, Relay, Rung, Upkeep};
 use crate::phone::WantedAgent;
 use crate::phone::life::AgentPolicy;
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub agent: Option<WantedAgent>,
     /// The longest that one install may take.
     pub install_timeout: Duration,
+    /// Between two looks at what the owner wants to be so on each phone; `None` if nothing is.
+    pub upkeep: Option<Duration>,
     /// How far recovery may go.
     pub max_rung: Rung,
     /// What the owner has not switched on.
@@ -76,10 +78,15 @@ impl From<&Config> for Settings {
             grace: config.central.as_ref().map_or(Duration::from_secs(90), |central| central.grace),
             agent: None,
             install_timeout: config.rollout.install_timeout,
+            upkeep: upkeep(config).map(|upkeep| upkeep.every),
             max_rung: config.recovery.max_rung,
             switched_off: switched_off(config),
         }
     }
+}
+
+fn upkeep(config: &Config) -> Option<&Upkeep> {
+    config.agent.as_ref().map(|agent| &agent.upkeep).filter(|upkeep| !upkeep.is_nothing())
 }
 
 fn switched_off(config: &Config) -> Vec<SwitchedOff> {
@@ -87,6 +94,12 @@ fn switched_off(config: &Config) -> Vec<SwitchedOff> {
     let mut say = |what: &str, how: &str| off.push(SwitchedOff { what: what.to_owned(), how: how.to_owned() });
     if config.agent.as_ref().is_none_or(|agent| agent.apk.is_none()) {
         say("installing the agent", "[agent] package = \"…\", apk = \"/path/agent.apk\"");
+    }
+    if upkeep(config).is_none() {
+        say(
+            "keeping the agent's permissions, its exemption from saving power, and that it runs",
+            "[agent] permissions = […], battery_exempt = true, start = \"launcher\"",
+        );
     }
     if config.central.is_none() {
         say("registering phones with a central server", "[central] server = \"host:9200\"");

@@ -11,6 +11,7 @@ use super::{Change, Outcome, Rack};
 use crate::clock::{Moment, UnixMillis};
 use crate::phone::life::Wish;
 use crate::phone::trace::{Happening, Trace, TraceEvent};
+use crate::phone::upkeep::{AimResult, Report};
 use crate::phone::{Command, Event};
 
 /// The traces of all phones at one moment: cheap to clone, for each is shared until something happens to its phone.
@@ -51,6 +52,10 @@ impl Rack {
         let phone = self.places.get(endpoint).and_then(|place| place.phone.as_ref());
         if let Some(phone) = phone.and_then(|id| self.phones.get_mut(id)) {
             count(event, &mut phone.answers);
+            if let Event::Upkept(report) = event {
+                let started = phone.read.and_then(|read| read.started);
+                phone.upkept.take_in(now, started, report.as_ref().clone());
+            }
         }
         if let Some(what) = reported(event) {
             self.record(now, endpoint, what);
@@ -114,11 +119,18 @@ fn wanted(wish: &Wish) -> Option<Happening> {
             Command::ReadProfile
             | Command::Inspect { .. }
             | Command::Probe
+            | Command::Upkeep
             | Command::RestartAgent
             | Command::Close
             | Command::Leave,
         ) => return None,
     })
+}
+
+/// What was set anew, as a list for people.
+fn set(report: &Report) -> String {
+    let names = report.results.iter().filter(|(_, result)| matches!(result, AimResult::Set { .. }));
+    names.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn count(event: &Event, answers: &mut Answers) {
@@ -148,10 +160,12 @@ fn reported(event: &Event) -> Option<Happening> {
             Happening::InstallFailed { class: failure.class, why: failure.why.clone() }
         }
         Event::Acted { result: Err(why) } => Happening::RungRefused { why: why.clone() },
+        Event::Upkept(report) if report.set() > 0 => Happening::Set { what: set(report) },
         // The new state says so.
         Event::OtherMode { .. }
         | Event::AgentRestarted { .. }
         | Event::Inspected { .. }
+        | Event::Upkept(_)
         | Event::Acted { result: Ok(()) } => return None,
     })
 }

@@ -9,6 +9,7 @@ mod lines;
 mod power;
 mod recovery;
 mod story;
+mod upkeep;
 
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ impl Bench {
             relay: Relay::default(),
             grace: Duration::from_secs(90),
             agent: Some(wanted_agent(1)),
+            upkeep: None,
             max_rung,
             install_timeout: Duration::from_secs(300),
             switched_off: Vec::new(),

@@ -139,6 +139,7 @@ impl Rack {
             device: profile.map(|profile| self.device_view(profile, phone)).unwrap_or_default(),
             battery: profile.and_then(|profile| profile.battery),
             agent: profile.and_then(|profile| profile.agent.clone()),
+            upkeep: phone.map(|phone| phone.upkept.view(|at| self.wall(at))).unwrap_or_default(),
             line: phone.map(|phone| self.line_view(phone)).unwrap_or_default(),
             last_alive: phone.and_then(|phone| phone.last_alive).map(|at| self.wall(at)),
             answers: phone.map(|phone| phone.answers).unwrap_or_default(),

@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use super::Counter;
 use crate::clock::UnixMillis;
 use crate::rack::Snapshot;
-use crate::rack::snapshot::{HostHealth, HubState, LineState, MqttState, PhoneState, RolloutState};
+use crate::rack::snapshot::{
+    HostHealth, HubState, LineState, MqttState, PhoneState, RolloutState, SettingState, UpkeepView,
+};
 
 /// The text format's own content type.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -49,6 +51,14 @@ const PROBES: Family =
     Family("farmhand_phone_probes_total", "End-to-end probes of a phone since the start, by result.");
 const READINGS: Family =
     Family("farmhand_phone_readings_total", "Readings of a phone's profile since the start, by result.");
+const SETTINGS: Family = Family(
+    "farmhand_phone_settings",
+    "What the owner wants to be so on a phone, by what became of it at the last look.",
+);
+const DRIFTS: Family = Family(
+    "farmhand_phone_setting_drifts_total",
+    "How often a setting of a phone was lost since the start, by whether a restart of the phone lay between.",
+);
 const HUB_LIVE: Family = Family("farmhand_hub_live", "Whether a hub's readings can be believed.");
 const HUB_CELSIUS: Family = Family("farmhand_hub_celsius", "A live hub's temperature.");
 const HUB_VOLTS: Family = Family("farmhand_hub_supply_volts", "A live hub's 5 V rail.");
@@ -148,10 +158,28 @@ impl Page {
             }
             self.add(LINE_RESTARTS, &labels, f64::from(phone.line.restarts));
             self.add_known(ALIVE, &labels, phone.last_alive.map(seconds));
+            self.upkeep(&labels, &phone.upkeep);
             for (family, outcomes) in [(PROBES, phone.answers.probes), (READINGS, phone.answers.readings)] {
                 for (result, count) in [("answered", outcomes.answered), ("failed", outcomes.failed)] {
                     self.add(family, &[labels[0], labels[1], ("result", result)], count as f64);
                 }
+            }
+        }
+    }
+
+    fn upkeep(&mut self, labels: &[(&str, &str); 2], upkeep: &UpkeepView) {
+        if upkeep.looked.is_none() {
+            return;
+        }
+        for state in SettingState::ALL {
+            let count = upkeep.settings.iter().filter(|setting| setting.state == state).count();
+            self.add(SETTINGS, &[labels[0], labels[1], ("state", state.as_str())], count as f64);
+        }
+        for setting in &upkeep.settings {
+            let by_itself = setting.drifts.saturating_sub(setting.lost_by_restart);
+            for (restart, count) in [("yes", setting.lost_by_restart), ("no", by_itself)] {
+                let labels = [labels[0], labels[1], ("setting", setting.name.as_str()), ("restart", restart)];
+                self.add(DRIFTS, &labels, f64::from(count));
             }
         }
     }

@@ -22,3 +22,4 @@ mod slots;
 mod tools;
 mod turns;
 mod twins;
+mod upkeep;

@@ -23,6 +23,7 @@ pub(crate) fn rack(now: UnixMillis) -> Snapshot {
     phones[6].line.why = "centre.example:9200 refused the connection".to_owned();
     phones[6].line.deadline =
         Some(DeadlineView { at: now.plus(Duration::from_secs(40)), why: "the next attempt".to_owned() });
+    phones[1].upkeep = upkeep(ago(1_200));
     phones[1].leases = vec![Lease {
         phone: phones[1].id.clone(),
         id: HOLD,
@@ -112,6 +113,43 @@ fn traces() -> Traces {
     Traces { epoch, by_phone: [(PhoneId::new("R5CW2355X"), Arc::new(trace))].into() }
 }
 
+/// What the owner wants to be so on a phone, each result once.
+fn upkeep(looked: UnixMillis) -> UpkeepView {
+    let setting = |name: &str, state, why: &str, drifts, lost_by_restart| SettingView {
+        name: name.to_owned(),
+        state,
+        why: why.to_owned(),
+        drifts,
+        lost_by_restart,
+        restarts_outlived: 1,
+    };
+    UpkeepView {
+        looked: Some(looked),
+        recipes: vec!["any Android".to_owned(), "One UI".to_owned()],
+        settings: vec![
+            setting("permission READ_SMS", SettingState::Kept, "", 0, 0),
+            setting("permission CAMERA", SettingState::NotHere, "the agent does not ask for it", 0, 0),
+            setting(
+                "setting global stay_on_while_plugged_in",
+                SettingState::Refused,
+                "it was `0` also after it was set",
+                1,
+                0,
+            ),
+            setting("doze whitelist", SettingState::Set, "the agent was not on it", 3, 2),
+            setting("standby bucket", SettingState::Kept, "", 1, 1),
+            setting("run in background", SettingState::Unread, "no answer in 10 s", 0, 0),
+            setting(
+                "never sleeping",
+                SettingState::Hand,
+                "Settings, Battery, Never sleeping apps: add the agent",
+                0,
+                0,
+            ),
+        ],
+    }
+}
+
 fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMillis) -> PhoneView {
     let serial = format!("R5CW{:04}X", 1_700 + slot * 131);
     PhoneView {
@@ -142,6 +180,7 @@ fn ready(slot: usize, (brand, model): (&str, &str), ago: &impl Fn(i64) -> UnixMi
         },
         battery: Some(battery(55 + u8::try_from(slot).unwrap() * 4, 29.5, Charging::Yes)),
         agent: Some(agent(21)),
+        upkeep: UpkeepView::default(),
         line: LineView {
             state: LineState::Registered,
             why: "the server acknowledges its heartbeat".to_owned(),

@@ -6,7 +6,7 @@ use crate::cli::client::{Client, segment};
 use crate::cli::failure::Failure;
 use crate::cli::paper::{Cell, Paper, Tone, json, or_dash};
 use crate::cli::phones::{tone_of, tone_of_line};
-use crate::rack::snapshot::{DeviceView, PhoneView, Storage};
+use crate::rack::snapshot::{DeviceView, PhoneView, SettingState, SettingView, Storage, UpkeepView};
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
@@ -53,6 +53,62 @@ fn screen(device: &DeviceView) -> Option<String> {
     ])
 }
 
+/// How a phone stands to what the owner wants to be so on it: in short, and what is more to be said of each thing.
+fn settings(upkeep: &UpkeepView, paper: &Paper) -> Vec<(&'static str, Cell)> {
+    let Some(looked) = upkeep.looked else { return Vec::new() };
+    let count = |states: &[SettingState]| upkeep.settings.iter().filter(|one| states.contains(&one.state)).count();
+    let mut parts = vec![format!("{} as wanted", count(&[SettingState::Kept, SettingState::Set]))];
+    for (states, word) in [
+        (&[SettingState::Refused, SettingState::Unread][..], "not"),
+        (&[SettingState::Hand][..], "for a hand"),
+        (&[SettingState::NotHere][..], "not on this phone"),
+    ] {
+        parts.extend(Some(count(states)).filter(|count| *count > 0).map(|count| format!("{count} {word}")));
+    }
+    let mut rows = vec![("settings", format!("{}; looked at {} ago", parts.join(", "), paper.age(looked)).into())];
+    if !upkeep.recipes.is_empty() {
+        rows.push(("", format!("by the recipes for {}", upkeep.recipes.join(", ")).into()));
+    }
+    let told = upkeep.settings.iter().filter(|setting| is_told(setting));
+    rows.extend(told.map(|setting| ("", Cell::toned(tone_of_setting(setting.state), told_of(setting)))));
+    rows
+}
+
+/// Whether there is more to say of it than that it is as wanted.
+fn is_told(setting: &SettingView) -> bool {
+    !matches!(setting.state, SettingState::Kept | SettingState::NotHere) || setting.drifts > 0
+}
+
+fn told_of(setting: &SettingView) -> String {
+    let SettingView { name, state, why, drifts, lost_by_restart, .. } = setting;
+    let text = match state {
+        SettingState::Kept => format!("{name} is as wanted"),
+        SettingState::Set => format!("{name} was set: {why}"),
+        SettingState::Refused => format!("{name} stays otherwise: {why}"),
+        SettingState::Unread => format!("{name} could not be read: {why}"),
+        SettingState::NotHere => format!("{name} is not on this phone: {why}"),
+        SettingState::Hand => format!("{name} needs a hand: {why}"),
+    };
+    let times = match drifts {
+        0 => return text,
+        1 => "once".to_owned(),
+        more => format!("{more} times"),
+    };
+    let by_restart = match lost_by_restart {
+        0 => String::new(),
+        all if all == drifts => " by a restart".to_owned(),
+        some => format!(", {some} of them by a restart"),
+    };
+    format!("{text}; lost {times}{by_restart}")
+}
+
+const fn tone_of_setting(state: SettingState) -> Tone {
+    match state {
+        SettingState::Refused | SettingState::Unread | SettingState::Hand => Tone::Busy,
+        SettingState::Kept | SettingState::Set | SettingState::NotHere => Tone::Quiet,
+    }
+}
+
 fn sheet(phone: &PhoneView, paper: &Paper) -> String {
     let state = format!("{} for {}", phone.state.as_str(), paper.age(phone.since));
     let word = phone.line.state.as_str();
@@ -97,6 +153,7 @@ fn sheet(phone: &PhoneView, paper: &Paper) -> String {
         ("waits for", paper.wait_or_dash(phone.line.deadline.as_ref()).into()),
         ("heartbeat", paper.ago_or_dash(phone.line.last_heartbeat).into()),
     ];
+    rows.extend(settings(&phone.upkeep, paper));
     for lease in &phone.leases {
         let held = format!("{}, for {} more", lease.sentence(), paper.time_left(lease.until));
         rows.push(("lease", Cell::toned(Tone::Busy, held)));

@@ -12,6 +12,7 @@
 //!
 //! Invariant: every piece of work ends by its own deadline, and all of it ends with the connection.
 
+pub mod upkeep;
 mod work;
 
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::adb::banner::PeerKind;
 use crate::adb::driver::Adb;
 use crate::adb::online::{OnlinePhones, Seat};
 use crate::adb::services::SharedFiles;
-use crate::config::Sims;
+use crate::config::{Sims, Upkeep};
 use crate::rack;
 use crate::rack::ids::{Endpoint, PackageName};
 
@@ -48,6 +49,8 @@ pub struct ActorContext {
     pub keys: Arc<KeyRing>,
     /// The package whose version is read, and which rollouts install.
     pub package: Option<PackageName>,
+    /// What the owner wants to be so on each phone, beside the agent's version.
+    pub upkeep: Upkeep,
     /// Whether SIM cards are read.
     pub sims: Sims,
     /// The longest that one install may take.
@@ -201,6 +204,7 @@ impl Actor {
                 self.over_adb(|why| Event::ProfileFailed { why }, read)
             }
             Command::Probe => self.over_adb(|why| Event::ProbeFailed { why }, |adb, _| work::probe(adb)),
+            Command::Upkeep => self.over_adb(|_| Event::Upkept(Box::default()), upkeep::look_after),
             Command::RestartAgent => {
                 self.over_adb(|why| Event::AgentRestarted { result: Err(why) }, work::restart_agent)
             }

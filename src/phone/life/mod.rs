@@ -12,16 +12,19 @@
 //! Invariant: a state that waits has a deadline with a reason (`tests/sim` asserts it after every step).
 //! Invariant: at most one command of a kind is on its way (`tests/sim`).
 
+mod deadlines;
 mod detached;
 mod recovery;
 mod reports;
+mod upkeep;
 
 use std::time::Duration;
 
 use self::detached::There;
+use self::upkeep::Upkeep;
 use super::ladder::{Ladder, Step};
 use super::{Command, Event, InstallFailure, InstallFailureClass, Profile};
-use crate::clock::{Deadline, Moment};
+use crate::clock::Moment;
 use crate::config::Rung;
 use crate::rack::event::InstallOrder;
 use crate::rack::snapshot::{InstalledAgent, PhoneState};
@@ -67,6 +70,8 @@ pub struct LifePolicy {
     pub max_rung: Rung,
     /// The longest that one install may take (`[rollout] install_timeout_s`).
     pub install_timeout: Duration,
+    /// Between two looks at what the owner wants to be so on it (`[agent] check_s`), before jitter; `None` if nothing is.
+    pub upkeep: Option<Duration>,
     /// Spreads the probes of a rack; any number, different for each phone.
     pub jitter_seed: u64,
 }
@@ -107,6 +112,7 @@ pub struct Life {
     last_alive: Option<Moment>,
     probe: Probe,
     refresh: Refresh,
+    upkeep: Upkeep,
     jitter: u64,
     bus: Bus,
     restraint: Restraint,
@@ -208,6 +214,7 @@ impl Life {
             last_alive: None,
             probe: Probe::Off,
             refresh: Refresh::Off,
+            upkeep: Upkeep::Off,
             jitter: policy.jitter_seed,
             bus: Bus::There,
             restraint: Restraint::default(),
@@ -300,40 +307,6 @@ impl Life {
         }
     }
 
-    /// When [`Life::advance`] must be called, and why.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Deadline> {
-        let state = match &self.state {
-            State::Absent | State::NotEnumerated | State::OtherMode | State::Ready | State::Detached(_) => None,
-            State::Detected => Some(Deadline { at: self.since + CLAIM_MAX, why: "the order to open it" }),
-            State::Claiming { until, .. } => Some(Deadline { at: *until, why: "its answer to CNXN" }),
-            State::Restarting { until } => {
-                Some(Deadline { at: *until, why: "the phone to come back from its restart" })
-            }
-            State::Authorising { until } => {
-                Some(Deadline { at: *until, why: "somebody to allow this host on the phone's screen" })
-            }
-            State::Online { boot_until } => Some(Deadline { at: *boot_until, why: "Android to finish starting" }),
-            State::Provisioning { work: Work::AgentLater { at, .. }, .. } => {
-                Some(Deadline { at: *at, why: "the next try at installing the agent" })
-            }
-            State::Provisioning { until, .. } => Some(Deadline { at: *until, why: "an install to finish" }),
-            State::Recovering { at, next } => Some(Deadline { at: *at, why: self.awaited(*next, *at) }),
-            State::Quarantined { retry_at } => Some(Deadline { at: *retry_at, why: "the next try after quarantine" }),
-        };
-        let probe = match self.probe {
-            Probe::Off => None,
-            Probe::At(at) => Some(Deadline { at, why: "the next end-to-end probe" }),
-            Probe::Asked { until } => Some(Deadline { at: until, why: "the answer to the end-to-end probe" }),
-        };
-        let refresh = match self.refresh {
-            Refresh::Off => None,
-            Refresh::At(at) => Some(Deadline { at, why: "the next reading of its profile" }),
-            Refresh::Asked { until } => Some(Deadline { at: until, why: "the reading of its profile" }),
-        };
-        Deadline::earlier(state, Deadline::earlier(probe, refresh))
-    }
-
     /// The actor's report.
     pub fn report(&mut self, now: Moment, event: Event) -> Vec<Wish> {
         match event {
@@ -356,6 +329,7 @@ impl Life {
             }
             // What the model asked for past the life changes nothing in it.
             Event::AgentRestarted { .. } | Event::Inspected { .. } => Vec::new(),
+            Event::Upkept(_) => self.upkept(now),
             Event::Acted { result } => self.acted(now, result),
         }
     }
@@ -409,6 +383,9 @@ impl Life {
                 return self.profile_failed(now, "its profile could not be read in 30 s");
             }
             _ => {}
+        }
+        if let Some(wishes) = self.advance_upkeep(now) {
+            return wishes;
         }
         self.advance_state(now)
     }
@@ -476,6 +453,7 @@ impl Life {
     fn disconnect(&mut self) {
         self.probe = Probe::Off;
         self.refresh = Refresh::Off;
+        self.upkeep = Upkeep::Off;
     }
 
     fn enter(&mut self, now: Moment, state: State, why: &str) {

@@ -150,6 +150,7 @@ impl Life {
             return Vec::new();
         }
         let why = format!("the agent's version {} was installed", agent.version_name);
+        self.upkeep_is_old(now);
         self.remember_agent(agent);
         self.alive(now);
         self.ready(now, &why)
@@ -177,6 +178,7 @@ impl Life {
         match result {
             Ok(agent) => {
                 let why = format!("a rollout installed version {}", agent.version_name);
+                self.upkeep_is_old(now);
                 self.remember_agent(agent);
                 self.alive(now);
                 self.ready(now, &why)
@@ -191,6 +193,7 @@ impl Life {
         if self.probe == Probe::Off {
             self.probe = Probe::At(self.some_time_after(now, PROBE_EVERY));
         }
+        self.begin_upkeep(now);
         Vec::new()
     }
 

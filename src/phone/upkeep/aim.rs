@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use crate::config::{Permission, SettingName, SettingValue, Start};
+use crate::config::{Permission, SettingName, SettingValue, SettingsTable, Start};
 use crate::phone::profile::health;
 use crate::rack::ids::PackageName;
 
@@ -301,6 +301,25 @@ fn unread(answer: &str) -> Found {
     )
 }
 
+/// Any text, as if a phone had answered each question with it.
+pub fn fuzz_answer(answer: &str) {
+    let agent = PackageName::new("org.example.agent");
+    let app_op = |op: &str, told_as: &str, mode| Aim::AppOp { op: op.to_owned(), told_as: told_as.to_owned(), mode };
+    let setting = SettingName::new(SettingsTable::Global, "a").zip(SettingValue::new("1"));
+    let aims = [
+        Permission::new("READ_SMS").map(Aim::Permission),
+        setting.map(|(name, value)| Aim::Setting(name, value)),
+        Some(Aim::DozeWhitelist),
+        Some(Aim::Bucket(Bucket::Frequent)),
+        Some(app_op("RUN_IN_BACKGROUND", "RUN_IN_BACKGROUND", AppOpMode::Allow)),
+        Some(app_op("10008", "MIUIOP(10008)", AppOpMode::Ignore)),
+        Some(Aim::Running(Start::Launcher)),
+    ];
+    for aim in aims.into_iter().flatten() {
+        let _ = (aim.judge(answer, &agent, 22), aim.judge(answer, &agent, 34));
+    }
+}
+
 /// A phone's own words, for people.
 pub(super) fn quoted(text: &str) -> String {
     let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
@@ -314,7 +333,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{ClassName, SettingsTable};
+    use crate::config::ClassName;
 
     fn agent() -> PackageName {
         PackageName::new("org.example.agent")
@@ -426,18 +445,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_a_judge_panic(answer in "(?s).{0,300}", sdk in 0u32..40) {
-            let aims = [
-                Aim::Permission(Permission::new("READ_SMS").unwrap()),
-                Aim::DozeWhitelist,
-                Aim::Bucket(Bucket::Frequent),
-                app_op("10008", "MIUIOP(10008)", AppOpMode::Ignore),
-                Aim::Running(Start::Launcher),
-                Aim::Hand("tap".to_owned()),
-            ];
-            for aim in aims {
-                let _ = aim.judge(&answer, &agent(), sdk);
-            }
+        fn no_answer_makes_a_judge_panic(answer in "(?s).{0,300}") {
+            fuzz_answer(&answer);
         }
     }
 }

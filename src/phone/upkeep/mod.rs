@@ -12,7 +12,6 @@
 //! Invariant: what is as wanted, or cannot be read, is not set (`pass::tests`).
 //! Invariant: a pass ends, whatever the phone answers (`pass::tests`).
 
-#[cfg(feature = "daemon")]
 pub mod aim;
 #[cfg(feature = "daemon")]
 pub mod pass;

@@ -150,8 +150,12 @@ impl<'u> Pass<'u> {
     fn met(&mut self) {
         let getprop = self.heard(PROPERTIES);
         let dump = self.heard(&package_question(self.agent));
-        let getprop = getprop.unwrap_or_default();
-        self.sdk = property(&getprop, "ro.build.version.sdk").and_then(|sdk| sdk.parse().ok()).unwrap_or_default();
+        let (getprop, unknown) = match getprop {
+            Ok(getprop) => (getprop, "its properties do not tell its SDK".to_owned()),
+            Err(why) => (String::new(), why),
+        };
+        let sdk = property(&getprop, "ro.build.version.sdk").and_then(|sdk| sdk.parse().ok());
+        self.sdk = sdk.unwrap_or_default();
         let missing = match dump {
             Ok(dump) if package(&dump, self.agent).is_some() => None,
             Ok(_) => Some(AimResult::NotHere { why: "the agent is not installed".to_owned() }),
@@ -161,6 +165,7 @@ impl<'u> Pass<'u> {
         for item in &mut self.items {
             item.result = match &item.aim {
                 Aim::Hand(what) => Some(AimResult::Hand { what: what.clone() }),
+                _ if sdk.is_none() => Some(AimResult::Unread { why: unknown.clone() }),
                 aim if aim.is_of_agent() => missing.clone(),
                 _ => None,
             };

@@ -221,6 +221,16 @@ fn an_old_android_is_asked_only_what_it_knows() {
 }
 
 #[test]
+fn of_a_phone_that_does_not_say_what_it_is_nothing_is_set() {
+    let mut phone = Phone::new();
+    phone.refuses.insert("getprop", "Segmentation fault");
+    let (report, sets) = phone.pass(&everything());
+    assert!(sets.is_empty(), "{sets:?}");
+    let why = "its properties do not tell its SDK".to_owned();
+    assert!(report.results.iter().all(|(_, result)| *result == AimResult::Unread { why: why.clone() }), "{report:?}");
+}
+
+#[test]
 fn a_pass_that_is_given_up_says_what_it_does_not_know() {
     let (wanted, agent) = (everything(), PackageName::new(AGENT));
     let mut phone = Phone::new();

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use farmhand::adb::connection::{AuthAnswer, Connection, EndReason, Event, Fault, Output, StreamId, Waits};
 use farmhand::adb::message::{FrameError, Message};
 use farmhand::clock::{Deadline, Moment};
+use farmhand::phone::upkeep::{AimResult, Report};
 use farmhand::phone::{self, InstallFailure, InstallFailureClass, OpenFault, Profile};
 use farmhand::rack::event::InstallOrder;
 use farmhand::rack::gates::Health;
@@ -20,6 +21,7 @@ use super::input::Said;
 /// As the daemon's actor has them.
 const PROBE_MAX: Duration = Duration::from_secs(5);
 const QUESTION_MAX: Duration = Duration::from_secs(15);
+const UPKEEP_MAX: Duration = Duration::from_secs(2 * 60);
 const INSTALL_MAX: Duration = Duration::from_secs(5 * 60);
 /// The version of the configured agent.
 pub(super) const PACKAGE: &str = "org.example.agent";
@@ -75,6 +77,7 @@ enum What {
     Provision(VersionCode),
     Install(InstallOrder),
     Inspect(RolloutId, Duration),
+    Upkeep,
     RestartAgent,
     Reboot,
 }
@@ -148,6 +151,10 @@ impl Actor {
         self.work(now, What::Inspect(rollout, within));
     }
 
+    pub(super) fn look_after(&mut self, now: Moment) {
+        self.work(now, What::Upkeep);
+    }
+
     pub(super) fn restart_agent(&mut self, now: Moment) {
         self.work(now, What::RestartAgent);
     }
@@ -174,6 +181,7 @@ impl Actor {
                 (format!("exec:install {flag}{}", order.version_code), INSTALL_MAX, "an install")
             }
             What::Inspect(..) => ("shell:inspect".to_owned(), QUESTION_MAX, "how the agent fares"),
+            What::Upkeep => ("shell:upkeep".to_owned(), UPKEEP_MAX, "what is wanted to be so"),
             What::RestartAgent => ("shell:monkey".to_owned(), QUESTION_MAX, "the agent's start"),
             What::Reboot => ("reboot:".to_owned(), QUESTION_MAX, "the restart to begin"),
         };
@@ -315,6 +323,7 @@ fn failed(what: What, why: &str) -> phone::Event {
         What::Provision(_) => phone::Event::ProvisionFailed(failure),
         What::Install(order) => phone::Event::Installed { rollout: order.rollout, result: Err(failure) },
         What::Inspect(rollout, within) => phone::Event::Inspected { rollout, health: Box::default(), within },
+        What::Upkeep => upkept(AimResult::Unread { why }),
         What::RestartAgent => phone::Event::AgentRestarted { result: Err(why) },
         What::Reboot => phone::Event::Acted { result: Err(why) },
     }
@@ -348,10 +357,15 @@ fn finished(work: Work) -> phone::Event {
             let health = Health { version, running: Some(true), faults: Some(Vec::new()), ..Health::default() };
             phone::Event::Inspected { rollout, health: Box::new(health), within }
         }
+        What::Upkeep => upkept(AimResult::Kept),
         What::RestartAgent => phone::Event::AgentRestarted { result: Ok(()) },
         What::Reboot => phone::Event::Acted { result: Ok(()) },
         what @ What::Probe { .. } => failed(what, &format!("it was answered with `{text}`")),
     }
+}
+
+fn upkept(result: AimResult) -> phone::Event {
+    phone::Event::Upkept(Box::new(Report { recipes: Vec::new(), results: vec![("running".to_owned(), result)] }))
 }
 
 fn profile(text: &str) -> Option<Profile> {

@@ -285,6 +285,7 @@ impl World {
             phone::Command::ReadProfile => actor.read_profile(now),
             phone::Command::Probe => actor.probe(now),
             phone::Command::Inspect { rollout, within } => actor.inspect(now, rollout, within),
+            phone::Command::Upkeep => actor.look_after(now),
             phone::Command::RestartAgent => actor.restart_agent(now),
             phone::Command::Provision { agent } => {
                 let configured = self.temper.settings.agent.as_ref();

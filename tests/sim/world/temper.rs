@@ -108,6 +108,7 @@ fn settings(chance: &mut Chance) -> Settings {
         grace: Duration::from_secs(90),
         agent: chance.one_in(2).then(configured_agent),
         install_timeout: Duration::from_secs(5 * 60),
+        upkeep: chance.one_in(2).then(|| Duration::from_secs(3600)),
         max_rung: *chance.pick(&[Rung::CyclePower, Rung::CyclePower, Rung::Reboot, Rung::ResetUsb, Rung::Reopen]),
         switched_off: Vec::new(),
     }

@@ -15,6 +15,7 @@ pub(crate) fn ordered(rack: &Rack, at: &Endpoint, command: &Command) -> Result<(
         | Command::Leave => true,
         Command::Provision { .. }
         | Command::Install { .. }
+        | Command::Upkeep
         | Command::RestartAgent
         | Command::ResetUsb
         | Command::Reboot => false,
