@@ -8,7 +8,7 @@ use super::Agent;
 use super::problem::Problem;
 use super::read::{DAY_S, value, values};
 use super::section::{Section, Unfit, Value};
-use super::upkeep::{BatteryUse, Permission, SettingName, SettingValue, SettingsTable, Start, Upkeep};
+use super::upkeep::{BatteryUse, HealthSign, Permission, SettingName, SettingValue, SettingsTable, Start, Upkeep};
 use super::value::{file, list, made, seconds, sha256, switch};
 use crate::rack::ids::PackageName;
 
@@ -40,11 +40,14 @@ fn upkeep(table: &mut Section<'_, '_>) -> Upkeep {
     let battery = table.optional("battery_exempt", switch(BatteryUse::Exempt, BatteryUse::AsPhoneDecides));
     let start = "\"launcher\", or \"activity:.CLASS\", \"service:.CLASS\" or \"broadcast:.CLASS\" of the agent";
     let start = table.optional("start", made(start, Start::parse));
+    let health = "\"process\", \"process:NAME\", or \"service:.CLASS\" of the agent";
+    let health = table.optional("health", made(health, HealthSign::parse));
     let every = table.optional("check_s", seconds(CHECK_MIN_S..=DAY_S));
     let mut upkeep = Upkeep {
         permissions: values(permissions).unwrap_or_default().into_iter().collect(),
         battery: value(battery).unwrap_or_default(),
         start: value(start),
+        health: value(health).unwrap_or_default(),
         ..Upkeep::default()
     };
     upkeep.every = value(every).unwrap_or(upkeep.every);
@@ -122,12 +125,14 @@ mod tests {
 
     #[test]
     fn what_is_wanted_is_read() {
-        let lines = "permissions = [\"READ_SMS\"]\nbattery_exempt = true\nstart = \"service:.Sync\"\ncheck_s = 600\n\
+        let lines = "permissions = [\"READ_SMS\"]\nbattery_exempt = true\nstart = \"service:.Sync\"\nhealth = \"service:.Sync\"\n\
+                     check_s = 600\n\
                      [agent.settings.global]\nstay_on_while_plugged_in = 7\nname = \"A 1\"\n\
                      [agent.settings.system]\nfont_scale = 1.5\n";
         let upkeep = read(lines).unwrap().upkeep;
         assert_eq!((upkeep.permissions.len(), upkeep.battery, upkeep.every.as_secs()), (1, BatteryUse::Exempt, 600));
         assert_eq!(upkeep.start.unwrap().to_string(), "service:.Sync");
+        assert_eq!(upkeep.health.to_string(), "service:.Sync");
         let settings: Vec<String> =
             upkeep.settings.iter().map(|(name, value)| format!("{name}={}", value.as_str())).collect();
         assert_eq!(settings, ["global name=A 1", "global stay_on_while_plugged_in=7", "system font_scale=1.5"]);
@@ -138,6 +143,7 @@ mod tests {
         for (lines, told) in [
             ("permissions = [\"A B\"]", "`permissions` in [agent] must be a permission in quotes such as \"READ_SMS\""),
             ("start = \"tap\"", "`start` in [agent] must be \"launcher\", or "),
+            ("health = \"pulse\"", "`health` in [agent] must be \"process\", "),
             ("check_s = 1", "`check_s` in [agent] must be whole seconds from 60 to 86400"),
             ("[agent.settings.global]\n\"a b\" = 1", "[agent.settings.global] has no key `a b`"),
             ("[agent.settings.global]\na = \"it's\"", "`a` in [agent.settings.global] must be a number, or a text of"),

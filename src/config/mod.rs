@@ -57,7 +57,9 @@ pub use problem::{ConfigError, Invalid, Problem};
 #[cfg(feature = "daemon")]
 pub use read::{observing, parse, read};
 pub use upgrades::{Delivery, FromCentral};
-pub use upkeep::{BatteryUse, ClassName, Permission, SettingName, SettingValue, SettingsTable, Start, Upkeep};
+pub use upkeep::{
+    BatteryUse, ClassName, HealthSign, Permission, ProcessName, SettingName, SettingValue, SettingsTable, Start, Upkeep,
+};
 pub use windows::{NoTime, NoWindow, Window, Windows, Zone};
 
 /// A commented file to begin with. As it stands it switches nothing on.

@@ -96,6 +96,7 @@ impl Page<'_> {
         if let Some(start) = &upkeep.start {
             self.key("start", &quoted(&start.to_string()));
         }
+        self.key("health", &quoted(&upkeep.health.to_string()));
         self.key("check_s", &upkeep.every.as_secs().to_string());
         for table in SettingsTable::ALL {
             let mut settings = upkeep.settings.iter().filter(|(name, _)| name.table == table).peekable();

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use crate::rack::ids::PackageName;
+
 /// The longest value of a setting, in characters.
 const VALUE_MAX: usize = 200;
 /// The longest name of a permission, a setting or a class, in characters.
@@ -22,6 +24,8 @@ pub struct Upkeep {
     pub battery: BatteryUse,
     /// How the agent is started where it does not run; `None` leaves that to the phone.
     pub start: Option<Start>,
+    /// What shows that the agent works; the gate `agent` of rollouts goes by it, too.
+    pub health: HealthSign,
     /// Between two looks at a phone, before jitter; an hour by default.
     pub every: Duration,
 }
@@ -33,6 +37,7 @@ impl Default for Upkeep {
             settings: BTreeMap::new(),
             battery: BatteryUse::default(),
             start: None,
+            health: HealthSign::default(),
             every: Duration::from_secs(3600),
         }
     }
@@ -42,7 +47,7 @@ impl Upkeep {
     /// Whether nothing is wanted.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        let Self { permissions, settings, battery, start, every: _ } = self;
+        let Self { permissions, settings, battery, start, health: _, every: _ } = self;
         permissions.is_empty() && settings.is_empty() && *battery == BatteryUse::AsPhoneDecides && start.is_none()
     }
 }
@@ -192,6 +197,67 @@ impl fmt::Display for Start {
     }
 }
 
+/// What shows that the agent works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthSign {
+    /// It has this process.
+    Process(ProcessName),
+    /// This service of it is there, and has a process.
+    Service(ClassName),
+}
+
+impl Default for HealthSign {
+    fn default() -> Self {
+        Self::Process(ProcessName::default())
+    }
+}
+
+impl HealthSign {
+    /// Reads `process`, `process:NAME` or `service:CLASS`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None => (text == "process").then(Self::default),
+            Some(("process", name)) => ProcessName::new(name).map(Self::Process),
+            Some(("service", class)) => ClassName::new(class).map(Self::Service),
+            Some(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for HealthSign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(ProcessName(None)) => f.write_str("process"),
+            Self::Process(ProcessName(Some(name))) => write!(f, "process:{name}"),
+            Self::Service(class) => write!(f, "service:{}", class.as_str()),
+        }
+    }
+}
+
+/// A process of the agent; by itself the one that is called as its package.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessName(Option<String>);
+
+impl ProcessName {
+    /// A process by its name, as `android:process` of a manifest has it: letters, digits, `_`, `.` and `:`, at most 200 of them.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        let fits = is_name(name, |letter| letter.is_ascii_alphanumeric() || "_.:".contains(letter));
+        fits.then(|| Self(Some(name.to_owned())))
+    }
+
+    /// Its whole name; one that begins with a colon begins with the package's name.
+    #[must_use]
+    pub fn whole(&self, package: &PackageName) -> String {
+        match &self.0 {
+            None => package.to_string(),
+            Some(name) if name.starts_with(':') => format!("{package}{name}"),
+            Some(name) => name.clone(),
+        }
+    }
+}
+
 /// A class of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassName(String);
@@ -247,5 +313,26 @@ mod tests {
         for bad in ["", "tap", "activity:", "activity:a b", "provider:.X"] {
             assert_eq!(Start::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_sign_of_health_is_written_as_it_is_read() {
+        for text in ["process", "process::sync", "process:org.example.sync", "service:.Sync"] {
+            assert_eq!(HealthSign::parse(text).unwrap().to_string(), text);
+        }
+        for bad in ["", "pulse", "process:", "process:a b", "service:", "service:.Sync'"] {
+            assert_eq!(HealthSign::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_process_with_a_colon_is_one_of_the_agents_own() {
+        let whole = |name: Option<&str>| {
+            name.map_or_else(ProcessName::default, |name| ProcessName::new(name).unwrap())
+                .whole(&PackageName::new("org.example.agent"))
+        };
+        assert_eq!(whole(None), "org.example.agent");
+        assert_eq!(whole(Some(":sync")), "org.example.agent:sync");
+        assert_eq!(whole(Some("org.example.sync")), "org.example.sync");
     }
 }

@@ -141,7 +141,7 @@ pub fn fuzz_profile(bytes: &[u8]) {
     let _ = (storage(&text), uptime(&text), screen_size(&text), screen_density(&text), screen_state(&text));
     let _ = sessions::open(&text);
     let agent = PackageName::new("org.example.agent");
-    let _ = (health::is_running(&text), health::faults(&text, &agent, std::time::Duration::from_secs(600)));
+    let _ = health::faults(&text, &agent, std::time::Duration::from_secs(600));
     let _ = (sims(&text), sims(&format!("Row: {text}")));
     super::upkeep::aim::fuzz_answer(&text);
 }

@@ -237,7 +237,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::rack::ids::{HubName, PhoneId};
-    use crate::rack::snapshot::{HubView, MqttView, Outcomes, PhoneView};
+    use crate::rack::snapshot::{HubView, MqttView, Outcomes, PhoneView, SettingView};
 
     #[test]
     fn what_is_not_known_is_left_out() {
@@ -272,6 +272,29 @@ mod tests {
             "farmhand_phone_probes_total{phone=\"P1\",slot=\"\",result=\"failed\"} 1",
             "farmhand_phone_readings_total{phone=\"P1\",slot=\"\",result=\"answered\"} 0",
             "# TYPE farmhand_phones gauge",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_on_a_phone_is_told_by_its_cause() {
+        let mut phone = PhoneView::unknown(PhoneId::new("P1"));
+        let autostart = SettingView {
+            name: "autostart".to_owned(),
+            state: SettingState::Set,
+            why: "it was `ignore`".to_owned(),
+            drifts: 3,
+            lost_by_restart: 2,
+            restarts_outlived: 0,
+        };
+        phone.upkeep = UpkeepView { looked: Some(UnixMillis(1)), recipes: Vec::new(), settings: vec![autostart] };
+        let text = page(&Snapshot { phones: vec![phone], ..Snapshot::default() });
+        for line in [
+            "farmhand_phone_settings{phone=\"P1\",slot=\"\",state=\"set\"} 1",
+            "farmhand_phone_settings{phone=\"P1\",slot=\"\",state=\"refused\"} 0",
+            "farmhand_phone_setting_drifts_total{phone=\"P1\",slot=\"\",setting=\"autostart\",restart=\"yes\"} 2",
+            "farmhand_phone_setting_drifts_total{phone=\"P1\",slot=\"\",setting=\"autostart\",restart=\"no\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

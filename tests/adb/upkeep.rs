@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use farmhand::adb::driver::{Adb, ConnectOptions, connect};
 use farmhand::adb::tcp::TcpTransport;
-use farmhand::config::{BatteryUse, Permission, SettingName, SettingValue, SettingsTable, Start, Upkeep};
+use farmhand::config::{
+    BatteryUse, ClassName, HealthSign, Permission, SettingName, SettingValue, SettingsTable, Start, Upkeep,
+};
 use farmhand::phone::actor::upkeep::look;
 use farmhand::phone::upkeep::{AimResult, Report};
 use farmhand::rack::ids::PackageName;
@@ -53,7 +55,9 @@ fn set(report: &Report) -> Vec<&str> {
 }
 
 fn result<'r>(report: &'r Report, name: &str) -> &'r AimResult {
-    &report.results.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{report:?}")).1
+    let found = report.results.iter().find(|(known, _)| known == name);
+    assert!(found.is_some(), "{name} is not in {report:?}");
+    &found.unwrap().1
 }
 
 async fn restarted(phone: &VirtualPhone) {
@@ -103,6 +107,22 @@ async fn what_a_rom_forgets_over_a_restart_is_set_again() {
     );
     let report = looked(&online(&phone).await).await;
     assert_eq!(set(&report), [""; 0], "{report:?}");
+}
+
+#[tokio::test]
+async fn an_agent_whose_service_is_gone_does_not_work_though_it_has_a_process() {
+    let phone = phone("google", 34);
+    let adb = online(&phone).await;
+    let sync = || ClassName::new(".Sync").unwrap();
+    let wanted =
+        Upkeep { start: Some(Start::Service(sync())), health: HealthSign::Service(sync()), ..Upkeep::default() };
+    let agent = PackageName::new(TRIAL);
+    let running = async || look(&adb, &wanted, &agent).await.results.remove(0).1;
+    assert_eq!(running().await, AimResult::Set { was: "it does not run".to_owned() });
+    assert_eq!(running().await, AimResult::Kept);
+    adb.shell(&format!("am force-stop {TRIAL}")).await.unwrap();
+    adb.shell(&format!("monkey -p {TRIAL} -c android.intent.category.LAUNCHER 1")).await.unwrap();
+    assert_eq!(running().await, AimResult::Set { was: "it does not run".to_owned() });
 }
 
 #[tokio::test]

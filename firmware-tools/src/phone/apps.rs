@@ -1,6 +1,7 @@
-//! Which apps run, and what Android's dropbox tells of their faults: `pidof`, `dumpsys dropbox`, `date`.
+//! Which apps and services run, and what Android's dropbox tells of their faults: `pidof`, `dumpsys activity services`,
+//! `dumpsys dropbox`, `date`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use handset::Output;
@@ -23,6 +24,8 @@ const FIRST_PID: u32 = 4711;
 #[derive(Debug, Default)]
 pub(super) struct Apps {
     pids: BTreeMap<String, u32>,
+    /// Services that were started, as `package/class`; each runs as long as its app does.
+    services: BTreeSet<String>,
     started: u32,
     dropbox: VecDeque<Entry>,
 }
@@ -43,8 +46,15 @@ impl Apps {
         self.pids.entry(package.to_owned()).or_insert(pid);
     }
 
+    /// Somebody starts a service, `package/class`, and with it its app.
+    pub(super) fn serve(&mut self, component: &str) {
+        self.start(component.split('/').next().unwrap_or_default());
+        self.services.insert(component.to_owned());
+    }
+
     pub(super) fn stop_all(&mut self) {
         self.pids.clear();
+        self.services.clear();
     }
 
     pub(super) fn runs(&self, package: &str) -> bool {
@@ -53,6 +63,7 @@ impl Apps {
 
     pub(super) fn stop(&mut self, package: &str) {
         self.pids.remove(package);
+        self.services.retain(|component| component.split('/').next() != Some(package));
     }
 
     /// An app was installed. One that ran is ended for it, and starts again by itself, as an agent does when its package was replaced.
@@ -87,6 +98,21 @@ pub(super) fn pidof(android: &Android, names: &[&str]) -> Option<Output> {
         true => Output { code: 1, ..Output::default() },
         false => Output::success(pids.join(" ") + "\n"),
     })
+}
+
+/// `dumpsys activity services <package>/<class>`.
+pub(super) fn services(android: &Android, component: &str) -> String {
+    let heading = "ACTIVITY MANAGER SERVICES (dumpsys activity services)\n";
+    let state = android.state();
+    let package = component.split('/').next().unwrap_or_default();
+    let pid = state.apps.pids.get(package).filter(|_| state.apps.services.contains(component));
+    let Some((pid, installed)) = pid.zip(state.packages.get(package)) else { return format!("{heading}  (nothing)\n") };
+    let app = installed.uid(0) % 100_000 - 10_000;
+    format!(
+        "{heading}  User 0 active services:\n  * ServiceRecord{{41b2dd18 u0 {component}}}\n    intent={{cmp={component}}}\n    \
+         packageName={package}\n    processName={package}\n    app=ProcessRecord{{416e19e8 {pid}:{package}/u0a{app}}}\n    \
+         isForeground=true foregroundId=1\n"
+    )
 }
 
 /// `dumpsys dropbox`.

@@ -12,7 +12,7 @@
 //! | `pm`, `cmd package` | apps, see `pm.rs` |
 //! | `am`, `cmd activity` | start something of an app; its standby bucket |
 //! | `dumpsys deviceidle whitelist`, `appops` | what keeps an app running |
-//! | `pidof`, `dumpsys dropbox`, `date` | whether an app runs, and how it failed |
+//! | `pidof`, `dumpsys activity services`, `dumpsys dropbox`, `date` | whether an app or a service runs, and how it failed |
 //! | `logcat`, `screencap -p`, `df`, `cat`, `ls`, `rm`, `mkdir`, `id`, `wm size`, `wm density`, `input` | see and do |
 //! | `cmd vibrator`, `cmd vibrator_manager`, `sleep` | make it stand out among others |
 //! | `echo <words>` | whether the phone still answers |
@@ -275,6 +275,7 @@ fn no_service(words: &[&str]) -> Output {
 fn dump(android: &Android, service: &str, arguments: &[&str]) -> Output {
     match (service, arguments) {
         ("battery", []) => Output::success(dumpsys::battery(android)),
+        ("activity", ["services", component]) => Output::success(apps::services(android, component)),
         ("dropbox", []) => Output::success(apps::dropbox(android)),
         ("power", []) => Output::success(dumpsys::power(android)),
         ("connectivity", _) => Output::success(dumpsys::connectivity(android.spec.network)),

@@ -212,8 +212,7 @@ pub(super) fn activity(android: &Android, words: &[&str]) -> Output {
             let starting = format!("Starting service: Intent {{ cmp={component} }}\n");
             match installed(component) {
                 true => {
-                    android.state().apps.start(component.split('/').next().unwrap_or_default());
-                    android.state().apps.start(component.split('/').next().unwrap_or_default());
+                    android.state().apps.serve(component);
                     Output::success(starting)
                 }
                 false => Output {

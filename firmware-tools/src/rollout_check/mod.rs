@@ -12,6 +12,7 @@ mod central;
 mod choice;
 mod control;
 mod course;
+mod desired;
 mod failures;
 mod fitness;
 mod forgery;
@@ -38,6 +39,7 @@ enum Family {
     Choice,
     Control,
     Course,
+    Desired,
     Failures,
     Fitness,
     Gates,
@@ -54,6 +56,7 @@ fn points() -> Vec<Point> {
     of(Family::Proof, proof::POINTS)
         .chain(of(Family::Refusals, refusals::POINTS))
         .chain(of(Family::Times, times::POINTS))
+        .chain(of(Family::Desired, desired::POINTS))
         .chain(of(Family::Fitness, fitness::POINTS))
         .chain(of(Family::Failures, failures::POINTS))
         .chain(of(Family::Artefact, artefact::POINTS))
@@ -85,6 +88,7 @@ async fn look(point: &'static str, place: &Place) -> Result<String, Miss> {
         Family::Choice => choice::look(point, place).await,
         Family::Control => control::look(point, place).await,
         Family::Course => course::look(point, place).await,
+        Family::Desired => desired::look(point, place).await,
         Family::Failures => failures::look(point, place).await,
         Family::Fitness => fitness::look(point, place).await,
         Family::Gates => gates::look(point, place).await,

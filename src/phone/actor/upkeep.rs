@@ -44,7 +44,7 @@ pub async fn look(adb: &Adb, wanted: &Upkeep, agent: &PackageName) -> Report {
 }
 
 /// What the phone's shell said, errors behind the rest.
-async fn ask(adb: &Adb, line: &str) -> Result<String, String> {
+pub(super) async fn ask(adb: &Adb, line: &str) -> Result<String, String> {
     match timeout(ANSWER_MAX, adb.shell(line)).await {
         Ok(Ok(output)) => {
             let errors = String::from_utf8_lossy(&output.stderr);

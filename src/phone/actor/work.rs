@@ -16,6 +16,8 @@ use crate::adb::services::install::{Apk, InstallFlag, InstallOptions, leftovers}
 use crate::adb::tcp::TcpTransport;
 use crate::adb::transport::Transport;
 use crate::checkpoint;
+use crate::config::Start;
+use crate::phone::upkeep::aim::start_command;
 use crate::phone::{Event, InstallFailure, InstallFailureClass, OpenFault, Profile, WantedAgent, profile};
 use crate::rack;
 use crate::rack::event::InstallOrder;
@@ -240,33 +242,43 @@ async fn abandon_sessions(adb: &Adb, visit: Visit, package: Option<&PackageName>
 pub(super) async fn inspect(adb: Adb, context: Arc<ActorContext>, rollout: RolloutId, within: Duration) -> Event {
     let mut health = Health::default();
     if let Some(package) = &context.package {
-        let (process, dropbox) =
-            (format!("pidof {package}; echo \"pidof $?\""), "date '+%Y-%m-%d %H:%M:%S'; dumpsys dropbox");
-        let (process, dropbox, agent) =
-            tokio::join!(ask(&adb, &process), ask(&adb, dropbox), ask_package(&adb, Some(package)));
+        let sign = &context.upkeep.health;
+        let (question, dropbox) =
+            (profile::health::question(sign, package), "date '+%Y-%m-%d %H:%M:%S'; dumpsys dropbox");
+        let (told, dropbox, agent) =
+            tokio::join!(ask(&adb, &question), ask(&adb, dropbox), ask_package(&adb, Some(package)));
         health.version = agent.ok().flatten().map(|agent| agent.version_code);
-        health.running = process.ok().as_deref().and_then(profile::health::is_running);
+        health.running = told.ok().and_then(|told| profile::health::works(sign, &told, package));
         health.faults = dropbox.ok().and_then(|told| profile::health::faults(&told, package, within));
     }
     Event::Inspected { rollout, health: Box::new(health), within }
 }
 
-/// Ends the agent and starts it as a tap on its icon would.
+/// Ends the agent and starts it in its owner's way, else as a tap on its icon would.
 pub(super) async fn restart_agent(adb: Adb, context: Arc<ActorContext>) -> Event {
     let Some(package) = &context.package else {
         return Event::AgentRestarted { result: Err("no agent is configured".to_owned()) };
     };
-    Event::AgentRestarted { result: start_again(&adb, package).await }
+    let start = context.upkeep.start.as_ref().unwrap_or(&Start::Launcher);
+    Event::AgentRestarted { result: start_again(&adb, package, start).await }
 }
 
-async fn start_again(adb: &Adb, package: &PackageName) -> Result<(), String> {
+async fn start_again(adb: &Adb, package: &PackageName, start: &Start) -> Result<(), String> {
+    let sdk = ask(adb, "getprop ro.build.version.sdk").await?.trim().parse().unwrap_or_default();
     ask(adb, &format!("am force-stop {package}")).await?;
-    let said = ask(adb, &format!("monkey -p {package} -c android.intent.category.LAUNCHER 1")).await?;
-    if said.contains("Events injected: 1") {
+    let said = super::upkeep::ask(adb, &start_command(start, package, sdk)).await?;
+    let is_started = match start {
+        Start::Launcher => said.contains("Events injected: 1"),
+        // What `am` can't start it says.
+        Start::Activity(_) | Start::Service(_) | Start::Broadcast(_) => {
+            !["Error", "Exception"].iter().any(|mark| said.contains(mark))
+        }
+    };
+    if is_started {
         return Ok(());
     }
     let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
-    Err(format!("the agent was ended and could not be started again; monkey said: {}", last.trim()))
+    Err(format!("the agent was ended and could not be started again; the phone said: {}", last.trim()))
 }
 
 /// Installs the agent and reads its version back.

@@ -1,9 +1,10 @@
-//! How an app fares after an install: whether it runs, and what Android's dropbox tells of its crashes.
+//! How an app fares: whether it works, and what Android's dropbox tells of its crashes.
 
 use std::time::Duration;
 
 use jiff::civil::DateTime;
 
+use crate::config::{ClassName, HealthSign};
 use crate::rack::ids::PackageName;
 
 /// How the dropbox begins what it prints.
@@ -12,9 +13,44 @@ const HEADING: &str = "Drop box contents:";
 const FAULTS: [(&str, &str); 3] =
     [("crash", "crashed"), ("native_crash", "crashed in native code"), ("anr", "did not answer")];
 
-/// Whether a process of the app runs, by the answer of `pidof <package>; echo "pidof $?"`; `None` where there is no `pidof`.
+/// The line that shows whether an app works.
 #[must_use]
-pub fn is_running(answer: &str) -> Option<bool> {
+pub fn question(sign: &HealthSign, package: &PackageName) -> String {
+    match sign {
+        HealthSign::Process(name) => format!("pidof {}; echo \"pidof $?\"", name.whole(package)),
+        HealthSign::Service(class) => format!("dumpsys activity services '{package}/{}'", class.as_str()),
+    }
+}
+
+/// Whether it works, by the answer to [`question`]; `None` if that does not tell.
+#[must_use]
+pub fn works(sign: &HealthSign, answer: &str, package: &PackageName) -> Option<bool> {
+    match sign {
+        HealthSign::Process(_) => is_running(answer),
+        HealthSign::Service(class) => is_served(answer, package, class),
+    }
+}
+
+/// Whether there is such a service of the phone's first user, with a process: a record of the list, and its line `app=ProcessRecord{…}`.
+fn is_served(answer: &str, package: &PackageName, class: &ClassName) -> Option<bool> {
+    const HEADING: &str = "ACTIVITY MANAGER SERVICES";
+    let (_, list) = answer.split_once(HEADING)?;
+    let short = class.as_str().strip_prefix(package.as_str()).filter(|rest| rest.starts_with('.'));
+    let component = format!("{package}/{}", short.unwrap_or(class.as_str()));
+    let mut is_ours = false;
+    for line in list.lines().map(str::trim) {
+        if let Some(record) = line.strip_prefix("* ServiceRecord{") {
+            let has = |wanted: &str| record.split_whitespace().any(|word| word.trim_end_matches('}') == wanted);
+            is_ours = has(&component) && has("u0");
+        } else if is_ours && line.starts_with("app=ProcessRecord{") {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// `None` where there is no `pidof`.
+fn is_running(answer: &str) -> Option<bool> {
     let (told, code) = answer.trim_end().rsplit_once("pidof ")?;
     let is_pid = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     match code {
@@ -111,6 +147,23 @@ mod tests {
         assert_eq!(is_running("pidof 1\n"), Some(false));
         assert_eq!(is_running("/system/bin/sh: pidof: not found\npidof 127\n"), None);
         assert_eq!(is_running(""), None);
+    }
+
+    #[test]
+    fn a_service_works_if_it_has_a_process() {
+        let list = "ACTIVITY MANAGER SERVICES (dumpsys activity services)\n  User 0 active services:\n  \
+            * ServiceRecord{41b2dd18 u0 org.example.agent/.Sync c:com.caller}\n    intent={cmp=org.example.agent/.Sync}\n    \
+            processName=org.example.agent\n    app=ProcessRecord{416e19e8 3209:org.example.agent/u0a72}\n  \
+            * ServiceRecord{41b2dd19 u0 org.example.agent/.Push}\n    processName=org.example.agent:push\n  \
+            * ServiceRecord{41b2dd20 u10 org.example.agent/.Work}\n    app=ProcessRecord{416e19e9 3210:org.example.agent/u10a72}\n";
+        let of = |class: &str, answer: &str| {
+            let sign = HealthSign::Service(ClassName::new(class).unwrap());
+            works(&sign, answer, &PackageName::new("org.example.agent"))
+        };
+        assert_eq!((of(".Sync", list), of("org.example.agent.Sync", list)), (Some(true), Some(true)));
+        assert_eq!((of(".Push", list), of(".Work", list), of(".Syn", list)), (Some(false), Some(false), Some(false)));
+        let none = "ACTIVITY MANAGER SERVICES (dumpsys activity services)\n  (nothing)\n";
+        assert_eq!((of(".Sync", none), of(".Sync", "Can't find service: activity")), (Some(false), None));
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use crate::config::{Permission, SettingName, SettingValue, SettingsTable, Start};
+use crate::config::{ClassName, HealthSign, Permission, SettingName, SettingValue, SettingsTable, Start};
 use crate::phone::profile::health;
 use crate::rack::ids::PackageName;
 
@@ -34,8 +34,13 @@ pub enum Aim {
         /// What it shall be.
         mode: AppOpMode,
     },
-    /// The agent has a process.
-    Running(Start),
+    /// The agent works.
+    Running {
+        /// How it is started.
+        start: Start,
+        /// What shows that it works.
+        sign: HealthSign,
+    },
     /// Only a hand can do it; nothing shows whether somebody did.
     Hand(String),
 }
@@ -119,7 +124,7 @@ impl Aim {
             Self::DozeWhitelist => "dumpsys deviceidle whitelist".to_owned(),
             Self::Bucket(_) => format!("am get-standby-bucket {agent}"),
             Self::AppOp { op, .. } => format!("appops get {agent} {op}"),
-            Self::Running(_) => format!("pidof {agent}; echo \"pidof $?\""),
+            Self::Running { sign, .. } => health::question(sign, agent),
             Self::Hand(_) => return None,
         })
     }
@@ -128,7 +133,7 @@ impl Aim {
     #[must_use]
     pub fn question_after(&self, agent: &PackageName) -> Option<String> {
         let question = self.question(agent)?;
-        let wait = if matches!(self, Self::Running(_)) { START_TAKES } else { "" };
+        let wait = if matches!(self, Self::Running { .. }) { START_TAKES } else { "" };
         Some(format!("{wait}{question}"))
     }
 
@@ -143,7 +148,7 @@ impl Aim {
             Self::DozeWhitelist => format!("dumpsys deviceidle whitelist +{agent}"),
             Self::Bucket(bucket) => format!("am set-standby-bucket {agent} {}", bucket.as_str()),
             Self::AppOp { op, mode, .. } => format!("appops set {agent} {op} {}", mode.as_str()),
-            Self::Running(start) => start_command(start, agent, sdk),
+            Self::Running { start, .. } => start_command(start, agent, sdk),
             Self::Hand(_) => return None,
         })
     }
@@ -157,7 +162,7 @@ impl Aim {
             Self::DozeWhitelist => whitelist_found(answer, agent),
             Self::Bucket(bucket) => bucket_found(answer, *bucket),
             Self::AppOp { told_as, mode, .. } => app_op_found(answer, told_as, *mode),
-            Self::Running(_) => match health::is_running(answer) {
+            Self::Running { sign, .. } => match health::works(sign, answer, agent) {
                 Some(true) => Found::AsWanted,
                 Some(false) => Found::Otherwise("it does not run".to_owned()),
                 None if answer.contains("not found") => Found::NotHere("it has no pidof".to_owned()),
@@ -174,7 +179,9 @@ pub fn package_question(agent: &PackageName) -> String {
     format!("dumpsys package {agent}")
 }
 
-fn start_command(start: &Start, agent: &PackageName, sdk: u32) -> String {
+/// What starts the agent on an Android of this SDK.
+#[must_use]
+pub fn start_command(start: &Start, agent: &PackageName, sdk: u32) -> String {
     /// Android 8 starts no service of an app in the background without it being in the foreground.
     const SDK_WITH_FOREGROUND: u32 = 26;
     match start {
@@ -313,7 +320,8 @@ pub fn fuzz_answer(answer: &str) {
         Some(Aim::Bucket(Bucket::Frequent)),
         Some(app_op("RUN_IN_BACKGROUND", "RUN_IN_BACKGROUND", AppOpMode::Allow)),
         Some(app_op("10008", "MIUIOP(10008)", AppOpMode::Ignore)),
-        Some(Aim::Running(Start::Launcher)),
+        Some(Aim::Running { start: Start::Launcher, sign: HealthSign::default() }),
+        ClassName::new(".Sync").map(|class| Aim::Running { start: Start::Launcher, sign: HealthSign::Service(class) }),
     ];
     for aim in aims.into_iter().flatten() {
         let _ = (aim.judge(answer, &agent, 22), aim.judge(answer, &agent, 34));
@@ -333,7 +341,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::ClassName;
 
     fn agent() -> PackageName {
         PackageName::new("org.example.agent")
@@ -435,7 +442,7 @@ mod tests {
 
     #[test]
     fn an_agent_is_started_in_the_way_of_its_owner() {
-        let command = |start, sdk| Aim::Running(start).command(&agent(), sdk).unwrap();
+        let command = |start, sdk| start_command(&start, &agent(), sdk);
         let class = || ClassName::new(".Sync$1").unwrap();
         assert_eq!(command(Start::Launcher, 34), "monkey -p org.example.agent -c android.intent.category.LAUNCHER 1");
         assert_eq!(command(Start::Activity(class()), 34), "am start -n 'org.example.agent/.Sync$1'");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::aim::{Aim, Found, package_question, quoted};
 use super::recipe::{Recipe, RecipeStep};
 use super::{AimResult, Report};
-use crate::config::{BatteryUse, Upkeep};
+use crate::config::{BatteryUse, Start, Upkeep};
 use crate::phone::profile::{package, property};
 use crate::rack::ids::PackageName;
 
@@ -178,7 +178,7 @@ impl<'u> Pass<'u> {
     /// The owner's own wishes, then the recipes of the phone's ROM; that it runs comes last, when nothing keeps it from that any more.
     fn wanted_here(&mut self, getprop: &str) -> Vec<Item> {
         let item = |name: String, aim| Item { name, aim, result: None, was: None };
-        let Upkeep { permissions, settings, battery, start, every: _ } = self.wanted;
+        let Upkeep { permissions, settings, battery, start, health, every: _ } = self.wanted;
         let permission = |of: &crate::config::Permission| {
             let short = of.as_str().strip_prefix("android.permission.").unwrap_or(of.as_str());
             item(format!("permission {short}"), Aim::Permission(of.clone()))
@@ -196,7 +196,8 @@ impl<'u> Pass<'u> {
                 items.extend(steps.filter_map(|step| Some(item(step.name.clone(), aim_of(step)?))));
             }
         }
-        items.extend(start.iter().map(|start| item("running".to_owned(), Aim::Running(start.clone()))));
+        let running = |start: &Start| Aim::Running { start: start.clone(), sign: health.clone() };
+        items.extend(start.iter().map(|start| item("running".to_owned(), running(start))));
         items
     }
 

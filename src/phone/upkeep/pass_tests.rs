@@ -113,7 +113,7 @@ impl Phone {
         let agent = PackageName::new(AGENT);
         let mut pass = Pass::new(wanted, &agent);
         while let Some(line) = pass.next() {
-            let answer = self.run(&line.to_owned());
+            let answer = self.run(line);
             pass.answer(answer);
         }
         let sets = |line: &&String| {
@@ -236,7 +236,7 @@ fn a_pass_that_is_given_up_says_what_it_does_not_know() {
     let mut phone = Phone::new();
     let mut pass = Pass::new(&wanted, &agent);
     for _ in 0..3 {
-        let answer = phone.run(&pass.next().unwrap().to_owned());
+        let answer = phone.run(pass.next().unwrap());
         pass.answer(answer);
     }
     pass.give_up("it took too long");
@@ -256,7 +256,7 @@ proptest! {
         for what in &lost {
             match what {
                 0 => drop(phone.granted.remove("android.permission.READ_SMS")),
-                1 => drop(phone.settings.clear()),
+                1 => phone.settings.clear(),
                 2 => phone.whitelisted = false,
                 3 => drop(phone.ops.remove("10008")),
                 4 => phone.runs = false,

@@ -187,6 +187,7 @@ function phoneParts(phone, port) {
     const { free_bytes: free, total_bytes: total } = device.storage;
     facts.push(...pair("Room", el("span", { title: `of ${gib(total)} GiB` }, `${gib(free)} GiB`)));
   }
+  if (phone.upkeep?.settings.length) facts.push(...pair("Settings", settingsWord(phone.upkeep.settings)));
   return [
     el("div", { class: "head" }, el("h3", { title: `${phone.id}, ${place}` }, name), el("span", { class: "model", title: modelTitle(phone, model) }, model || place)),
     el("div", { class: "state" }, word(phone.state), age(phone.since)),
@@ -194,6 +195,15 @@ function phoneParts(phone, port) {
     phone.battery && !absent ? battery(phone.battery) : el("div", { class: "battery" }, track(0, "quiet"), el("span", null, "–")),
     el("dl", null, ...facts),
   ];
+}
+
+/** How a phone stands to what its owner wants to be so on it. */
+function settingsWord(settings) {
+  const otherwise = settings.filter(({ state }) => state === "refused" || state === "unread");
+  const hand = settings.filter(({ state }) => state === "hand");
+  const words = [otherwise.length && `${otherwise.length} otherwise`, hand.length && `${hand.length} for a hand`].filter(Boolean);
+  const title = [...otherwise, ...hand].map(({ name, why }) => `${name}: ${why}`).join("\n") || null;
+  return el("span", { title }, words.join(", ") || "as wanted");
 }
 
 /** What there is no room for in a cell. */
