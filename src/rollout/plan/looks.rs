@@ -117,7 +117,7 @@ impl Rollouts {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return };
         // When an earlier daemon installed is not known here; so long ago it was at least.
         let soak = rollout.record.strategy.soak();
-        let since = |phone: &Phone| phone.done_at.map_or(soak, |at| now.since(at));
+        let since = |phone: &Phone| phone.done_at.map_or(soak, |at| now.since(at) + phone.install_took);
         let asked: Vec<(PhoneId, Duration)> = rollout
             .phones
             .iter()

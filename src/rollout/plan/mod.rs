@@ -227,6 +227,8 @@ struct Phone {
     is_unseen: bool,
     /// When this core heard that its install worked.
     done_at: Option<Moment>,
+    /// How long that install took: the agent begins anew, and may crash, before this host hears that it worked.
+    install_took: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,7 @@
 //! What one rollout and one phone in it know of themselves, and how their changes become promises.
 
+use std::time::Duration;
+
 use super::{Apk, Flight, KEPT_MAX, Phone, Rollout, Rollouts, times};
 use crate::agent::ApkSource;
 use crate::clock::{Moment, UnixMillis};
@@ -168,6 +170,7 @@ impl Phone {
             unfitness_is_reckoned: false,
             is_unseen: false,
             done_at: None,
+            install_took: Duration::ZERO,
         }
     }
 

@@ -42,6 +42,18 @@ fn a_wave_is_looked_at_after_its_soak_and_the_next_one_begins_if_it_fares_well()
 }
 
 #[test]
+fn what_the_agent_did_while_its_install_went_on_counts_too() {
+    let strategy = Strategy { gates: all("100%"), soak_s: 600, ..config(Approve::First).strategy };
+    let mut bench = Bench::under_way_by(strategy, 4);
+    bench.out();
+    bench.pass(25);
+    bench.installed("P1", "R1", 2);
+    bench.pass(600);
+    let within = Duration::from_secs(625);
+    assert_eq!(bench.out(), [Output::Look { phone: id("P1"), rollout: RolloutNumber(1).id(), within }]);
+}
+
+#[test]
 fn a_gate_that_is_not_passed_pauses_and_says_why_until_it_is_looked_at_again_or_promoted() {
     let mut bench = watched(all("100%"));
     looked(&mut bench, "P1", Ok(Health { faults: Some(vec!["it crashed at noon".to_owned()]), ..well() }));

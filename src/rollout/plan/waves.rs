@@ -112,8 +112,9 @@ impl Rollouts {
             Ok(_) if known.record.state == RolloutPhoneState::Done => {}
             Ok(version) if downgrade.is_done_by(version, wanted) => {
                 if let Some(deadline) = known.flight.and_then(|flight| flight.deadline) {
+                    known.install_took = (now + self.config.install_timeout).since(deadline);
                     self.install_times.truncate(TIMES_MAX - 1);
-                    self.install_times.push_front((now + self.config.install_timeout).since(deadline));
+                    self.install_times.push_front(known.install_took);
                 }
                 known.set(RolloutPhoneState::Done, None);
                 known.done_at = Some(now);
