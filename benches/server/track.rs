@@ -8,13 +8,15 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::report::{Goal, median, report};
 use crate::stage::{ADBD, until};
 use crate::talk::{asked, say, text};
 
 const UNPLUGS: usize = 15;
+/// From `adb connect` to a phone that is online.
+const GREETING: Duration = Duration::from_secs(3);
 const FARMHAND_PORT: u16 = 5041;
 const GOOGLE_PORT: u16 = 5042;
 
@@ -102,17 +104,21 @@ impl Server {
     }
 
     fn until_online(&self) -> io::Result<()> {
+        let mut told: Option<Instant> = None;
         until(&format!("{} has its phone", self.name), || {
             if asked(self.port, &["host:transport-any", "shell:true"]).is_ok() {
                 return true;
             }
-            if let Some(adb) = &self.google {
-                // It does not always look again by itself.
+            // It does not always look again by itself, and one that is told so in the middle of a greeting begins anew.
+            if let Some(adb) = &self.google
+                && told.is_none_or(|at| at.elapsed() > GREETING)
+            {
                 for word in ["disconnect", "connect"] {
                     let mut command = Command::new(adb);
                     command.args(["-P", &self.port.to_string(), word, &self.cable.address]);
                     let _ = quiet(&mut command).status();
                 }
+                told = Some(Instant::now());
             }
             false
         })
