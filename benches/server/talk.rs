@@ -15,9 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to the server at this port, on which these requests are answered by OKAY.
 pub(crate) fn asked(port: u16, requests: &[&str]) -> io::Result<TcpStream> {
+    asked_within(PATIENCE, port, requests)
+}
+
+/// The same for who does not wait that long for an answer.
+pub(crate) fn asked_within(patience: Duration, port: u16, requests: &[&str]) -> io::Result<TcpStream> {
     let mut socket = TcpStream::connect(("127.0.0.1", port))?;
     socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience))?;
     for request in requests {
         socket.write_all(format!("{:04x}{request}", request.len()).as_bytes())?;
         let mut word = [0; 4];

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::report::{Goal, median, report};
 use crate::stage::{ADBD, until};
-use crate::talk::{asked, say, text};
+use crate::talk::{asked, asked_within, say, text};
 
 const UNPLUGS: usize = 15;
 /// From `adb connect` to a phone that is online.
@@ -106,7 +106,8 @@ impl Server {
     fn until_online(&self) -> io::Result<()> {
         let mut told: Option<Instant> = None;
         until(&format!("{} has its phone", self.name), || {
-            if asked(self.port, &["host:transport-any", "shell:true"]).is_ok() {
+            // Google's server may take a request for a phone that then never answers it.
+            if asked_within(GREETING, self.port, &["host:transport-any", "shell:true"]).is_ok() {
                 return true;
             }
             // It does not always look again by itself, and one that is told so in the middle of a greeting begins anew.
