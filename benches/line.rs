@@ -20,7 +20,7 @@ use bytes::{Buf, BytesMut};
 use farmhand::adb::online::OnlinePhones;
 use farmhand::central::envelope::{Body, Envelope, View};
 use farmhand::central::frame::{self, Split};
-use farmhand::central::line::{Agents, LineSettings, Server, spawn};
+use farmhand::central::line::{Agents, LineSettings, Server, Speakers, spawn};
 use farmhand::central::proto::{DeviceAuthRspMessage, EnumMsgType};
 use farmhand::central::session::Settings;
 use farmhand::config::{Ack, AgentPort};
@@ -133,6 +133,7 @@ async fn open_line(
         store: store.clone(),
         ack: Ack::default(),
         agents: Agents { online: OnlinePhones::default(), port: AgentPort::default() },
+        speakers: Speakers::default(),
         storage: None,
     };
     spawn(settings, PhoneId::new(format!("P{number}")), commands_out, events_in, cancel.clone());

@@ -73,6 +73,8 @@ pub(crate) async fn run() -> io::Result<()> {
             "direct" => world.paced(|_| world.server, Flood::None).await?,
             "relayed" => world.paced(|number| world.tunnel(number, AGENT_PORT), Flood::None).await?,
             "flooded" => world.paced(|number| world.tunnel(number, AGENT_PORT), Flood::ByTheLast).await?,
+            "copied" => world.paced(|number| world.tunnel(number, RAW_PORT), Flood::None).await?,
+            "copied flooded" => world.paced(|number| world.tunnel(number, RAW_PORT), Flood::ByTheLast).await?,
             "bulk" => world.bulk(world.tunnel(0, AGENT_PORT)).await?,
             "raw" => world.bulk(world.tunnel(0, RAW_PORT)).await?,
             other => return Err(io::Error::other(format!("no order is called {other}"))),

@@ -5,6 +5,8 @@
 mod agent;
 mod disk;
 mod link;
+mod outgoing;
+mod pace;
 mod server;
 mod tls;
 mod tunnel;
@@ -13,7 +15,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -23,6 +25,9 @@ use tracing::Instrument;
 use self::agent::{AgentLink, Buffered, Turn, Wants};
 use self::disk::Disk;
 use self::link::{Arrival, Link};
+use self::outgoing::Outgoing;
+use self::pace::Pace;
+pub use self::pace::Speakers;
 pub use self::server::Server;
 pub use self::tls::TlsError;
 use self::tunnel::Tunnel;
@@ -66,6 +71,8 @@ pub struct LineSettings {
     pub ack: Ack,
     /// How agents on phones find their lines.
     pub agents: Agents,
+    /// Who speaks, so that none of them is heard at the others' cost.
+    pub speakers: Speakers,
     /// Where what agents say is kept while the central server is away; without it they are held back.
     pub storage: Option<Storage>,
 }
@@ -93,6 +100,7 @@ impl LineSettings {
             store,
             ack: central.ack,
             agents: Agents { online, port: central.relay.agent_port },
+            speakers: Speakers::default(),
             storage,
         })
     }
@@ -117,6 +125,7 @@ pub fn spawn(
         Some(storage) => relay.with_disk(storage.per_second),
         None => relay,
     };
+    let started = Instant::now();
     let line = Line {
         phone,
         policy,
@@ -124,13 +133,15 @@ pub fn spawn(
         relay,
         disk: Disk::new(settings.storage),
         agents: settings.agents,
+        pace: settings.speakers.join(started),
         tunnel: None,
         links: [None, None, None],
         connections: 0,
         servers: settings.servers,
         max_frame: settings.max_frame,
-        started: Instant::now(),
+        started,
         link: Link::Down,
+        outgoing: Outgoing::default(),
         events,
         told: None,
     };
@@ -144,6 +155,7 @@ struct Line {
     relay: Relay,
     disk: Disk,
     agents: Agents,
+    pace: Pace,
     tunnel: Option<Tunnel>,
     links: [Option<AgentLink>; AGENT_LINKS],
     /// From the phone, so far.
@@ -152,9 +164,17 @@ struct Line {
     max_frame: usize,
     started: Instant,
     link: Link,
+    outgoing: Outgoing,
     events: mpsc::Sender<LineEvent>,
     /// What the model was told last of what is waited for.
     told: Option<Deadline>,
+}
+
+/// Whether the server has what was for it, as far as this host knows.
+#[derive(PartialEq, Eq)]
+enum Sent {
+    All,
+    Not,
 }
 
 /// Whether anybody still listens to the line's events.
@@ -174,6 +194,10 @@ impl Line {
 
     async fn serve(&mut self, commands: &mut mpsc::Receiver<LineCommand>) {
         while self.drain().await == Audience::There && self.hear_agents().await == Audience::There {
+            if self.flush().await == Sent::Not {
+                continue;
+            }
+            let hushed_until = self.pace.hushed_until();
             let deadline = self.relay.deadline().map(|deadline| self.started + deadline.at.since_start());
             let wants = [0, 1, 2].map(|at| self.wants(at));
             let [first, second, third] = &self.links;
@@ -194,6 +218,7 @@ impl Line {
                     self.relay.change_policy(policy);
                 }
                 () = at(deadline) => self.relay.advance(self.now()),
+                () = at(hushed_until) => {}
             }
         }
     }
@@ -221,9 +246,17 @@ impl Line {
     /// Does what the session wants.
     async fn drain(&mut self) -> Audience {
         while let Some(output) = self.relay.poll() {
+            if !matches!(output, Output::Transmit(_) | Output::TellAgent { .. }) {
+                self.flush().await;
+            }
             match output {
                 Output::Connect => self.link = Link::connect(self.server().cloned()),
-                Output::Transmit(frame) => self.transmit(frame).await,
+                Output::Transmit(frame) => {
+                    self.outgoing.push(frame);
+                    if self.outgoing.is_enough() {
+                        self.flush().await;
+                    }
+                }
                 Output::Disconnect => self.disconnect().await,
                 Output::Judged(judged) => self.record(judged).await,
                 Output::TellAgent { connection, frame } => {
@@ -273,20 +306,33 @@ impl Line {
         }
     }
 
-    async fn transmit(&mut self, frame: Bytes) {
-        let Link::Up(wire, _) = &mut self.link else { return };
-        let failure = match timeout(WRITE_DEADLINE, wire.send(&frame)).await {
-            Ok(Ok(())) => return,
+    /// Sends the server what is for it.
+    async fn flush(&mut self) -> Sent {
+        if !self.outgoing.has_remaining() {
+            return Sent::All;
+        }
+        let Link::Up(wire, _) = &mut self.link else {
+            self.outgoing = Outgoing::default();
+            return Sent::All;
+        };
+        let failure = match timeout(WRITE_DEADLINE, wire.send(&mut self.outgoing)).await {
+            Ok(Ok(())) => return Sent::All,
             Ok(Err(why)) => tls::words(&why),
             Err(_) => format!("it took no bytes for {} s", WRITE_DEADLINE.as_secs()),
         };
         self.lost(failure);
+        Sent::Not
     }
 
     async fn disconnect(&mut self) {
+        let mut last = std::mem::take(&mut self.outgoing);
         if let Link::Up(mut wire, _) = std::mem::replace(&mut self.link, Link::Down) {
-            // Whether the farewell arrives is the server's affair.
-            let _ = timeout(SHUTDOWN_DEADLINE, wire.shutdown()).await;
+            let farewell = async {
+                wire.send(&mut last).await?;
+                wire.shutdown().await
+            };
+            // Whether it arrives is the server's affair.
+            let _ = timeout(SHUTDOWN_DEADLINE, farewell).await;
         }
     }
 
@@ -310,11 +356,11 @@ impl Line {
         }
     }
 
-    /// Each answer leaves before the next frame is looked at, so that a server which does not read is not read either.
+    /// The answers leave before more is read, so that a server which does not read is not read either.
     async fn take_frames(&mut self) {
+        self.relay.clock_shows(minute_of_day());
         while let Link::Up(_, buffer) = &mut self.link {
             let now = Moment::from_start(self.started.elapsed());
-            self.relay.clock_shows(minute_of_day());
             match frame::split(buffer, self.max_frame) {
                 Ok(Split::Frame { payload, consumed }) => {
                     self.relay.receive(payload, now);
@@ -331,13 +377,17 @@ impl Line {
 
     /// Takes what was read from connections of the phone, as far as the line wants it; each frame's consequences come before the next.
     async fn hear_agents(&mut self) -> Audience {
+        self.pace.advance(Instant::now());
         for at in 0..AGENT_LINKS {
-            while let Some(link) =
-                self.links.get_mut(at).and_then(Option::as_mut).filter(|l| self.relay.wants_agent(l.number))
+            while self.wants(at).to_read
+                && let Some(link) = self.links.get_mut(at).and_then(Option::as_mut)
             {
                 let (number, now) = (link.number, Moment::from_start(self.started.elapsed()));
                 match link.take_frame(self.max_frame) {
-                    Buffered::Frame(frame) => self.relay.agent_says(number, &frame, now),
+                    Buffered::Frame(frame) => {
+                        self.pace.spoke(frame.len(), self.started + now.since_start());
+                        self.relay.agent_says(number, &frame, now);
+                    }
                     Buffered::Partial => break,
                     Buffered::Corrupt(why) => self.relay.agent_corrupt(number, &why.to_string(), now),
                 }
@@ -352,7 +402,7 @@ impl Line {
     fn wants(&self, at: usize) -> Wants {
         let number = self.links.get(at).and_then(Option::as_ref).map(|link| link.number);
         Wants {
-            to_read: number.is_some_and(|number| self.relay.wants_agent(number)),
+            to_read: number.is_some_and(|number| self.relay.wants_agent(number)) && self.pace.hushed_until().is_none(),
             to_write: number.is_some_and(|number| self.relay.has_for_agent(number)),
         }
     }
@@ -396,6 +446,7 @@ impl Line {
 
     fn lost(&mut self, why: impl std::fmt::Display) {
         self.link = Link::Down;
+        self.outgoing = Outgoing::default();
         self.relay.closed(why, self.now());
     }
 }

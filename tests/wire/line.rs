@@ -61,6 +61,7 @@ impl Office {
             store: store.clone(),
             ack,
             agents,
+            speakers: line::Speakers::default(),
             storage: None,
         };
         (settings, Self { owner, store, _state: state, _dir: dir })

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -74,12 +74,12 @@ impl Wire {
         }
     }
 
-    /// Once this has returned, all of `frame` is the system's.
-    pub(super) async fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+    /// Once this has returned, all of `bytes` is the system's.
+    pub(super) async fn send(&mut self, bytes: &mut impl Buf) -> io::Result<()> {
         match self {
-            Self::Bare(stream) => stream.write_all(frame).await,
+            Self::Bare(stream) => stream.write_all_buf(bytes).await,
             Self::Tls(stream) => {
-                stream.write_all(frame).await?;
+                stream.write_all_buf(bytes).await?;
                 stream.flush().await
             }
         }

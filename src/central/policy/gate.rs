@@ -41,7 +41,14 @@ struct Limit {
 
 /// A clock that says what it was told last, in nanoseconds.
 #[derive(Clone, Debug, Default)]
-struct HandMoved(Arc<AtomicU64>);
+pub(in crate::central) struct HandMoved(Arc<AtomicU64>);
+
+impl HandMoved {
+    /// Says from now on that so much has passed since its start.
+    pub(in crate::central) fn set(&self, passed: Duration) {
+        self.0.store(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
 
 impl Clock for HandMoved {
     type Instant = Duration;
@@ -83,7 +90,7 @@ impl Gate {
             return Verdict::Refuse(Refusal::Group(group));
         };
         let rate = allowance.rate;
-        self.clock.0.store(u64::try_from(now.since_start().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.clock.set(now.since_start());
         let limit = self.limits.entry(owners).or_insert_with(|| {
             let quota = Quota::per_minute(rate.per_minute).allow_burst(rate.burst);
             Limit { rate, limiter: RateLimiter::direct_with_clock(quota, self.clock.clone()) }
