@@ -1,4 +1,4 @@
-//! The probe on a way that is slow, and on one that is dead. The clock is the test's: nobody waits.
+//! The probe on a way that is slow, and on one that is dead, and the restart of the agent. The clock is the test's: nobody waits.
 
 use std::io;
 use std::path::Path;
@@ -21,21 +21,26 @@ const SLOW: usize = 60_000;
 const MESSAGE: u32 = 64 << 10;
 const FILE: &str = "/data/local/tmp/large";
 
-/// An Android that can say `echo`.
-struct Android(MemoryFiles);
+/// What an Android answers to a line of its shell.
+type Answer = Box<dyn Fn(&str) -> Output + Send + Sync>;
+
+struct Android {
+    files: MemoryFiles,
+    answer: Answer,
+}
 
 impl Device for Android {
     type Files = MemoryFiles;
 
     async fn run(&self, command: handset::Command<'_>, _: &mut Console<'_>) -> Output {
         match command {
-            handset::Command::Line(line) => Output::success(line.trim_start_matches("echo ").to_owned() + "\n"),
+            handset::Command::Line(line) => (self.answer)(line),
             handset::Command::Service(_) => Output::failure(1, "no such service"),
         }
     }
 
     fn files(&self) -> &MemoryFiles {
-        &self.0
+        &self.files
     }
 
     fn reboot(&self, _: handset::RebootTarget<'_>) -> Result<(), String> {
@@ -73,12 +78,17 @@ impl Writer for PipeWriter {
     }
 }
 
-/// A phone behind a way that carries so many bytes a second to it.
+/// A phone that can say `echo`, behind a way that carries so many bytes a second to it.
 async fn phone_behind(bytes_per_second: usize) -> Adb {
+    let echo: Answer = Box::new(|line| Output::success(line.trim_start_matches("echo ").to_owned() + "\n"));
+    phone_that(echo, bytes_per_second).await
+}
+
+async fn phone_that(answer: Answer, bytes_per_second: usize) -> Adb {
     let (ours, mut hub) = duplex(ON_THE_WAY);
     let (mut hub_below, theirs) = duplex(64 << 10);
     tokio::spawn(async move {
-        let android = Android(MemoryFiles::new(64 << 20, &["/data/local/tmp"]));
+        let android = Android { files: MemoryFiles::new(64 << 20, &["/data/local/tmp"]), answer };
         let model = Model { payload_bytes_max: MESSAGE, ..Model::modern("caiman", "Pixel 9 Pro").with("delayed_ack") };
         let handset = Handset::new(Arc::new(android), model, Authorisation::Off);
         handset.serve(theirs).await
@@ -135,4 +145,81 @@ async fn a_phone_that_is_silent_for_five_seconds_is_not() {
     let why = "the probe was not answered: it was silent for 5 s".to_owned();
     assert_eq!(probe(dead).await, Event::ProbeFailed { why });
     assert!(asked.elapsed() < Duration::from_secs(7));
+}
+
+/// Restarts the agent of a phone of this SDK that answers its start so: what came of it, and the lines that the phone was given.
+async fn restart(start: &Start, sdk: u32, said: &'static str) -> (Result<(), String>, Vec<String>) {
+    let (lines_in, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let answer: Answer = Box::new(move |line| {
+        lines_in.send(line.to_owned()).unwrap();
+        Output::success(match line {
+            "getprop ro.build.version.sdk" => format!("{sdk}\n"),
+            "am force-stop org.example.agent" => String::new(),
+            _ => said.to_owned(),
+        })
+    });
+    let adb = phone_that(answer, 1 << 20).await;
+    let result = start_again(&adb, &PackageName::new("org.example.agent"), start).await;
+    (result, std::iter::from_fn(|| lines.try_recv().ok()).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_agent_is_ended_and_started_in_its_owners_way() {
+    const ENDED: [&str; 2] = ["getprop ro.build.version.sdk", "am force-stop org.example.agent"];
+    for (start, sdk, started, said) in [
+        ("launcher", 34, "monkey -p org.example.agent -c android.intent.category.LAUNCHER 1", "Events injected: 1\n"),
+        (
+            "activity:.Main",
+            34,
+            "am start -n 'org.example.agent/.Main'",
+            "Starting: Intent { cmp=org.example.agent/.Main }\n",
+        ),
+        (
+            "service:.Sync",
+            34,
+            "am start-foreground-service -n 'org.example.agent/.Sync'",
+            "Starting service: Intent { }\n",
+        ),
+        ("service:.Sync", 25, "am startservice -n 'org.example.agent/.Sync'", "Starting service: Intent { }\n"),
+        (
+            "broadcast:.Wake",
+            34,
+            "am broadcast --include-stopped-packages -n 'org.example.agent/.Wake'",
+            "Broadcast completed: result=0\n",
+        ),
+    ] {
+        let (result, lines) = restart(&Start::parse(start).unwrap(), sdk, said).await;
+        assert_eq!(result, Ok(()), "{start}");
+        assert_eq!(lines, [&ENDED[..], &[started]].concat(), "{start}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_started_is_told_in_the_phones_own_words() {
+    for (start, said, last) in [
+        (
+            "launcher",
+            "** No activities found to run, monkey aborted.\n",
+            "** No activities found to run, monkey aborted.",
+        ),
+        (
+            "activity:.Gone",
+            "Starting: Intent { }\nError type 3\nError: Activity class does not exist.\n\n",
+            "Error: Activity class does not exist.",
+        ),
+        (
+            "service:.Gone",
+            "Starting service: Intent { }\nError: Not found; no service started.\n",
+            "Error: Not found; no service started.",
+        ),
+        (
+            "broadcast:.Wake",
+            "java.lang.SecurityException: Permission Denial\n",
+            "java.lang.SecurityException: Permission Denial",
+        ),
+    ] {
+        let (result, _) = restart(&Start::parse(start).unwrap(), 34, said).await;
+        let why = format!("the agent was ended and could not be started again; the phone said: {last}");
+        assert_eq!(result, Err(why), "{start}");
+    }
 }
