@@ -154,6 +154,12 @@ impl Connection {
         Self { window, ..self }
     }
 
+    /// The window of each stream, in bytes.
+    #[must_use]
+    pub fn window(&self) -> u32 {
+        self.window
+    }
+
     /// What was agreed for the wire: the decoder's shell takes it over after each `receive`.
     #[must_use]
     pub fn framing(&self) -> Framing {

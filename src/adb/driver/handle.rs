@@ -96,6 +96,13 @@ impl Adb {
         self.shared.greeted.payload_max
     }
 
+    /// How many bytes are given to a stream at once at most while somebody else makes them: half of what may be on its way, so that the
+    /// handset has something to do meanwhile, and no more than one message carries.
+    #[must_use]
+    pub fn piece_max(&self) -> usize {
+        self.payload_max().min(self.shared.greeted.window / 2)
+    }
+
     /// For how long the handset has said nothing, on any stream: while much is on the way to it, an answer comes behind that.
     #[must_use]
     pub fn silent_for(&self) -> Duration {

@@ -128,6 +128,8 @@ pub async fn connect<T: Transport>(
 struct Greeted {
     banner: Arc<Banner>,
     payload_max: usize,
+    /// Of each stream, in bytes.
+    window: usize,
 }
 
 /// When the handset said something last, of whatever stream.
@@ -336,8 +338,9 @@ impl<W: Writer> Task<W> {
                 tracing::debug!(skipped = self.decoder.skipped(), ?banner, "ADB is online");
                 // If `connect` was dropped, the commands' end follows.
                 let payload_max = self.core.framing().payload_max;
+                let window = usize::try_from(self.core.window()).unwrap_or(usize::MAX);
                 if let Some(ready) = self.ready.take() {
-                    drop(ready.send(Greeted { banner: Arc::new(banner), payload_max }));
+                    drop(ready.send(Greeted { banner: Arc::new(banner), payload_max, window }));
                 }
             }
             Event::Incoming { id, service } => self.incoming(id, service),

@@ -248,7 +248,7 @@ impl AdbServer {
             // Google's server says no more, and scripts look for it.
             "closed".to_owned()
         })?;
-        Ok(Opened { stream, tally, payload_max: adb.payload_max(), changed: installs.then_some(phone) })
+        Ok(Opened { stream, tally, piece_max: adb.piece_max(), changed: installs.then_some(phone) })
     }
 
     /// Has recovery know of a service that ends the phone's connections.
@@ -260,7 +260,7 @@ impl AdbServer {
     }
 
     async fn carry(&self, opened: Opened, reader: ReadHalf, writer: WriteHalf) -> io::Result<()> {
-        splice(reader, writer, opened.stream, opened.payload_max, &opened.tally).await;
+        splice(reader, writer, opened.stream, opened.piece_max, &opened.tally).await;
         if let Some(phone) = opened.changed {
             // A model that has ended shows nothing any more.
             let _ = self.events.send(Event::Changed { phone }).await;
@@ -309,7 +309,7 @@ impl AdbServer {
 struct Opened {
     stream: crate::adb::driver::Stream,
     tally: super::keeper::StreamUse,
-    payload_max: usize,
+    piece_max: usize,
     /// The phone on which packages may have changed.
     changed: Option<PhoneId>,
 }

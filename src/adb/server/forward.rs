@@ -190,7 +190,7 @@ impl Route for PhoneRoute {
             Err(why) => return warn!("a connection to {} is not let in: {why}", self.phone),
         };
         match self.adb.open(self.remote).await {
-            Ok(stream) => splice(reader, writer, stream, self.adb.payload_max(), &tally).await,
+            Ok(stream) => splice(reader, writer, stream, self.adb.piece_max(), &tally).await,
             Err(error) => debug!("a forward to {} leads nowhere: {error}", self.phone),
         }
     }

@@ -41,7 +41,7 @@ impl Tunnel {
                 Some(_) = connections.join_next() => continue,
             };
             let Some(stream) = stream else { break };
-            let (address, payload_max) = (self.address.clone(), self.adb.payload_max());
+            let (address, piece_max) = (self.address.clone(), self.adb.piece_max());
             let (keeper, phone, who) = (self.keeper.clone(), self.phone.clone(), self.who.clone());
             connections.spawn(async move {
                 let tally = match keeper.begin(&phone, &who, Family::of("reverse:")).await {
@@ -49,7 +49,7 @@ impl Tunnel {
                     Err(why) => return warn!("a connection from {phone} is not let in: {why}"),
                 };
                 match address.connect().await {
-                    Ok((reader, writer)) => splice(reader, writer, stream, payload_max, &tally).await,
+                    Ok((reader, writer)) => splice(reader, writer, stream, piece_max, &tally).await,
                     Err(error) => debug!("a tunnel to {address:?} leads nowhere: {error}"),
                 }
             });

@@ -17,24 +17,22 @@ use crate::adb::driver::Stream;
 
 /// What is read at once at first, in bytes: a shell's input needs no more.
 const ROOM_MIN: usize = 16 << 10;
-/// What is read at once at most, in bytes: half of what may be on its way, so that the phone has something to do while a client goes on.
-const ROOM_MAX: usize = 512 << 10;
 /// What still comes from a client is read for so long after the phone has closed: a socket that is closed with bytes unread in it is reset,
 /// and the client would lose the end of what the phone said.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 
-/// Carries bytes until either end has had enough.
+/// Carries bytes until either end has had enough; the client's in pieces of `piece_max` bytes at most.
 pub(super) async fn splice(
     mut reader: ReadHalf,
     mut writer: WriteHalf,
     stream: Stream,
-    payload_max: usize,
+    piece_max: usize,
     tally: &StreamUse,
 ) {
     let said_all = CancellationToken::new();
     let ended = {
         let upload = async {
-            let read = upload(&mut reader, &stream, payload_max, tally).await;
+            let read = upload(&mut reader, &stream, piece_max, tally).await;
             said_all.cancel();
             read
         };
@@ -59,9 +57,8 @@ enum End {
     ByClient,
 }
 
-async fn upload(reader: &mut ReadHalf, stream: &Stream, payload_max: usize, tally: &StreamUse) -> io::Result<()> {
-    let room_max = ROOM_MAX.min(payload_max);
-    let mut room = ROOM_MIN.min(room_max);
+async fn upload(reader: &mut ReadHalf, stream: &Stream, piece_max: usize, tally: &StreamUse) -> io::Result<()> {
+    let mut room = ROOM_MIN.min(piece_max);
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(room);
@@ -72,7 +69,7 @@ async fn upload(reader: &mut ReadHalf, stream: &Stream, payload_max: usize, tall
         // A few bytes must not keep a large buffer while they wait for the phone.
         let bytes = if read <= ROOM_MIN / 4 { Bytes::copy_from_slice(&buffer) } else { buffer.split().freeze() };
         buffer.clear();
-        room = if read == room { (room * 2).min(room_max) } else { room };
+        room = if read == room { (room * 2).min(piece_max) } else { room };
         if stream.write(bytes).await.is_err() {
             // What the phone said before it closed is still to be read.
             return std::future::pending().await;
