@@ -32,6 +32,7 @@ pub(crate) struct Agent {
     pub(crate) package: String,
     pub(crate) apk: PathBuf,
     pub(crate) signers: Vec<String>,
+    pub(crate) battery_exempt: bool,
 }
 
 #[derive(Debug, Serialize)]

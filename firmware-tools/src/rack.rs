@@ -344,7 +344,8 @@ impl Rack {
             Some(apk) => {
                 let apk = self.apks.join(apk);
                 let package = ApkFacts::read(&apk)?.package;
-                Some(daemon_config::Agent { package, apk, signers: self.file.daemon.signers.clone() })
+                let rack_file::Daemon { signers, battery_exempt, .. } = &self.file.daemon;
+                Some(daemon_config::Agent { package, apk, signers: signers.clone(), battery_exempt: *battery_exempt })
             }
             None => None,
         };

@@ -288,6 +288,9 @@ pub struct Daemon {
     /// The certificates (SHA-256, hex) that may have signed the agent; any by default.
     #[serde(default)]
     pub signers: Vec<String>,
+    /// Whether the daemon keeps the phones from putting the agent to sleep.
+    #[serde(default)]
+    pub battery_exempt: bool,
     /// The sizes of a rollout's waves; the daemon's own by default.
     #[serde(default)]
     pub waves: Vec<usize>,

@@ -308,27 +308,29 @@ impl Line {
 
     /// Sends the server what is for it.
     async fn flush(&mut self) -> Sent {
-        if !self.outgoing.has_remaining() {
-            return Sent::All;
+        while self.outgoing.has_remaining() {
+            let Link::Up(wire, _) = &mut self.link else {
+                self.outgoing = Outgoing::default();
+                return Sent::All;
+            };
+            let failure = match timeout(WRITE_DEADLINE, wire.send_some(&mut self.outgoing)).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(why)) => tls::words(&why),
+                Err(_) => format!("it took no bytes for {} s", WRITE_DEADLINE.as_secs()),
+            };
+            self.lost(failure);
+            return Sent::Not;
         }
-        let Link::Up(wire, _) = &mut self.link else {
-            self.outgoing = Outgoing::default();
-            return Sent::All;
-        };
-        let failure = match timeout(WRITE_DEADLINE, wire.send(&mut self.outgoing)).await {
-            Ok(Ok(())) => return Sent::All,
-            Ok(Err(why)) => tls::words(&why),
-            Err(_) => format!("it took no bytes for {} s", WRITE_DEADLINE.as_secs()),
-        };
-        self.lost(failure);
-        Sent::Not
+        Sent::All
     }
 
     async fn disconnect(&mut self) {
         let mut last = std::mem::take(&mut self.outgoing);
         if let Link::Up(mut wire, _) = std::mem::replace(&mut self.link, Link::Down) {
             let farewell = async {
-                wire.send(&mut last).await?;
+                while last.has_remaining() {
+                    wire.send_some(&mut last).await?;
+                }
                 wire.shutdown().await
             };
             // Whether it arrives is the server's affair.

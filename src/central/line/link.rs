@@ -74,15 +74,17 @@ impl Wire {
         }
     }
 
-    /// Once this has returned, all of `bytes` is the system's.
-    pub(super) async fn send(&mut self, bytes: &mut impl Buf) -> io::Result<()> {
-        match self {
-            Self::Bare(stream) => stream.write_all_buf(bytes).await,
+    /// Sends as much of `bytes` as the system takes at once, at least one of them. Nothing is sent twice if it is dropped.
+    pub(super) async fn send_some(&mut self, bytes: &mut impl Buf) -> io::Result<()> {
+        let sent = match self {
+            Self::Bare(stream) => stream.write_buf(bytes).await?,
             Self::Tls(stream) => {
-                stream.write_all_buf(bytes).await?;
-                stream.flush().await
+                let sent = stream.write_buf(bytes).await?;
+                stream.flush().await?;
+                sent
             }
-        }
+        };
+        if sent == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
     pub(super) async fn shutdown(&mut self) -> io::Result<()> {
