@@ -146,12 +146,11 @@ impl<'a> Console<'a> {
         while self.packet_bytes == 0 {
             let mut header = self.stream.read_exact(packet::HEADER_BYTES).await?;
             let (id, length) = (header.get_u8(), header.get_u32_le() as usize);
-            if length > limits::SHELL_PACKET_BYTES_MAX {
-                return None;
-            }
             match id {
+                // As adbd, it gives the command what has come of it, however long it is.
                 packet::STDIN => self.packet_bytes = length,
                 packet::CLOSE_STDIN => return None,
+                _ if length > limits::SHELL_PACKET_BYTES_MAX => return None,
                 // Window sizes and what later hosts may add are of no use to a phone without a terminal.
                 _ => drop(self.stream.read_exact(length).await?),
             }

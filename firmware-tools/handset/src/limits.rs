@@ -24,7 +24,7 @@ pub const BUFFER_BYTES: u64 = 212_992;
 /// Bytes of one DATA chunk that the sync service sends (adbd: `SYNC_DATA_MAX`); it takes chunks of any size, as adbd does.
 pub const SYNC_DATA_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of one packet of the shell protocol from the host.
+/// Bytes of one packet of the shell protocol from the host; input may be longer, as it is for adbd.
 pub const SHELL_PACKET_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes of one line typed into a shell without command.

@@ -73,6 +73,16 @@ impl Packet {
         bytes.freeze()
     }
 
+    /// The head of a packet of input whose data follow on the stream by themselves. adbd gives a command such a packet piece by piece, so
+    /// that it may be longer than [`PACKET_MAX`].
+    #[must_use]
+    pub fn stdin_head(len: u32) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(HEAD_LEN);
+        bytes.put_u8(0);
+        bytes.put_u32_le(len);
+        bytes.freeze()
+    }
+
     fn parse(id: u8, data: Bytes) -> Result<Self, PacketError> {
         Ok(match id {
             0 => Self::Stdin(data),
@@ -141,9 +151,9 @@ pub fn fuzz_packets(bytes: &[u8]) {
 }
 
 #[cfg(feature = "daemon")]
-pub(super) use run::read_all;
-#[cfg(feature = "daemon")]
 pub use run::{ServiceError, ShellLimits, ShellOutput};
+#[cfg(feature = "daemon")]
+pub(super) use run::{read_all, read_packets};
 
 #[cfg(feature = "daemon")]
 pub use session::{ShellEvent, ShellMode, ShellReader, ShellWriter, WindowSize};

@@ -13,11 +13,11 @@ use tokio_util::io::StreamReader;
 
 use super::judge;
 use crate::adb::connection::EndReason;
-use crate::adb::driver::{Adb, OpenError};
+use crate::adb::driver::{Adb, OpenError, Stream};
 use crate::adb::failure::{InstallFailure, InstallFailureClass};
 use crate::adb::services::batches::{Batch, Batches, Layout, Source};
 use crate::adb::services::shared::{SharedBatches, SharedFile, SharedFiles};
-use crate::adb::services::shell::{ServiceError, ShellLimits, read_all};
+use crate::adb::services::shell::{Packet, ServiceError, ShellLimits, read_all, read_packets};
 use crate::adb::services::sync::{PushOptions, RemoteFile, SyncError};
 use crate::checkpoint;
 
@@ -304,14 +304,16 @@ impl Adb {
         arguments: &[String],
         options: &InstallOptions,
     ) -> Result<String, Trouble> {
-        if way == Way::Pm {
-            let limits = ShellLimits { wait: options.wait, output_max: ANSWER_MAX };
-            let output = self.shell_within(&format!("pm {}", arguments.join(" ")), limits).await?;
-            // Some print their failure as an error.
-            return Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned());
-        }
-        let stream = self.open(service(way, arguments)).await?;
-        Ok(String::from_utf8_lossy(&read_all(&stream, ANSWER_MAX).await?).into_owned())
+        let program = match way {
+            Way::AbbExec => {
+                let stream = self.open(abb_exec(arguments)).await?;
+                return Ok(String::from_utf8_lossy(&read_all(&stream, ANSWER_MAX).await?).into_owned());
+            }
+            Way::Cmd => "cmd package",
+            Way::Pm => "pm",
+        };
+        let limits = ShellLimits { wait: options.wait, output_max: ANSWER_MAX };
+        Ok(self.shell_within(&format!("{program} {}", arguments.join(" ")), limits).await?.all())
     }
 
     /// Has the package manager read an APK from the stream. Ends early if the handset does: its answer says why.
@@ -325,7 +327,12 @@ impl Adb {
     ) -> Result<String, Trouble> {
         let unreadable = |error| Trouble::Apk(apk.name.clone(), error);
         let mut batches = apk.pieces(self.payload_max()).map_err(unreadable)?;
-        let stream = self.open(service(way, arguments)).await?;
+        let (service, input) = self.streamed(way, arguments, apk.size);
+        let stream = self.open(service).await?;
+        if let Input::Packet(len) = input {
+            // If it has ended already, the next write sees it, too.
+            let _ = stream.write(Packet::stdin_head(len)).await;
+        }
         let mut total = before;
         let mut batch = batches.next().await.map_err(unreadable)?;
         while let Some(now) = batch {
@@ -344,7 +351,20 @@ impl Adb {
         }
         // What it was read for with others it no longer holds up.
         drop(batches);
-        Ok(String::from_utf8_lossy(&read_all(&stream, ANSWER_MAX).await?).into_owned())
+        Ok(answer(&stream, input).await?)
+    }
+
+    /// The service of a package manager that reads `size` bytes of an APK, and how they come to it.
+    fn streamed(&self, way: Way, arguments: &[String], size: u64) -> (String, Input) {
+        if way == Way::AbbExec {
+            return (abb_exec(arguments), Input::Bytes);
+        }
+        let command = format!("cmd package {}", arguments.join(" "));
+        // What comes by `exec:` goes through a terminal to the command, 4 KiB at a time, and each 10 KB are acknowledged.
+        match u32::try_from(size) {
+            Ok(len) if self.banner().offers("shell_v2") => (format!("shell,v2,raw:{command}"), Input::Packet(len)),
+            _ => (format!("exec:{command}"), Input::Bytes),
+        }
     }
 
     async fn push_apk(&self, apk: &Apk, remote: &str, options: &InstallOptions, before: u64) -> Result<(), Trouble> {
@@ -367,11 +387,29 @@ impl Adb {
     }
 }
 
-fn service(way: Way, arguments: &[String]) -> String {
-    match way {
-        Way::AbbExec => format!("abb_exec:package\0{}", arguments.join("\0")),
-        Way::Cmd | Way::Pm => format!("exec:cmd package {}", arguments.join(" ")),
+/// How an APK comes to the package manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    /// As the stream's bytes; the stream's other bytes are the answer.
+    Bytes,
+    /// As one packet of the shell's protocol, of so many bytes.
+    Packet(u32),
+}
+
+/// What the package manager says once it has the APK.
+async fn answer(stream: &Stream, input: Input) -> Result<String, ServiceError> {
+    match input {
+        Input::Bytes => Ok(String::from_utf8_lossy(&read_all(stream, ANSWER_MAX).await?).into_owned()),
+        Input::Packet(_) => {
+            // Who has had enough may have ended.
+            let _ = stream.write(Packet::CloseStdin.emit()).await;
+            Ok(read_packets(stream, ANSWER_MAX).await?.all())
+        }
     }
+}
+
+fn abb_exec(arguments: &[String]) -> String {
+    format!("abb_exec:package\0{}", arguments.join("\0"))
 }
 
 /// The number in `Success: created install session [1234]`.

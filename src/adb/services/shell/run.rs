@@ -17,6 +17,12 @@ pub struct ShellOutput {
 }
 
 impl ShellOutput {
+    /// Output and, behind it, errors: some programs print their failure as the one, some as the other.
+    #[must_use]
+    pub fn all(self) -> String {
+        String::from_utf8_lossy(&[self.stdout, self.stderr].concat()).into_owned()
+    }
+
     /// The output as text, without white space around it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -88,7 +94,9 @@ impl Adb {
         let work = async {
             if self.banner().offers("shell_v2") {
                 let stream = self.open(format!("shell,v2,raw:{command}")).await?;
-                packets(&stream, limits.output_max).await
+                // A command that reads its input must not wait for ever. If it ended already, what it said is still to be read.
+                let _ = stream.write(Packet::CloseStdin.emit()).await;
+                read_packets(&stream, limits.output_max).await
             } else {
                 let stream = self.open(format!("shell:{command}")).await?;
                 let stdout = read_all(&stream, limits.output_max).await?;
@@ -120,9 +128,11 @@ impl Adb {
     }
 }
 
-async fn packets(stream: &Stream, output_max: usize) -> Result<ShellOutput, ServiceError> {
-    // A command that reads its input must not wait for ever. If it ended already, what it said is still to be read.
-    let _ = stream.write(Packet::CloseStdin.emit()).await;
+/// All that a command says in packets, until its end or that of the stream.
+pub(in crate::adb::services) async fn read_packets(
+    stream: &Stream,
+    output_max: usize,
+) -> Result<ShellOutput, ServiceError> {
     let mut output = ShellOutput::default();
     let mut decoder = PacketDecoder::default();
     while let Some(chunk) = stream.read().await? {
