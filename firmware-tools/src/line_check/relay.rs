@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use farmhand::central::proto::{EnumErrorCode, EnumMsgType as Type, PhoneStateTaskMessage, WeChatOfflineNoticeMessage};
-use farmhand::rack::snapshot::LineState;
+use farmhand::rack::snapshot::{LineState, LineView};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -84,10 +84,8 @@ async fn when_ready(place: &Place) -> Result<String, Miss> {
     let took = begun.elapsed();
     yard.registered("A1").await?;
     tells_and_hears(&mut agent, "hello").await?;
-    let line = yard.line("A1").await.map_err(missed("the line"))?;
-    if line.agent_since.is_none() {
-        return Err(miss("`farmhand line` to tell of the agent", format!("{line:?}")));
-    }
+    let has_agent = |line: &LineView| line.agent_since.is_some();
+    yard.line_becomes("A1", "`farmhand line` to tell of the agent", HEARD_WITHIN, has_agent).await?;
     yard.stop(format!("tcp:9200 on the phone leads to the line {took:.1?} after the phone was ready")).await
 }
 
