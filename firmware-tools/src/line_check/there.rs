@@ -96,19 +96,13 @@ async fn committed(place: &Place) -> Result<String, Miss> {
     unacknowledged(&mut agent, notice, Duration::from_secs(1)).await?;
     yard.centre()?.stop().await;
     within("its acknowledgement", agent.acknowledged(notice)).await?;
-    let stored = yard.line("A1").await.map_err(|why| miss("the line", why))?.outbox.waiting;
+    // The model hears of it beside the agent.
+    yard.line_becomes("A1", "one stored notice", HEARD_WITHIN, |line| line.outbox.waiting == 1).await?;
     yard.centre()?.set_fault(None);
     yard.centre_returns().await?;
     yard.texts(&Capture::of(place), 2, HEARD_WITHIN * 2).await?;
-    match stored {
-        1 => {
-            yard.stop(
-                "nothing for the agent while it was open; stored and acknowledged when the connection ended".to_owned(),
-            )
-            .await
-        }
-        other => Err(miss("one stored notice", other)),
-    }
+    let told = "nothing for the agent while it was open; stored and acknowledged when the connection ended";
+    yard.stop(told.to_owned()).await
 }
 
 /// A notice that the centre always answers by an Error: four times in all, then aside.
