@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::central::policy::HandMoved;
 
-/// What an agent may say in a second while others speak, in frames of [`FRAME_LEN`] at most. A person's accounts say a few.
+/// What an agent may say in a second while others speak, in frames of [`FRAME_LEN`] at most.
 const FRAMES_PER_S: NonZeroU32 = NonZeroU32::new(4_000).expect("it is not zero");
 /// What it may say at once, in the same frames.
 const BURST: NonZeroU32 = NonZeroU32::new(64).expect("it is not zero");
@@ -25,7 +25,7 @@ const BURST: NonZeroU32 = NonZeroU32::new(64).expect("it is not zero");
 const FRAME_LEN: usize = 16 << 10;
 /// For how long it is not read then: some twenty frames are heard together afterwards, for waking is what costs most.
 const HUSH: Duration = Duration::from_millis(5);
-/// Whoever spoke within this time still speaks: agents say something new each few hundred milliseconds when they are busy.
+/// Whoever spoke within this time still speaks.
 const LATELY: Duration = Duration::from_millis(250);
 
 /// Who has spoken last. All lines of a daemon share it.
