@@ -12,6 +12,9 @@
 //! called does not depend on which of them was plugged in first, or is plugged in at all. Which of them a phone is nobody knows before
 //! its Android has started and told: until then it is called by its place.
 //!
+//! A phone that was to come back from a restart or a rung of recovery and is seen in another place is no twin of itself: somebody has
+//! moved it.
+//!
 //! Invariant: a phone of which nothing but a descriptor was ever seen leaves no trace once its real serial is known.
 //! Invariant: nothing is renamed while a rollout installs on it.
 
@@ -43,8 +46,17 @@ fn agrees(phone: &Phone, profile: &Profile) -> bool {
 /// Whether nobody knows yet who it is: nothing but its descriptor was seen of it, or it is called by its place until its Android has
 /// started and tells.
 fn is_nameless(phone: &Phone) -> bool {
-    let by_place = phone.id.as_str().strip_prefix(phone.serial.as_str()).is_some_and(|rest| rest.starts_with('@'));
-    phone.is_provisional() || by_place && phone.profile.as_ref().is_none_or(|profile| !profile.booted)
+    phone.is_provisional() || is_called_by_place(phone) && phone.profile.as_ref().is_none_or(|profile| !profile.booted)
+}
+
+fn is_called_by_place(phone: &Phone) -> bool {
+    phone.id.as_str().strip_prefix(phone.serial.as_str()).is_some_and(|rest| rest.starts_with('@'))
+}
+
+/// The name by a number of its own, if Android tells one.
+fn own_name(serial: &Serial, profile: &Profile) -> Option<PhoneId> {
+    let own = profile.imei.as_ref().or(profile.android_id.as_ref());
+    own.map(|own| PhoneId::new(format!("{serial}~{own}")))
 }
 
 impl Rack {
@@ -115,7 +127,9 @@ impl Rack {
         let shared = !is_sane(&serial) || self.shared.contains(&serial);
         let plain = here.is_some_and(|phone| phone.id.as_str() == serial.as_str());
         let same = here.is_some_and(|phone| phone.serial == serial && !is_nameless(phone) && agrees(phone, profile));
-        let keeps = same && (busy || plain != shared);
+        // Its own name was another's when it told its number, and that one has left or told another number meanwhile.
+        let has_own = |phone: &Phone| is_called_by_place(phone) && own_name(&serial, profile).is_some();
+        let keeps = same && (busy || plain != shared && !here.is_some_and(has_own));
         // The service that knows the IMEI answers last: a phone is not called by the next best number because of that.
         let waits = shared && !plain && !profile.booted && here.is_some_and(|phone| phone.serial == serial);
         if !keeps && !waits {
@@ -149,7 +163,7 @@ impl Rack {
     /// Whether the phone is in another place at this moment.
     fn is_elsewhere(&self, endpoint: &Endpoint, id: &PhoneId) -> bool {
         let at = self.phones.get(id).and_then(|phone| phone.place.as_ref()).filter(|at| *at != endpoint);
-        at.and_then(|at| self.places.get(at)).is_some_and(|place| place.life.is_here())
+        at.and_then(|at| self.places.get(at)).is_some_and(|place| place.life.is_here() && !place.life.is_to_return())
     }
 
     /// What the phone with `serial` at `endpoint` is called.
@@ -158,8 +172,7 @@ impl Rack {
         if is_sane(serial) && !self.shared.contains(serial) && !self.is_elsewhere(endpoint, &plain) {
             return plain;
         }
-        let own = profile.and_then(|profile| profile.imei.as_ref().or(profile.android_id.as_ref()));
-        let told = own.map(|own| PhoneId::new(format!("{serial}~{own}")));
+        let told = profile.and_then(|profile| own_name(serial, profile));
         if let Some(told) = told.filter(|told| !self.is_elsewhere(endpoint, told)) {
             return told;
         }
@@ -179,10 +192,28 @@ impl Rack {
         phone.serial.clone_from(serial);
         if let Some(old) = phone.place.replace(endpoint.clone())
             && old != *endpoint
-            && let Some(old) = self.places.get_mut(&old)
         {
-            out.changes.push(Change::Moved { phone: id, from: old.name_of_place(), to: name });
-            old.phone = None;
+            self.leave(now, &old, endpoint, out);
+            let from = self.place(now, &old).name_of_place();
+            out.changes.push(Change::Moved { phone: id, from, to: name });
+        }
+    }
+
+    /// The phone that was at `old` is at `new`.
+    fn leave(&mut self, now: Moment, old: &Endpoint, new: &Endpoint, out: &mut Outcome) {
+        let Some(place) = self.places.get_mut(old) else { return };
+        place.phone = None;
+        if !place.life.is_to_return() {
+            return;
+        }
+        let mut restarts = false;
+        self.on_place(now, old, out, |life| {
+            let (under_way, wishes) = life.moved(now);
+            restarts = under_way;
+            wishes
+        });
+        if restarts && let Some(place) = self.places.get_mut(new) {
+            place.life.goes_on_with_restart();
         }
     }
 
@@ -198,7 +229,8 @@ impl Rack {
             out.commands.push(Command::Rollout(command));
         }
         let same_serial = self.shared.contains(&phone.serial) && before.as_str() == phone.serial.as_str();
-        if is_nameless(phone) || same_serial {
+        let own = phone.profile.as_ref().and_then(|profile| own_name(&phone.serial, profile));
+        if is_nameless(phone) || same_serial || is_called_by_place(phone) && own.as_ref() == Some(now_here) {
             let why = if same_serial { "another phone has the same serial" } else { "its own serial is known now" };
             out.changes.push(Change::Renamed { from: before.clone(), to: now_here.clone(), why: why.to_owned() });
             if let Some(nameless) = self.phones.remove(before)

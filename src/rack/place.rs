@@ -144,12 +144,21 @@ impl Phone {
 
     /// Takes in what was read at `at`, which is `wall` by the host's clock.
     fn remember(&mut self, profile: &Profile, at: Moment, wall: UnixMillis) {
-        self.profile = Some(profile.clone());
+        let mut profile = profile.clone();
+        let uptime = profile.uptime;
+        if !profile.booted
+            && let Some(before) = self.profile.take()
+        {
+            // The services that know them do not answer while Android starts.
+            profile.imei = profile.imei.or(before.imei);
+            profile.android_id = profile.android_id.or(before.android_id);
+        }
+        self.profile = Some(profile);
         if self.read.is_some_and(|read| read.at == at) {
             return;
         }
         let before = self.read.and_then(|read| read.started);
-        let now = profile.uptime.map(|up| wall.minus(up));
+        let now = uptime.map(|up| wall.minus(up));
         let started = match (before, now) {
             (Some(before), Some(now)) if before.0.abs_diff(now.0) < SAME_START_MS => Some(before),
             (_, now) => now,

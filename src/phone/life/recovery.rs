@@ -129,6 +129,22 @@ impl Life {
         Vec::new()
     }
 
+    /// Its handset, which was to come back here, has come back elsewhere. Whether a restart that somebody asked for is still under way
+    /// with it: that goes on there, by [`Self::goes_on_with_restart`].
+    pub fn moved(&mut self, now: Moment) -> (bool, Vec<Wish>) {
+        let wishes = if self.has_way() { vec![Wish::Actor(Command::Close)] } else { Vec::new() };
+        let restart = std::mem::take(&mut self.restart);
+        self.bus = Bus::There;
+        self.disconnect();
+        self.enter(now, State::Absent, "it has come back in another place");
+        (restart == Restart::UnderWay, wishes)
+    }
+
+    /// The handset that is here was restarted in the place that it was in before.
+    pub fn goes_on_with_restart(&mut self) {
+        self.restart = if self.is_connected() { Restart::Ended(Ok(())) } else { Restart::UnderWay };
+    }
+
     /// Somebody, `who`, wants the phone restarted. It has 3 min to come back before anything counts as trouble.
     pub fn restart(&mut self, now: Moment, who: &str) -> Vec<Wish> {
         if !self.is_connected() {

@@ -50,6 +50,19 @@ fn a_restart_that_the_centre_asked_for_is_answered_when_the_phone_is_back() {
 }
 
 #[test]
+fn a_restart_is_answered_where_the_phone_comes_back() {
+    let mut bench = registered_bench();
+    asks(&mut bench, Act::Restart, 7);
+    bench.unplugged(A1);
+    let other = "usb:1-2";
+    bench.plugged(other, "P1");
+    bench.phone_at(other, phone::Event::Opened { model: None, features: Vec::new() });
+    bench.phone_at(other, phone::Event::profile(profile("P1", Some(1))));
+    let told = ends(&registered(&mut bench));
+    assert!(matches!(&told[..], [(7, Ok(()))]), "{told:?}");
+}
+
+#[test]
 fn a_phone_that_does_not_come_back_from_its_restart_is_told_of_when_its_line_is_back() {
     let mut bench = registered_bench();
     asks(&mut bench, Act::Restart, 7);

@@ -43,6 +43,33 @@ fn a_descriptor_with_another_serial_leaves_no_ghost_and_is_known_the_next_time()
 }
 
 #[test]
+fn a_phone_that_was_to_come_back_and_does_so_elsewhere_has_moved_and_has_no_twin() {
+    for late in [10, 190, 400] {
+        let mut bench = Bench::new(Rung::Reopen);
+        bench.joins(ONE, "P1", is("P1", Some("111111111111111"), None));
+        bench.event(Event::Restart { phone: PhoneId::new("P1") });
+        bench.unplugged(ONE);
+        bench.wait(late);
+        let commands = bench.joins(TWO, "P1", is("P1", Some("111111111111111"), None));
+        assert!(!commands.iter().any(|command| matches!(command, Command::PromiseTwins(_))), "{commands:?}");
+        assert_eq!(at(&bench.here()), [("P1", TWO)]);
+        bench.wait(700);
+        assert_eq!(at(&bench.here()), [("P1", TWO)], "nobody looks for it where it was");
+    }
+}
+
+#[test]
+fn twins_of_which_one_was_away_for_a_reset_are_known_once_it_is_back() {
+    let mut bench = Bench::new(Rung::Reopen);
+    bench.joins(ONE, "TWIN", is("TWIN", Some("111111111111111"), None));
+    bench.event(Event::Restart { phone: PhoneId::new("TWIN") });
+    bench.unplugged(ONE);
+    bench.joins(TWO, "TWIN", is("TWIN", Some("222222222222222"), None));
+    bench.joins(ONE, "TWIN", is("TWIN", Some("111111111111111"), None));
+    assert_eq!(at(&bench.here()), [("TWIN~111111111111111", ONE), ("TWIN~222222222222222", TWO)]);
+}
+
+#[test]
 fn a_start_is_told_by_the_first_reading_until_another_one_is_seen() {
     let mut bench = Bench::new(Rung::Reopen);
     let up = |millis| Profile { uptime: Some(Duration::from_millis(millis)), ..is("P1", None, None) };
@@ -102,6 +129,24 @@ fn twins_are_called_the_same_whichever_was_first() {
     let other = names([(TWO, "222222222222222"), (ONE, "111111111111111")]);
     assert_eq!(one, other);
     assert_eq!(at(&one), [("TWIN~111111111111111", ONE), ("TWIN~222222222222222", TWO)]);
+}
+
+#[test]
+fn twins_that_changed_places_while_they_started_get_their_names_back() {
+    let mut bench = Bench::new(Rung::Reopen);
+    let (first, second) = ("111111111111111", "222222222222222");
+    bench.joins(ONE, "TWIN", is("TWIN", Some(first), None));
+    bench.joins(TWO, "TWIN", is("TWIN", Some(second), None));
+    bench.unplugged(ONE);
+    bench.unplugged(TWO);
+    let starting = Profile { booted: false, ..is("TWIN", None, None) };
+    bench.joins(ONE, "TWIN", starting.clone());
+    bench.joins(TWO, "TWIN", starting);
+    for _ in 0..2 {
+        bench.phone_at(ONE, phone::Event::profile(is("TWIN", Some(second), None)));
+        bench.phone_at(TWO, phone::Event::profile(is("TWIN", Some(first), None)));
+    }
+    assert_eq!(at(&bench.here()), [("TWIN~111111111111111", TWO), ("TWIN~222222222222222", ONE)]);
 }
 
 #[test]
