@@ -20,7 +20,8 @@ use bytes::{Buf, BytesMut};
 use farmhand::adb::online::OnlinePhones;
 use farmhand::central::envelope::{Body, Envelope, View};
 use farmhand::central::frame::{self, Split};
-use farmhand::central::line::{Agents, LineSettings, Server, Speakers, spawn};
+use farmhand::central::line::{Agents, LineSettings, Server, spawn};
+use farmhand::central::pace::Speakers;
 use farmhand::central::proto::{DeviceAuthRspMessage, EnumMsgType};
 use farmhand::central::session::Settings;
 use farmhand::config::{Ack, AgentPort};
@@ -126,6 +127,7 @@ async fn open_line(
 ) -> mpsc::Sender<LineCommand> {
     let ((commands, commands_out), (events_in, mut events)) = (mpsc::channel(8), mpsc::channel(8));
     let settings = LineSettings {
+        started: tokio::time::Instant::now(),
         servers: vec![Server::bare(address)],
         max_frame: frame::MAX_FRAME_DEFAULT,
         session: Settings::new(heartbeat),

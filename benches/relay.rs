@@ -34,7 +34,8 @@ use farmhand::adb::driver::{Adb, ConnectOptions, Incoming, Stream, connect};
 use farmhand::adb::online::{OnlinePhones, Seat};
 use farmhand::adb::tcp::TcpTransport;
 use farmhand::central::frame;
-use farmhand::central::line::{Agents, LineSettings, Server, Speakers, spawn};
+use farmhand::central::line::{Agents, LineSettings, Server, spawn};
+use farmhand::central::pace::Speakers;
 use farmhand::central::session::Settings;
 use farmhand::config::{Ack, AgentPort};
 use farmhand::rack::event::{DeviceInfo, LineCommand, LineEvent, Presence};
@@ -155,7 +156,7 @@ impl Rack {
         let state = StateDir::lock(dir.path()).map_err(io::Error::other)?;
         let store = Store::open(&state).map_err(io::Error::other)?;
         let (online, cancel) = (OnlinePhones::default(), CancellationToken::new());
-        let speakers = Speakers::default();
+        let (started, speakers) = (tokio::time::Instant::now(), Speakers::default());
         let (mut seats, mut phones) = (Vec::new(), Vec::new());
         let (registered_in, mut registered) = mpsc::channel(PHONES);
         for (number, address) in addresses.iter().enumerate() {
@@ -163,6 +164,7 @@ impl Rack {
             let endpoint: Endpoint = format!("tcp:{address}").parse().map_err(|_| io::Error::other("an address"))?;
             seats.push(online.sit(endpoint.clone(), adb.clone()));
             let settings = LineSettings {
+                started,
                 servers: vec![Server::bare(server)],
                 max_frame: frame::MAX_FRAME_DEFAULT,
                 session: Settings::new(Duration::from_secs(60)),

@@ -1,5 +1,7 @@
 //! What the fuzz targets call and the tests replay: any bytes, through each parser and the core, against their invariants.
 
+mod outgoing;
+mod pace;
 mod relay;
 mod shelf;
 
@@ -14,6 +16,8 @@ use crate::clock::Moment;
 use crate::rack::event::{BatteryCondition, Condition, DeviceInfo, LineCommand, LineEvent, Presence, TaskName};
 use crate::rack::snapshot::LineState;
 
+pub use self::outgoing::outgoing;
+pub use self::pace::pace;
 pub use self::relay::{outbox, relay};
 
 /// The bound that the exercises set on frames.

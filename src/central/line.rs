@@ -5,8 +5,6 @@
 mod agent;
 mod disk;
 mod link;
-mod outgoing;
-mod pace;
 mod server;
 mod tls;
 mod tunnel;
@@ -25,14 +23,13 @@ use tracing::Instrument;
 use self::agent::{AgentLink, Buffered, Turn, Wants};
 use self::disk::Disk;
 use self::link::{Arrival, Link};
-use self::outgoing::Outgoing;
-use self::pace::Pace;
-pub use self::pace::Speakers;
 pub use self::server::Server;
 pub use self::tls::TlsError;
 use self::tunnel::Tunnel;
 use super::catalogue;
 use super::frame::{self, Split};
+use super::outgoing::Outgoing;
+use super::pace::{Pace, Speakers};
 use super::relay::Relay;
 use super::session::{Judged, Output, Session, Settings, Who};
 use crate::adb::driver::Stream;
@@ -57,6 +54,8 @@ const AGENT_LINKS: usize = 3;
 /// What all lines share: what the owner set, and where they write down what the centre asked for.
 #[derive(Clone, Debug)]
 pub struct LineSettings {
+    /// Where the moments of all lines begin.
+    pub started: Instant,
     /// The central servers, in the order in which they are tried.
     pub servers: Vec<Server>,
     /// The longest frame that is taken, in bytes.
@@ -93,6 +92,7 @@ impl LineSettings {
         let servers = Server::all_of(central)?;
         let names = servers.iter().map(|server| server.address().to_owned()).collect();
         Ok(Self {
+            started: Instant::now(),
             servers,
             max_frame: central.max_frame,
             session: Settings { warn: central.warn, upgrades, servers: names, ..Settings::new(central.heartbeat) },
@@ -125,7 +125,7 @@ pub fn spawn(
         Some(storage) => relay.with_disk(storage.per_second),
         None => relay,
     };
-    let started = Instant::now();
+    let started = settings.started;
     let line = Line {
         phone,
         policy,
@@ -133,7 +133,7 @@ pub fn spawn(
         relay,
         disk: Disk::new(settings.storage),
         agents: settings.agents,
-        pace: settings.speakers.join(started),
+        pace: settings.speakers.join(Moment::from_start(started.elapsed())),
         tunnel: None,
         links: [None, None, None],
         connections: 0,
@@ -197,8 +197,8 @@ impl Line {
             if self.flush().await == Sent::Not {
                 continue;
             }
-            let hushed_until = self.pace.hushed_until();
-            let deadline = self.relay.deadline().map(|deadline| self.started + deadline.at.since_start());
+            let hushed_until = self.pace.hushed_until().map(|at| self.instant(at));
+            let deadline = self.relay.deadline().map(|deadline| self.instant(deadline.at));
             let wants = [0, 1, 2].map(|at| self.wants(at));
             let [first, second, third] = &self.links;
             tokio::select! {
@@ -241,6 +241,10 @@ impl Line {
 
     fn now(&self) -> Moment {
         Moment::from_start(self.started.elapsed())
+    }
+
+    fn instant(&self, moment: Moment) -> Instant {
+        self.started + moment.since_start()
     }
 
     /// Does what the session wants.
@@ -379,7 +383,7 @@ impl Line {
 
     /// Takes what was read from connections of the phone, as far as the line wants it; each frame's consequences come before the next.
     async fn hear_agents(&mut self) -> Audience {
-        self.pace.advance(Instant::now());
+        self.pace.advance(self.now());
         for at in 0..AGENT_LINKS {
             while self.wants(at).to_read
                 && let Some(link) = self.links.get_mut(at).and_then(Option::as_mut)
@@ -387,7 +391,7 @@ impl Line {
                 let (number, now) = (link.number, Moment::from_start(self.started.elapsed()));
                 match link.take_frame(self.max_frame) {
                     Buffered::Frame(frame) => {
-                        self.pace.spoke(frame.len(), self.started + now.since_start());
+                        self.pace.spoke(frame.len(), now);
                         self.relay.agent_says(number, &frame, now);
                     }
                     Buffered::Partial => break,

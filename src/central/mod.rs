@@ -20,6 +20,8 @@ pub mod envelope;
 pub mod exercise;
 pub mod frame;
 pub mod outbox;
+pub mod outgoing;
+pub mod pace;
 pub mod policy;
 pub mod relay;
 pub mod session;

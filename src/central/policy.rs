@@ -17,7 +17,6 @@ mod gate;
 use prost::Message as _;
 
 pub use self::explain::Explanation;
-#[cfg(feature = "daemon")]
 pub(in crate::central) use self::gate::HandMoved;
 pub use self::gate::{Gate, Now};
 use super::catalogue::{Entry, Group, Kind, Path, PeopleGroup, lookup};

@@ -153,7 +153,8 @@ mod tests {
 
     use super::*;
     use crate::adb::online::OnlinePhones;
-    use crate::central::line::{Agents, Server, Speakers};
+    use crate::central::line::{Agents, Server};
+    use crate::central::pace::Speakers;
     use crate::central::session::Settings;
     use crate::config::{Ack, AgentPort};
     use crate::rack::event::Presence;
@@ -168,8 +169,19 @@ mod tests {
         let servers = vec![Server::bare("127.0.0.1:9")];
         let agents = Agents { online: OnlinePhones::default(), port: AgentPort::default() };
         let (ack, speakers) = (Ack::default(), Speakers::default());
-        let settings =
-            LineSettings { servers, max_frame: 1 << 20, session, policy, store, ack, agents, speakers, storage: None };
+        let started = tokio::time::Instant::now();
+        let settings = LineSettings {
+            started,
+            servers,
+            max_frame: 1 << 20,
+            session,
+            policy,
+            store,
+            ack,
+            agents,
+            speakers,
+            storage: None,
+        };
         let (events, _inbox) = mpsc::channel(8);
         let mut lines = Lines::new(settings, events, CancellationToken::new());
         let (phone, order) = (PhoneId::new("P1"), LineCommand::Presence(Presence::Answered));

@@ -32,6 +32,8 @@ const TARGETS: &[(&str, Entry)] = &[
     ("central_envelope", exercise::envelope),
     ("central_frame", exercise::frames),
     ("central_outbox", exercise::outbox),
+    ("central_outgoing", exercise::outgoing),
+    ("central_pace", exercise::pace),
     ("central_relay", exercise::relay),
     ("central_session", exercise::session),
     ("central_splice", exercise::splicing),
@@ -115,6 +117,16 @@ proptest! {
     #[test]
     fn changed_outboxes_break_nothing(input in crossed("central_outbox")) {
         exercise::outbox(&input);
+    }
+
+    #[test]
+    fn changed_paces_break_nothing(input in crossed("central_pace")) {
+        exercise::pace(&input);
+    }
+
+    #[test]
+    fn changed_frames_for_the_server_break_nothing(input in crossed("central_outgoing")) {
+        exercise::outgoing(&input);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use farmhand::adb::online::OnlinePhones;
 use farmhand::central::line::{self, Agents, LineSettings, spawn};
+use farmhand::central::pace::Speakers;
 use farmhand::central::proto::{
     DeviceAppUpgradeMessage, EnumErrorCode, EnumMsgType, EnumPhoneAction, ErrorMessage, PhoneActionTaskMessage,
     PhoneStateTaskResultNoticeMessage, PhoneStateWarningNoticeMessage, TaskResultNoticeMessage,
@@ -54,6 +55,7 @@ impl Office {
         let agents = Agents { online: OnlinePhones::default(), port: AgentPort::default() };
         let ack = Ack::default();
         let settings = LineSettings {
+            started: tokio::time::Instant::now(),
             servers,
             max_frame: 1 << 20,
             session,
@@ -61,7 +63,7 @@ impl Office {
             store: store.clone(),
             ack,
             agents,
-            speakers: line::Speakers::default(),
+            speakers: Speakers::default(),
             storage: None,
         };
         (settings, Self { owner, store, _state: state, _dir: dir })

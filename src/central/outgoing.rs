@@ -6,17 +6,18 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 /// With so many bytes, frames wait for no more of their kind.
-const ENOUGH: usize = 64 << 10;
+pub(super) const ENOUGH: usize = 64 << 10;
 
 /// What goes to the server next, in order. Holds no memory while it is empty.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub struct Outgoing {
     frames: VecDeque<Bytes>,
     len: usize,
 }
 
 impl Outgoing {
-    pub(super) fn push(&mut self, frame: Bytes) {
+    /// One frame more, after all others.
+    pub fn push(&mut self, frame: Bytes) {
         self.len += frame.len();
         if !frame.is_empty() {
             self.frames.push_back(frame);
@@ -24,7 +25,8 @@ impl Outgoing {
     }
 
     /// Whether there is so much that it must leave before there is more.
-    pub(super) fn is_enough(&self) -> bool {
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
         self.len >= ENOUGH
     }
 }

@@ -13,60 +13,61 @@ use std::time::Duration;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use tokio::time::Instant;
 
-use crate::central::policy::HandMoved;
+use super::policy::HandMoved;
+use crate::clock::Moment;
 
 /// What an agent may say in a second while others speak, in frames of [`FRAME_LEN`] at most.
-const FRAMES_PER_S: NonZeroU32 = NonZeroU32::new(4_000).expect("it is not zero");
+pub(super) const FRAMES_PER_S: NonZeroU32 = NonZeroU32::new(4_000).expect("it is not zero");
 /// What it may say at once, in the same frames.
-const BURST: NonZeroU32 = NonZeroU32::new(64).expect("it is not zero");
+pub(super) const BURST: NonZeroU32 = NonZeroU32::new(64).expect("it is not zero");
 /// A longer frame counts as several, in bytes.
-const FRAME_LEN: usize = 16 << 10;
+pub(super) const FRAME_LEN: usize = 16 << 10;
 /// For how long it is not read then: some twenty frames are heard together afterwards, for waking is what costs most.
-const HUSH: Duration = Duration::from_millis(5);
+pub(super) const HUSH: Duration = Duration::from_millis(5);
 /// Whoever spoke within this time still speaks.
-const LATELY: Duration = Duration::from_millis(250);
+pub(super) const LATELY: Duration = Duration::from_millis(250);
 
-/// Who has spoken last. All lines of a daemon share it.
+/// Who has spoken last. All lines of a daemon share it, and count their moments from one start.
 #[derive(Clone, Debug, Default)]
 pub struct Speakers(Arc<Mutex<Spoken>>);
 
 #[derive(Debug, Default)]
 struct Spoken {
     lines: u64,
-    last: Option<(u64, Instant)>,
+    last: Option<(u64, Moment)>,
     /// The last one that is not the same.
-    before: Option<(u64, Instant)>,
+    before: Option<(u64, Moment)>,
 }
 
 impl Speakers {
     /// The pace of one more line.
-    pub(super) fn join(&self, now: Instant) -> Pace {
+    #[must_use]
+    pub fn join(&self, now: Moment) -> Pace {
         let mut spoken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         spoken.lines += 1;
         let clock = HandMoved::default();
+        clock.set(now.since_start());
         let share = RateLimiter::direct_with_clock(Quota::per_second(FRAMES_PER_S).allow_burst(BURST), clock.clone());
-        Pace { line: spoken.lines, speakers: self.clone(), joined: now, clock, share, hush: None }
+        Pace { line: spoken.lines, speakers: self.clone(), clock, share, hush: None }
     }
 
     /// A line's agent speaks; whether another's has done so lately.
-    fn note(&self, line: u64, now: Instant) -> bool {
+    fn note(&self, line: u64, now: Moment) -> bool {
         let mut spoken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if spoken.last.is_some_and(|(last, _)| last != line) {
             spoken.before = spoken.last;
         }
         spoken.last = Some((line, now));
-        spoken.before.is_some_and(|(_, at)| now.saturating_duration_since(at) < LATELY)
+        spoken.before.is_some_and(|(_, at)| now.since(at) < LATELY)
     }
 }
 
 /// How one line's agent is heard.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     line: u64,
     speakers: Speakers,
-    joined: Instant,
     clock: HandMoved,
     share: RateLimiter<NotKeyed, InMemoryState, HandMoved, NoOpMiddleware<Duration>>,
     hush: Option<Hush>,
@@ -75,14 +76,14 @@ pub(super) struct Pace {
 /// A time in which an agent is not heard.
 #[derive(Debug)]
 struct Hush {
-    until: Instant,
+    until: Moment,
     /// What it said last was more than its share, by so many frames: it is heard again once they are within it.
     owed: NonZeroU32,
 }
 
 impl Pace {
     /// A frame of so many bytes came from the line's agent.
-    pub(super) fn spoke(&mut self, len: usize, now: Instant) {
+    pub fn spoke(&mut self, len: usize, now: Moment) {
         if !self.speakers.note(self.line, now) {
             return;
         }
@@ -90,19 +91,21 @@ impl Pace {
         self.count(NonZeroU32::new(frames).unwrap_or(NonZeroU32::MIN), now);
     }
 
-    fn count(&mut self, frames: NonZeroU32, now: Instant) {
-        self.clock.set(now.saturating_duration_since(self.joined));
+    fn count(&mut self, frames: NonZeroU32, now: Moment) {
+        self.clock.set(now.since_start());
         // No frame counts more than the burst.
         let is_within = matches!(self.share.check_n(frames), Ok(Ok(())));
         self.hush = (!is_within).then_some(Hush { until: now + HUSH, owed: frames });
     }
 
     /// Until when the agent is not heard, if it is not. It stays so until [`Self::advance`] is told of that time.
-    pub(super) fn hushed_until(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn hushed_until(&self) -> Option<Moment> {
         self.hush.as_ref().map(|hush| hush.until)
     }
 
-    pub(super) fn advance(&mut self, now: Instant) {
+    /// It is `now`: an agent that is within its share again is heard from now on.
+    pub fn advance(&mut self, now: Moment) {
         if let Some(hush) = self.hush.take_if(|hush| hush.until <= now) {
             self.count(hush.owed, now);
         }
@@ -116,7 +119,7 @@ mod tests {
 
     /// Frames of `len` bytes that were heard within ten seconds of an agent which says a hundred in each millisecond in which it is heard.
     fn heard_of_a_flood(len: usize, others_speak: bool) -> u32 {
-        let (speakers, start) = (Speakers::default(), Instant::now());
+        let (speakers, start) = (Speakers::default(), Moment::START);
         let (mut flood, mut other) = (speakers.join(start), speakers.join(start));
         let mut heard = 0;
         for millis in 0..10_000 {
@@ -161,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_speaker_of_a_while_ago_is_none() {
-        let (speakers, start) = (Speakers::default(), Instant::now());
+        let (speakers, start) = (Speakers::default(), Moment::START);
         speakers.join(start).spoke(200, start);
         let mut alone = speakers.join(start);
         for _ in 0..1_000 {
@@ -173,11 +176,11 @@ mod tests {
     proptest! {
         #[test]
         fn who_says_no_more_than_its_share_is_never_held_up(pauses in prop::collection::vec(250_u64..100_000, 1..400)) {
-            let (speakers, start) = (Speakers::default(), Instant::now());
+            let (speakers, start) = (Speakers::default(), Moment::START);
             let (mut first, mut second) = (speakers.join(start), speakers.join(start));
             let mut now = start;
             for pause in pauses {
-                now += Duration::from_micros(pause);
+                now = now + Duration::from_micros(pause);
                 for pace in [&mut first, &mut second] {
                     pace.spoke(FRAME_LEN - 1, now);
                     prop_assert_eq!(pace.hushed_until(), None);
