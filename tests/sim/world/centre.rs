@@ -65,7 +65,7 @@ pub(super) struct Centre {
     /// Which notices it answers by an Error.
     pub(super) refuses: Refuses,
     chance: Chance,
-    /// How many others of the device were taken since a connection first had it refused, which one that was, by number.
+    /// How many others of the device were taken since a registration first had it refused, which one that was, by number.
     refused: BTreeMap<u64, Overtaken>,
     /// How its lines expect it to show what it has taken, and whether it acknowledges notices.
     ack: Ack,
@@ -76,7 +76,8 @@ pub(super) struct Centre {
 #[derive(Debug, Default)]
 struct Peer {
     credential: Option<String>,
-    /// Notices that it brought a second time.
+    registrations: u32,
+    /// Notices that it brought a second time since its last registration.
     doubles: u64,
     run: u32,
     /// The numbers that it brought.
@@ -99,7 +100,8 @@ impl Refuses {
 /// What went past a notice that was refused.
 #[derive(Clone, Debug)]
 struct Overtaken {
-    link: u32,
+    /// The number of the connection, and how many registrations it had brought.
+    registration: (u32, u32),
     credential: String,
     by: u64,
 }
@@ -119,7 +121,7 @@ pub(super) enum Heard {
     Overtaken {
         number: u64,
     },
-    /// More notices came a second time by one connection than may be on their way at once.
+    /// More notices came a second time by one registration than may be on their way at once.
     Doubled {
         doubles: u64,
     },
@@ -205,9 +207,10 @@ impl Centre {
                 Refuses::FirstSeen => first,
             };
             if chosen && answers {
-                let begins = Overtaken { link, credential: credential.clone(), by: 0 };
+                let begins =
+                    Overtaken { registration: (link, peer.registrations), credential: credential.clone(), by: 0 };
                 let overtaken = self.refused.entry(number).or_insert_with(|| begins.clone());
-                if overtaken.link != link || overtaken.credential != begins.credential {
+                if overtaken.registration != begins.registration || overtaken.credential != begins.credential {
                     *overtaken = begins;
                 }
                 let refusal = ErrorMessage { error_code: EnumErrorCode::InternalError as i32, ..Default::default() };
@@ -258,6 +261,8 @@ impl Centre {
                 let request = DeviceAuthReqMessage::decode(view.body()).unwrap_or_default();
                 if let Some(peer) = self.peers.get_mut(&(phone.clone(), link)) {
                     peer.credential = Some(request.credential);
+                    peer.registrations += 1;
+                    peer.doubles = 0;
                 }
                 let response = DeviceAuthRspMessage { access_token: "token".to_owned(), ..Default::default() };
                 self.say(stage, phone, link, EnumMsgType::DeviceAuthRsp, &response, view.id);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farmhand::central::pace::Speakers;
 use farmhand::clock::{Deadline, Moment};
 use farmhand::phone;
 use farmhand::rack::event::Command;
@@ -24,6 +25,7 @@ pub(super) struct Daemon {
     pub(super) rack: Rack,
     pub(super) actors: Vec<Actor>,
     pub(super) lines: Lines,
+    pub(super) speakers: Speakers,
     pub(super) rollouts: RolloutShell,
     pub(super) keeper: Keeper,
     rack_deadline: Option<Deadline>,
@@ -55,7 +57,7 @@ impl Daemon {
             }
         }
         for (phone, line) in &self.lines {
-            if let Some(deadline) = line.deadline
+            if let Some(deadline) = line.due()
                 && next.as_ref().is_none_or(|(known, _)| deadline.at < known.at)
             {
                 next = Some((deadline, Due::Line(phone.clone())));
@@ -97,6 +99,7 @@ impl World {
             rack,
             actors: (0..PLACES).map(|_| Actor::default()).collect(),
             lines: Lines::new(),
+            speakers: Speakers::default(),
             rollouts: RolloutShell::new(core, wall),
             keeper: Keeper::default(),
             told_until: now,

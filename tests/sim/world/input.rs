@@ -17,6 +17,7 @@ pub(super) enum Input {
     Report { run: u32, place: usize, event: farmhand::phone::Event },
     Event { run: u32, event: Event },
     FromCentre { run: u32, phone: PhoneId, link: u32, arrival: Arrival },
+    AgentBeats { run: u32, phone: PhoneId, times: usize },
     Committed { run: u32 },
     DiskDone { run: u32 },
     PowerCommitted { run: u32 },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use farmhand::central::pace::Pace;
 use farmhand::central::relay::Relay;
 use farmhand::central::session::{Output, Session, Settings};
 use farmhand::clock::{Deadline, Moment};
@@ -24,10 +25,10 @@ pub(super) struct LineShell {
     /// No two lines have the same.
     pub(super) number: u32,
     pub(super) relay: Relay,
+    pub(super) pace: Pace,
     pub(super) agent: Agent,
     /// The number of the connection to the centre, once it stands or is made.
     link: Option<u32>,
-    links: u32,
     /// The handset whose credential it registers with.
     pub(super) handset: Option<usize>,
     /// What it said of itself last.
@@ -36,7 +37,7 @@ pub(super) struct LineShell {
 }
 
 impl LineShell {
-    fn new(number: u32, seed: u64, ack: Ack, per_second: Option<u32>) -> Self {
+    fn new(number: u32, seed: u64, pace: Pace, ack: Ack, per_second: Option<u32>) -> Self {
         let relay = Relay::new(Session::new(Settings::new(Duration::from_secs(60)), seed), ack, 1);
         Self {
             number,
@@ -44,13 +45,20 @@ impl LineShell {
                 Some(per_second) => relay.with_disk(per_second),
                 None => relay,
             },
+            pace,
             agent: Agent::default(),
             link: None,
-            links: 0,
             handset: None,
             state: LineState::Closed,
             deadline: None,
         }
+    }
+
+    /// When it wants to be called next: by what the relay waits for, or to hear its agent again.
+    pub(super) fn due(&self) -> Option<Deadline> {
+        let hushed_until = self.pace.hushed_until().filter(|_| self.agent.would_speak());
+        let heard = hushed_until.map(|at| Deadline { at, why: "its agent said more than its share" });
+        [self.deadline, heard].into_iter().flatten().min_by_key(|deadline| deadline.at)
     }
 }
 
@@ -59,10 +67,10 @@ impl World {
         let Some(daemon) = &mut self.daemon else { return };
         let seed = daemon.lines.len() as u64 + u64::from(daemon.run) * 100;
         let (ack, per_second) = (self.centre.ack(), self.outbox.per_second());
-        let lines = &mut self.lines;
+        let (lines, now) = (&mut self.lines, self.stage.now);
         let line = daemon.lines.entry(phone.clone()).or_insert_with(|| {
             *lines += 1;
-            LineShell::new(*lines, seed, ack, per_second)
+            LineShell::new(*lines, seed, daemon.speakers.join(now), ack, per_second)
         });
         if let LineCommand::Open { credential, .. } = &command {
             line.handset = self.handsets.iter().position(|handset| handset.imei == *credential);
@@ -119,7 +127,7 @@ impl World {
         let run = self.run();
         while let Some(line) = self.line(phone) {
             let Some(output) = line.relay.poll() else {
-                if self.agent_hears(phone) {
+                if self.agent_hears(phone) || self.agent_is_heard(phone) {
                     continue;
                 }
                 let Some(line) = self.line(phone) else { return };
@@ -131,9 +139,9 @@ impl World {
             };
             match output {
                 Output::Connect => {
-                    line.links += 1;
-                    let link = line.links;
-                    line.link = Some(link);
+                    self.links += 1;
+                    let link = self.links;
+                    self.line(phone).into_iter().for_each(|line| line.link = Some(link));
                     self.centre.connect(&mut self.stage, run, phone, link);
                 }
                 Output::Transmit(frame) => {

@@ -106,6 +106,7 @@ struct World {
     temper: Temper,
     daemon: Option<Daemon>,
     runs: u32,
+    /// Connections that were made, to handsets and to the centre: no two have the same number.
     links: u32,
     /// Lines that were made.
     lines: u32,
@@ -240,6 +241,7 @@ impl World {
             Input::FromCentre { run: of, phone, link, arrival } if of == run => {
                 self.line_arrival(&phone, link, arrival);
             }
+            Input::AgentBeats { run: of, phone, times } if of == run => self.agent_beats(&phone, times),
             Input::Committed { run: of } if of == run => self.committed(),
             Input::DiskDone { run: of } if of == run => self.disk_done(),
             Input::PowerCommitted { run: of } if of == run => self.power_committed(),
@@ -264,6 +266,7 @@ impl World {
             Input::Report { .. }
             | Input::Event { .. }
             | Input::FromCentre { .. }
+            | Input::AgentBeats { .. }
             | Input::Committed { .. }
             | Input::DiskDone { .. }
             | Input::PowerCommitted { .. }

@@ -8,6 +8,7 @@ pub(super) mod incident;
 pub(super) mod lease;
 pub(super) mod limits;
 pub(super) mod line;
+pub(super) mod pace;
 pub(super) mod place;
 pub(super) mod promised;
 pub(super) mod reasons;
@@ -22,6 +23,7 @@ use farmhand::rack::snapshot::PortMode;
 use self::budget::Budget;
 use self::dark::Dark;
 use self::incident::Incidents;
+use self::pace::Paces;
 use super::World;
 use super::centre::Heard;
 use super::disk::Disk;
@@ -36,12 +38,14 @@ pub(super) struct Watch {
     /// The wall clock was set, and the disk does not know it yet: what it says of times is worth nothing.
     clock_unknown: bool,
     pub(super) incidents: Incidents,
+    pub(super) paces: Paces,
 }
 
 impl Watch {
     /// A new daemon knows what the one before has switched, unless the clock was set under it at the last moment.
     pub(super) fn daemon_started(&mut self) {
         self.incidents = Incidents::default();
+        self.paces = Paces::default();
         self.dark.daemon_started();
         self.budget.daemon_started();
         if std::mem::take(&mut self.clock_unknown) {
