@@ -110,7 +110,7 @@ impl LineSettings {
 pub fn spawn(
     settings: LineSettings,
     phone: PhoneId,
-    commands: mpsc::Receiver<LineCommand>,
+    mut commands: mpsc::Receiver<LineCommand>,
     events: mpsc::Sender<LineEvent>,
     cancel: CancellationToken,
 ) -> JoinHandle<()> {
@@ -126,7 +126,7 @@ pub fn spawn(
         None => relay,
     };
     let started = settings.started;
-    let line = Line {
+    let mut line = Line {
         phone,
         policy,
         store: settings.store,
@@ -145,7 +145,8 @@ pub fn spawn(
         events,
         told: None,
     };
-    tokio::spawn(line.run(commands, cancel).instrument(span))
+    // A future that takes what it works with by value, or is handed to another, has room for it twice: there may be thousands of lines.
+    tokio::spawn(async move { line.run(&mut commands, &cancel).await }.instrument(span))
 }
 
 struct Line {
@@ -185,10 +186,13 @@ enum Audience {
 }
 
 impl Line {
-    async fn run(mut self, mut commands: mpsc::Receiver<LineCommand>, cancel: CancellationToken) {
-        let end = cancel.clone();
+    async fn run(&mut self, commands: &mut mpsc::Receiver<LineCommand>, cancel: &CancellationToken) {
         // A full queue of events or a server that takes no bytes must not hold up the end of the daemon.
-        end.run_until_cancelled(self.serve(&mut commands)).await;
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => {}
+            () = self.serve(commands) => {}
+        }
         self.disconnect().await;
     }
 

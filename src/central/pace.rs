@@ -104,10 +104,10 @@ impl Pace {
         self.hush.as_ref().map(|hush| hush.until)
     }
 
-    /// It is `now`: an agent that is within its share again is heard from now on.
+    /// It is `now`: an agent that is within its share again is heard from now on. A line that comes late does not cost it any of that.
     pub fn advance(&mut self, now: Moment) {
-        if let Some(hush) = self.hush.take_if(|hush| hush.until <= now) {
-            self.count(hush.owed, now);
+        while let Some(hush) = self.hush.take_if(|hush| hush.until <= now) {
+            self.count(hush.owed, hush.until);
         }
     }
 }
@@ -171,6 +171,24 @@ mod tests {
             alone.spoke(200, start + LATELY);
         }
         assert_eq!(alone.hushed_until(), None);
+    }
+
+    #[test]
+    fn what_was_too_much_is_forgotten_by_a_line_that_looks_late() {
+        let (speakers, start) = (Speakers::default(), Moment::START);
+        let (mut first, mut second) = (speakers.join(start), speakers.join(start));
+        second.spoke(1, start);
+        first.spoke(1, start);
+        first.spoke(usize::MAX, start);
+        assert_ne!(first.hushed_until(), None);
+        let late = start + Duration::from_secs(1);
+        first.advance(late);
+        second.spoke(1, late);
+        for _ in 0..BURST.get() {
+            assert_eq!(first.hushed_until(), None);
+            first.spoke(1, late);
+        }
+        assert_eq!(first.hushed_until(), None);
     }
 
     proptest! {

@@ -80,11 +80,11 @@ impl Agent {
     fn is_heard_again(&mut self, now: Moment) {
         self.pace.advance(now);
         let Some(since) = self.held_up else { return };
-        let owed_at_most = Duration::from_secs(1) * BURST.get() / FRAMES_PER_S.get();
+        let whole_again_after = Duration::from_secs(1) * BURST.get() / FRAMES_PER_S.get();
         match self.pace.hushed_until() {
             Some(until) => {
                 assert!(until > now, "every wait ends later");
-                assert!(now.since(since) < owed_at_most, "it is held up for {:?}", now.since(since));
+                assert!(now.since(since) < whole_again_after + HUSH, "it is held up for {:?}", now.since(since));
             }
             None => self.held_up = None,
         }
