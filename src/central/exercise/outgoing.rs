@@ -13,6 +13,8 @@ pub fn outgoing(bytes: &[u8]) {
     let mut script = Script(bytes);
     while let Some(operation) = script.byte() {
         match operation % 4 {
+            // A line sends what is enough before there is more.
+            0 | 1 if outgoing.is_enough() => {}
             0 => push(script.bytes().to_vec(), &mut outgoing, &mut expected),
             1 => {
                 let long = usize::from(script.byte().unwrap_or(0)) << 9;
