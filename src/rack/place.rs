@@ -144,21 +144,20 @@ impl Phone {
 
     /// Takes in what was read at `at`, which is `wall` by the host's clock.
     fn remember(&mut self, profile: &Profile, at: Moment, wall: UnixMillis) {
-        let mut profile = profile.clone();
-        let uptime = profile.uptime;
-        if !profile.booted
+        let mut known = profile.clone();
+        if !known.booted
             && let Some(before) = self.profile.take()
         {
             // The services that know them do not answer while Android starts.
-            profile.imei = profile.imei.or(before.imei);
-            profile.android_id = profile.android_id.or(before.android_id);
+            known.imei = known.imei.or(before.imei);
+            known.android_id = known.android_id.or(before.android_id);
         }
-        self.profile = Some(profile);
+        self.profile = Some(known);
         if self.read.is_some_and(|read| read.at == at) {
             return;
         }
         let before = self.read.and_then(|read| read.started);
-        let now = uptime.map(|up| wall.minus(up));
+        let now = profile.uptime.map(|up| wall.minus(up));
         let started = match (before, now) {
             (Some(before), Some(now)) if before.0.abs_diff(now.0) < SAME_START_MS => Some(before),
             (_, now) => now,
